@@ -1,0 +1,262 @@
+"""What each step found, as frozen structs: the step fills one in, the report reads it back from the record.
+
+They live on this side of the fence because both sides need them and `reports` may not import `tasks`
+(docs/decisions/0001-facts-live-in-reports.md). Nodes are named by their key in hosts.yaml (`srv1`), arms of the
+benchmark by `exo` or the name of an Ollama baseline. Every field that a node may fail to tell is None then.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class NodePython(msgspec.Struct, frozen=True):
+    """One node as it answered over SSH."""
+
+    node: str
+    host: str
+    hostname: str
+    os: str
+    kernel: str
+    cpu: str
+    cpu_count: int
+    memory_bytes: int
+    disk_free_bytes: int
+    python: str
+    """Absolute path of the interpreter that fits the EXO release."""
+    python_version: str
+    round_trip_s: float | None = None
+    """Median round trip from the bench node to this node; None where it could not be measured."""
+
+
+class OllamaState(msgspec.Struct, frozen=True):
+    """One Ollama server as it stood at one moment."""
+
+    arm: str
+    url: str
+    version: str | None
+    models: dict[str, str]
+    """Model name -> digest."""
+    loaded: list[str] = []
+    error: str | None = None
+
+
+class Feasible(msgspec.Struct, frozen=True):
+    """Whether one model pair can run on these nodes under one profile's EXO, and on which device."""
+
+    profile: str
+    pair: str
+    exo_model: str
+    ollama_model: str
+    can_run: bool
+    device: str
+    equal_precision: bool
+    reasons: list[str]
+    """Why it cannot run, or what to expect; one sentence each."""
+
+
+class Preflight(msgspec.Struct, frozen=True):
+    """Step 1."""
+
+    nodes: dict[str, NodePython]
+    ollama: dict[str, OllamaState]
+    feasible: list[Feasible] = []
+    go_unreachable_because: str = ""
+    alternatives: list[str] = []
+    ceiling: dict[str, Any] = {}
+    network: dict[str, str] = {}
+    """Per node: `direct`, `relayed (fra)`, or why it is not known."""
+
+
+class Witness(msgspec.Struct, frozen=True):
+    """One source's word about a GPU. `agrees` is None where it says nothing either way."""
+
+    name: str
+    said: str
+    agrees: bool | None
+
+
+class GpuTruth(msgspec.Struct, frozen=True):
+    """What the witnesses on one node say about the GPU that hosts.yaml names."""
+
+    node: str
+    expected: str
+    present: bool
+    usable: bool | None
+    """/dev/kfd is there and the user may write to it."""
+    witnesses: list[Witness]
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """Steps 2, 3 and 4: the EXO of one node."""
+
+    node: str
+    release: str
+    generation: str
+    """`0.0.x` or `1.x`, as the node's own `exo --help` tells."""
+    source: str
+    revision: str
+    """Commit of the source where it is git, else the SHA-256 of the installed files."""
+    venv: str
+    exo: str
+    """Absolute path of the executable."""
+    python_version: str
+    packages: dict[str, str] = {}
+    """Versions that decide speed and device: tinygrad, mlx, numpy, ..."""
+    gpu: GpuTruth | None = None
+
+
+class Started(msgspec.Struct, frozen=True):
+    """Steps 5, 6 and 7: the EXO process of one node."""
+
+    node: str
+    node_id: str
+    pid: int
+    start_ticks: int
+    """Field 22 of /proc/PID/stat: with the PID it names one process for good."""
+    command: str
+    api_port: int
+    log: str
+    ready_s: float
+    device: str
+    """EXO's own words about where it computes."""
+    device_kind: Literal["gpu", "cpu", "unknown"]
+    gpu_expected: bool = False
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """The cluster as one node sees it."""
+
+    node: str
+    sees: list[str]
+    edges: int
+    complete: bool
+    formed_s: float | None
+    devices: dict[str, str] = {}
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """Step 8. Complete = every node's own topology has all nodes and N(N-1) edges."""
+
+    nodes: dict[str, NodeView]
+    expected_nodes: list[str]
+    expected_edges: int
+    complete: bool
+
+
+class OllamaModel(msgspec.Struct, frozen=True):
+    """One baseline's model as its server describes it."""
+
+    arm: str
+    model: str
+    digest: str
+    quantization: str | None
+    parameter_size: str | None
+    size_bytes: int | None
+    size_vram_bytes: int | None = None
+    """0 means it runs on the CPU; None where the model was not loaded when asked."""
+
+
+class ModelReady(msgspec.Struct, frozen=True):
+    """Step 9: the model pair is on the nodes and the cluster answers under the right name."""
+
+    pair: str
+    exo_model: str
+    exo_answered: str
+    exo_precision: str
+    first_answer_s: float
+    downloaded: dict[str, str]
+    """Node -> what is there, in words ("3.2 GB, 9 of 9 files")."""
+    ollama: dict[str, OllamaModel]
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """The instrument's own error at one speed of a server whose truth is known."""
+
+    tokens_per_s: float
+    tokens_per_frame: int
+    requests: int
+    first_token_error_mean_s: float
+    first_token_error_p99_s: float
+    inter_token_error_mean_s: float
+    inter_token_error_p99_s: float
+    rate_error_mean_fraction: float
+    rate_error_p99_fraction: float
+
+
+class ScriptReady(msgspec.Struct, frozen=True):
+    """Step 10."""
+
+    node: str
+    path: str
+    sha256: str
+    python_version: str
+    calibration: list[Calibration]
+
+
+class Benchmark(msgspec.Struct, frozen=True):
+    """Steps 11, 12 and 13: what was measured; the samples themselves lie beside the record."""
+
+    pair: str
+    exo_model: str | None
+    """None in step 11, which measures Ollama alone."""
+    ollama_model: str
+    arms: list[str]
+    runs: int
+    requests: int
+    warmups: int
+    max_tokens: int
+    seed: int
+    order: list[str]
+    """The schedule in the order it ran, `arm:run`."""
+    reload: dict[str, str]
+    devices: dict[str, str]
+    """Arm -> where it computed, in the server's own words."""
+    gpu_claims: dict[str, bool] = {}
+    """Arm -> whether hosts.yaml says that it computes on a GPU."""
+    gpu_kinds: dict[str, Literal["gpu", "cpu", "unknown"]] = {}
+    topology_start: dict[str, bool] = {}
+    topology_end: dict[str, bool] = {}
+    ollama: dict[str, OllamaModel] = {}
+    exo_precision: str = ""
+    resumed: int = 0
+    """Finished runs that an earlier, interrupted call had left."""
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A step that was left out on purpose."""
+
+    reason: str
+
+
+class Documented(msgspec.Struct, frozen=True):
+    """Step 14."""
+
+    verdict: str
+    files: list[str]
+    commit: str | None = None
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """What cleanup did on one node."""
+
+    node: str
+    was_running: bool
+    how: str
+    """`TERM`, `KILL`, or `not running`."""
+    stopped_s: float
+    ports_free: dict[str, bool]
+    left: list[str]
+    """What stays on the node on purpose (the venv, downloaded models), with its size."""
+
+
+class Cleaned(msgspec.Struct, frozen=True):
+    """Step 15."""
+
+    nodes: dict[str, Stopped]
+    ollama_before: dict[str, OllamaState]
+    ollama_after: dict[str, OllamaState]
+    ollama_unchanged: bool
+    ollama_changes: list[str]

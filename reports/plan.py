@@ -1,0 +1,69 @@
+"""The fifteen steps of the plan, in order, once.
+
+Everything that needs a step's number, its title or its group asks here: the Fabric task list, the names of the
+records in `logs/`, the report's table of steps.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PlanStep(msgspec.Struct, frozen=True):
+    """One numbered step of the plan: `name` is the task people type, `title` is the plan's own heading."""
+
+    number: int
+    name: str
+    group: str
+    title: str
+
+    @property
+    def record_name(self) -> str:
+        """Return the file name of this step's record, `03-install-srv2.json`."""
+        return f"{self.number:02d}-{self.name}.json"
+
+    @property
+    def samples_name(self) -> str:
+        """Return the file name of this step's raw samples, `12-bench-comparison.samples.jsonl`."""
+        return f"{self.number:02d}-{self.name}.samples.jsonl"
+
+    @property
+    def conditions_name(self) -> str:
+        """Return the file name of what was noted between this step's runs."""
+        return f"{self.number:02d}-{self.name}.conditions.jsonl"
+
+
+STEPS: tuple[PlanStep, ...] = (
+    PlanStep(1, "verify-python", "preflight", "Verify Python Version on All Nodes"),
+    PlanStep(2, "install-srv1", "install", "Install EXO on ndnlinuxsrv1"),
+    PlanStep(3, "install-srv2", "install", "Install EXO on ndnlinuxsrv2"),
+    PlanStep(4, "install-rog", "install", "Install EXO on rog-flow-z13 (with AMD GPU support)"),
+    PlanStep(5, "start-srv1", "start", "Start EXO Cluster - Node 1 (ndnlinuxsrv1)"),
+    PlanStep(6, "start-srv2", "start", "Start EXO Cluster - Node 2 (ndnlinuxsrv2)"),
+    PlanStep(7, "start-rog", "start", "Start EXO Cluster - Node 3 (rog-flow-z13)"),
+    PlanStep(8, "verify-cluster", "start", "Verify Cluster Formation"),
+    PlanStep(9, "download-model", "bench", "Download Model Through EXO"),
+    PlanStep(10, "create-benchmark", "bench", "Create Benchmark Script"),
+    PlanStep(11, "bench-baseline", "bench", "Run Baseline Ollama Benchmarks"),
+    PlanStep(12, "bench-comparison", "bench", "Run Full Benchmark Comparison"),
+    PlanStep(13, "bench-scale-up", "bench", "Scale Up to 32B Model (if Step 12 passes)"),
+    PlanStep(14, "document-results", "report", "Document Results and Recommendation"),
+    PlanStep(15, "stop-cluster", "cleanup", "Cleanup (Optional)"),
+)
+
+GROUPS: tuple[str, ...] = ("preflight", "install", "start", "bench", "report", "cleanup")
+
+
+def step_named(name: str) -> PlanStep:
+    """Return the step whose task is `name`; KeyError where the plan has none of that name."""
+    for step in STEPS:
+        if step.name == name:
+            return step
+    raise KeyError(name)
+
+
+def step_numbered(number: int) -> PlanStep:
+    """Return step `number` (1 to 15); IndexError outside that range."""
+    if not 1 <= number <= len(STEPS):
+        raise IndexError(number)
+    return STEPS[number - 1]

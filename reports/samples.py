@@ -1,0 +1,141 @@
+"""Raw measurements: one line a request, one line a run's surroundings; append-only on both sides of the fence.
+
+The lines are written by `scripts/benchmark_exo_vs_ollama.py` (which has no dependencies and so spells the same keys
+out itself); a test holds the two together. All times named `*_s` are seconds on the monotonic clock from the
+moment the request's first byte was about to be written, unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from reports.files import append_line
+
+SCHEMA_VERSION = 1
+LineT = TypeVar("LineT")
+
+TokenSource = Literal["usage", "eval_count", "token_endpoint", "frames", "none"]
+"""Where a sample's token count comes from; `frames` (one token a frame) is the weakest."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One request, timed or warm-up, complete or failed. A failed one has `error` set and may lack the rest."""
+
+    schema: int
+    arm: str
+    """Name of the measured side: `exo`, or the name of an Ollama baseline (`srv1`, `rog`)."""
+    side: Literal["exo", "ollama"]
+    run: int
+    """Counts from 1 within an arm: a run is one load of the model, its warm-ups and its timed requests."""
+    request: int
+    """Counts from 0 within a run, warm-ups first."""
+    warmup: bool
+    model_asked: str
+    model_answered: str | None
+    output_tokens: int | None
+    token_source: TokenSource
+    first_token_s: float | None
+    """Arrival of the first frame whose content or reasoning text is not empty."""
+    last_token_s: float | None
+    total_s: float | None
+    """Arrival of the stream's last byte."""
+    error: str | None
+    campaign: str = ""
+    start_utc: str = ""
+    start_monotonic_s: float | None = None
+    connect_s: float | None = None
+    """Duration of the connection set-up, outside of every other time."""
+    headers_s: float | None = None
+    prompt_sha256: str = ""
+    prompt_tokens: int | None = None
+    max_tokens: int | None = None
+    frame_times_s: list[float] = []
+    """Arrival of every frame with content."""
+    first_frame_tokens: int | None = None
+    """Tokens in the first content frame; 1 unless the server packs several into a frame."""
+    load_s: float | None = None
+    """Model load inside this request, where the server tells."""
+    cached_prompt_tokens: int | None = None
+    finish_reason: str | None = None
+    server: dict[str, Any] = {}
+    """The server's own figures, untouched (`eval_duration`, `generation_stats`, ...)."""
+    text_sha256: str = ""
+    text_head: str = ""
+    concurrency: int = 1
+    """Requests in flight together; more than 1 only in the separate concurrency experiment."""
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """What surrounded one run of one arm, noted just before its first request."""
+
+    schema: int
+    arm: str
+    run: int
+    noted_utc: str
+    reload: str = ""
+    """How the model was loaded afresh: `restart`, `reload` or `keep`."""
+    reload_s: float | None = None
+    neighbours_loaded: list[str] = []
+    """Models of the other arms still in memory, as `arm: model`; must be empty."""
+    load_1m: dict[str, float] = {}
+    """Load average of each node."""
+    cpu_count: dict[str, int] = {}
+    memory_available_bytes: dict[str, int] = {}
+    temperature_c: dict[str, float] = {}
+    clock_mhz: dict[str, float] = {}
+    gpu_busy_percent: dict[str, list[float]] = {}
+    """Sampled during the run on the nodes that have a GPU."""
+    ollama_size_vram_bytes: int | None = None
+    ollama_size_bytes: int | None = None
+    topology_complete: dict[str, bool] = {}
+    """Whether each node's own topology had every node just before an EXO run; empty for the other arms."""
+    notes: list[str] = []
+
+
+class TornLine(msgspec.Struct, frozen=True):
+    """A line that is not a sample: number (from 1) and what is wrong with it."""
+
+    line: int
+    reason: str
+
+
+def append_sample(path: Path, line: bytes) -> None:
+    """Append one line of the script's output to `path`, flushed to disk; a line that is no sample is refused.
+
+    Raises msgspec.DecodeError (ValidationError included) and leaves the file untouched.
+    """
+    msgspec.json.decode(line, type=Sample)
+    append_line(path, line)
+
+
+def append_conditions(path: Path, conditions: Conditions) -> None:
+    """Append what surrounded a run to `path`, flushed to disk."""
+    append_line(path, msgspec.json.encode(conditions))
+
+
+def read_samples(path: Path) -> tuple[list[Sample], list[TornLine]]:
+    """Read every sample of `path`, and name the lines that are none (a crash may tear one)."""
+    return _read_lines(path, msgspec.json.Decoder(Sample))
+
+
+def read_conditions(path: Path) -> tuple[list[Conditions], list[TornLine]]:
+    """Read every run's conditions of `path`, and name the lines that are none."""
+    return _read_lines(path, msgspec.json.Decoder(Conditions))
+
+
+def _read_lines(path: Path, decoder: msgspec.json.Decoder[LineT]) -> tuple[list[LineT], list[TornLine]]:
+    good: list[LineT] = []
+    torn: list[TornLine] = []
+    if not path.is_file():
+        return good, torn
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            good.append(decoder.decode(line))
+        except msgspec.DecodeError as error:
+            torn.append(TornLine(number, str(error)))
+    return good, torn

@@ -1,0 +1,172 @@
+"""What a generation of EXO must tell the steps, as pure functions over strings.
+
+A generation is a module (`gen0`, `gen1`) that offers the names of the protocol `Generation`. Nothing here opens a
+connection: commands are returned to be run, requests to be sent, texts are given to be parsed. A conversation with
+several turns (download, place, wait) is a `Flow`: a generator that yields what to ask or how long to wait, is sent the
+replies, and returns its finding; `tasks.api.drive` is the one place that performs it. So a recorded transcript
+drives the very code that drives a cluster. Adding a generation is one new file and one line in `tasks.exo.catalogue`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from tasks.inventory import Exo, Pair
+
+
+class Refused(Exception):  # noqa: N818 - it reads as what the server did
+    """A server or a program did not do what was needed; carries the three parts a StepError shows."""
+
+    def __init__(self, found: str, needed: str, do: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.needed = needed
+        self.do = do
+
+
+class ShellStep(msgspec.Struct, frozen=True):
+    """One command of an installation. It converges: run twice, it leaves the same state."""
+
+    title: str
+    """Shown as progress: "clone EXO at v1.0.71"."""
+    command: str
+    """For /bin/bash; everything from hosts.yaml in it is already quoted."""
+    timeout_s: float
+
+
+class InstallPlan(msgspec.Struct, frozen=True):
+    """How to put one release on a node, below the folder `home` (absolute, on the node)."""
+
+    steps: list[ShellStep]
+    exo: str
+    """Absolute path of the executable afterwards."""
+    python: str
+    """Absolute path of its venv's interpreter."""
+    tools: tuple[str, ...]
+    """Programs that must be on the node's PATH before: `git`, `uv`, ..."""
+    revision: str
+    """Shell command that prints one word: the commit, or a digest of what was installed."""
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """How to start EXO on a node as a daemon."""
+
+    argv: list[str]
+    environment: dict[str, str]
+    files: dict[str, str]
+    """Absolute path -> content, written before the start (the discovery file)."""
+    ports: tuple[int, ...]
+    """TCP ports that it will listen on; all must be free before and after."""
+    unwanted: tuple[str, ...] = ()
+    """What the owner should know about this start: "the API answers anyone who can reach port 52416"."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One HTTP request to a node's EXO API."""
+
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+    timeout_s: float = 10.0
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Its answer. `status` 0 means that there was none: `text` says why (refused, timed out)."""
+
+    status: int
+    text: str
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A turn of a Flow: send `request` to `node`; the Reply is sent back into the generator."""
+
+    node: str
+    request: Request
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """A turn of a Flow: let `seconds` pass; `progress` is shown meanwhile ("srv2 34 %, rog 41 %")."""
+
+    seconds: float
+    progress: str = ""
+
+
+Flow = Generator[Ask | Wait, Reply | None, msgspec.Struct]
+"""Ends with `return finding`; raises Refused where the server will not do what is needed. Keeps its own time by
+adding up the seconds it waited, so that a test needs no clock."""
+
+
+class Topology(msgspec.Struct, frozen=True):
+    """A cluster as one node tells it, with the generation's own ids mapped to the keys of hosts.yaml."""
+
+    nodes: dict[str, str]
+    """Node key (or the foreign id, where it is none of ours) -> device text."""
+    edges: frozenset[tuple[str, str]]
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A model is where the cluster needs it."""
+
+    downloaded: dict[str, str]
+    """Node -> what is there, in words."""
+    instance: str = ""
+    """1.x: id of the placed instance."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a chat request came back with."""
+
+    model: str
+    text: str
+    output_tokens: int | None
+    finish_reason: str | None
+
+
+class Generation(Protocol):
+    """The names a generation module offers. `peers` maps every node key to its IPv4 address, own node included."""
+
+    NAME: str
+    """`0.0.x` or `1.x`."""
+    PYTHON: str
+    """Versions its releases run on, `>=3.12`."""
+    CAN_RELOAD: bool
+    """Whether a model can be unloaded and loaded again without a restart."""
+    FIXES_LENGTH_PER_REQUEST: bool
+    """Whether `max_tokens` of a request is honoured; otherwise the length is fixed at the start."""
+    SETTLE_S: float
+    """How long a topology may stay stale after a node is lost: poll at least this long before believing it."""
+
+    def install_plan(self, exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
+        """Return how to install `exo` on `node` below `home`, with `base_python` (absolute) to make the venv."""
+
+    def launch(
+        self, exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int
+    ) -> Launch:
+        """Return how to start `node`; raises Refused where this release cannot form a cluster over these addresses."""
+
+    def topology_request(self) -> Request:
+        """Return the request whose 200 also proves that the API of this very node serves."""
+
+    def parse_topology(self, text: str, peers: Mapping[str, str]) -> Topology:
+        """Read the answer; raises Refused where it is none."""
+
+    def device_kind(self, device_text: str) -> str:
+        """Return `gpu`, `cpu` or `unknown` for a device text of the topology."""
+
+    def log_problems(self, log: str) -> list[str]:
+        """Return the lines of a node's log that mean a failed or half-dead start (a bound port, a missing module)."""
+
+    def make_ready(self, pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+        """Download (and on 1.x place) the EXO model of `pair`, asking `entry`; returns Prepared."""
+
+    def unload(self, pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+        """Take the model out of memory where the generation can (CAN_RELOAD); returns Prepared."""
+
+    def chat_request(self, model: str, prompt: str, max_tokens: int, timeout_s: float) -> Request:
+        """Return a non-streaming chat request."""
+
+    def parse_chat(self, reply: Reply, model: str) -> Answer:
+        """Read the answer to `chat_request`; Refused where it is an error or another model than `model` answered."""

@@ -1,0 +1,1 @@
+"""Real SSH, real HTTP, real processes, the real `fab`."""
