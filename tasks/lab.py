@@ -1,0 +1,107 @@
+"""Lab: the nodes of one inventory, and where this campaign's files lie.
+
+One connection a node is kept for the whole chain of tasks. Nodes are worked side by side; what is wrong on any of them
+is collected and raised once, so that a person hears of every offending host in one message.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from tasks.errors import StepError, merged
+from tasks.inventory import Inventory, Profile, active
+from tasks.node import LocalNode, Node, RemoteNode
+
+T = TypeVar("T")
+
+
+class Lab:
+    """The nodes of one inventory and where this campaign's files lie."""
+
+    def __init__(self, inventory: Inventory, path: Path) -> None:
+        self.inventory = inventory
+        self.path = path
+        self.nodes: dict[str, Node] = {
+            key: LocalNode(key, spec) if spec.local else RemoteNode(key, spec) for key, spec in inventory.nodes.items()
+        }
+        self._addresses: dict[str, str] | None = None
+
+    @property
+    def profile(self) -> Profile:
+        """The profile in force."""
+        return active(self.inventory)
+
+    @property
+    def all_logs(self) -> Path:
+        """`logs/` beside the hosts file: one folder a profile."""
+        return self.path.parent / "logs"
+
+    @property
+    def logs(self) -> Path:
+        """Where this campaign's records and samples go."""
+        return self.all_logs / self.inventory.profile
+
+    @property
+    def docs(self) -> Path:
+        """`docs/` beside the hosts file: where the report lands."""
+        return self.path.parent / "docs"
+
+    @property
+    def bench_node(self) -> Node:
+        """The node on which the benchmark script runs."""
+        return self.nodes[self.inventory.bench.node]
+
+    def each(self, work: Callable[[Node], T], keys: Iterable[str] | None = None) -> dict[str, T]:
+        """Do `work` on the nodes side by side, one thread a node, and return the results by node key.
+
+        All nodes are visited; StepErrors are raised as one at the end. Anything else is a bug and raised as it is.
+        """
+        return side_by_side({key: partial(work, self.nodes[key]) for key in keys or self.nodes})
+
+    def addresses(self) -> dict[str, str]:
+        """Return the IPv4 address of each node for the others; asked from Tailscale where not given."""
+        if self._addresses is None:
+            self._addresses = self.each(_address)
+        return self._addresses
+
+    def close(self) -> None:
+        """End every connection."""
+        for node in self.nodes.values():
+            node.close()
+
+
+def side_by_side(jobs: dict[str, Callable[[], T]]) -> dict[str, T]:
+    """Run `jobs` in one thread each, all to their end; raise their StepErrors as one that names every key."""
+    results: dict[str, T] = {}
+    errors: dict[str, StepError] = {}
+    with ThreadPoolExecutor(max_workers=max(1, len(jobs))) as pool:
+        futures = {key: pool.submit(contextvars.copy_context().run, job) for key, job in jobs.items()}
+        for key, future in futures.items():
+            try:
+                results[key] = future.result()
+            except StepError as error:
+                errors[key] = error
+    if errors:
+        raise merged(errors)
+    return results
+
+
+def _address(node: Node) -> str:
+    if node.spec.address:
+        return node.spec.address
+    ran = node.run("tailscale ip -4", check=False)
+    address = ran.stdout.strip().splitlines()[0] if ran.ok and ran.stdout.strip() else ""
+    if not address:
+        said = (ran.stderr or ran.stdout).strip()[:200]
+        raise StepError(
+            node.key,
+            f"{node.key}: has no address in hosts.yaml and `tailscale ip -4` says: {said}",
+            "the IPv4 address by which the other nodes reach it",
+            f"set nodes.{node.key}.address in hosts.yaml",
+        )
+    return address
