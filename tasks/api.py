@@ -1,0 +1,97 @@
+"""Control-plane HTTP over a node's tunnel: topology, models, health. The only HTTP client in `tasks`.
+
+Nothing is measured here. http.client is given the stream that `Node.dial` opens, so the same code asks a server behind
+SSH and one on this machine, and no local port is needed. "No answer" is a Reply with status 0 and the reason,
+because most callers poll.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from reports.record import Command, capped
+from tasks.errors import StepError
+from tasks.exo.interface import Ask, Flow, Refused, Reply, Request, Wait
+from tasks.node import Node, journal
+
+ANSWER_CAP_BYTES = 8_000_000
+"""A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""
+
+
+def call(node: Node, host: str, port: int, request: Request) -> Reply:
+    """Send `request` from `node` to `host:port` and return the answer; status 0 where there is none. Never raises."""
+    start = time.monotonic()
+    reply = _exchange(node, host, port, request)
+    book = journal.get()
+    if book is not None and not _repeats(book, node.key, request, reply):
+        said = f"{request.method} http://{host}:{port}{request.path}"
+        body = f" {json.dumps(request.body)}" if request.body is not None else ""
+        elapsed_s = time.monotonic() - start
+        book.append(Command(node.key, said + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+    return reply
+
+
+def call_url(node: Node, url: str, request: Request) -> Reply:
+    """Send `request` from `node` to the server at `url` (`http://host:port`)."""
+    parts = urlsplit(url)
+    return call(node, parts.hostname or "", parts.port or 80, request)
+
+
+def drive(nodes: dict[str, tuple[Node, str, int]], flow: Flow, tell: Callable[[str], None] = lambda _: None) -> Any:
+    """Perform `flow`: ask where it says (node key -> node, host, port), wait when it says, return its finding.
+
+    `tell` gets the progress of every wait. Raises Refused as the flow does.
+    """
+    reply: Reply | None = None
+    while True:
+        try:
+            turn = flow.send(reply)
+        except StopIteration as end:
+            return end.value
+        if isinstance(turn, Ask):
+            reply = call(*nodes[turn.node], turn.request)
+        else:
+            reply = None
+            _wait(turn, tell)
+
+
+def refused(what: str, error: Refused) -> StepError:
+    """Return what a pure module refused as the error of a step."""
+    return StepError(what, f"{what}: {error.found}", error.needed, error.do)
+
+
+def _wait(turn: Wait, tell: Callable[[str], None]) -> None:
+    if turn.progress:
+        tell(turn.progress)
+    time.sleep(turn.seconds)
+
+
+def _exchange(node: Node, host: str, port: int, request: Request) -> Reply:
+    body = None if request.body is None else json.dumps(request.body).encode()
+    headers = {"Accept": "*/*", "Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
+    connection = http.client.HTTPConnection(host, port, timeout=request.timeout_s)
+    try:
+        connection.sock = cast("Any", node.dial(host, port, request.timeout_s))
+        connection.request(request.method, request.path, body, headers)
+        answer = connection.getresponse()
+        return Reply(answer.status, answer.read(ANSWER_CAP_BYTES).decode("utf-8", "replace"))
+    except StepError as error:
+        return Reply(0, error.found)
+    except TimeoutError:
+        return Reply(0, f"no answer within {request.timeout_s:g} s")
+    except (OSError, EOFError, http.client.HTTPException) as error:
+        return Reply(0, f"{type(error).__name__}: {error}")
+    finally:
+        connection.close()
+
+
+def _repeats(book: list[Command], host: str, request: Request, reply: Reply) -> bool:
+    """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds."""
+    last = next((c for c in reversed(book[-8:]) if c.host == host), None)
+    same = last is not None and f"{request.method} http://" in last.command and request.path in last.command
+    return bool(same and last and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500))

@@ -1,0 +1,107 @@
+"""Group `cleanup`, step 15: nothing of ours runs, the ports are free, Ollama is as it was."""
+
+from __future__ import annotations
+
+import shlex
+
+import msgspec
+
+from reports.facts import Cleaned, OllamaState, Stopped
+from tasks import daemon
+from tasks.errors import StepError
+from tasks.lab import Lab
+from tasks.node import Node
+from tasks.ollama_servers import ask_servers
+from tasks.places import ollama_before_path, run_folder, state_folder
+from tasks.ports import ports_taken
+from tasks.steps import Book, step
+
+
+@step
+def stop_cluster(lab: Lab, book: Book) -> Cleaned:
+    """Stop what we started, prove the ports free and Ollama unchanged."""
+    book.departs(
+        "kill $(cat /tmp/exo-NODE.pid) on every node",
+        "TERM, then KILL, to the process group whose PID, start time, boot and command line are those noted at its start",
+        "a PID file says nothing about who has that PID today, and a killed EXO 1.x leaves its runner children behind",
+    )
+    stopped = lab.each(lambda node: stop_on(lab, node))
+    before, after = ollama_before(lab), ask_servers(lab)
+    changes = [change for arm in after for change in ollama_changes(before.get(arm), after[arm])]
+    for change in changes:
+        book.warn(f"Ollama changed: {change}")
+    if not before:
+        book.warn("what Ollama was like before is not known: `fab preflight` was not run, or cleanup ran already")
+    running = [key for key, one in stopped.items() if one.was_running]
+    if not running:
+        book.already()
+    at = ", ".join(f"{key} ({stopped[key].how}, {stopped[key].stopped_s:.1f} s)" for key in running)
+    ollama = "CHANGED" if changes else ("unchanged" if before else "answers, its earlier state is not known")
+    book.summary = f"stopped EXO on {at}" if running else "nothing of ours was running"
+    book.summary += f"; ports free; Ollama {ollama}"
+    result = Cleaned(stopped, before, after, bool(before) and not changes, changes)
+    silent = {arm: state for arm, state in after.items() if state.error}
+    if silent:
+        raise StepError(
+            ", ".join(silent),
+            "; ".join(f"Ollama at {state.url}: {state.error}" for state in silent.values()),
+            "every Ollama healthy after cleanup",
+            "look at it there: systemctl status ollama (this program never stops or starts it)",
+        )
+    if before:
+        lab.bench_node.run(f"rm -f {shlex.quote(ollama_before_path(lab))}")
+    return result
+
+
+def stop_on(lab: Lab, node: Node) -> Stopped:
+    """End our EXO on one node and prove that its ports are free. Raises StepError where they are not."""
+    exo, folder = lab.profile.exo, run_folder(lab, node)
+    ending = daemon.stop(node, folder)
+    ports = (exo.ports.api, exo.ports.peer)
+    taken = ports_taken(node, lab.addresses()[node.key], ports)
+    if taken and ending.how != "not running":
+        raise StepError(
+            node.key,
+            f"{node.key}: after our EXO ended, " + ", ".join(f"port {p} is held by {who}" for p, who in taken.items()),
+            "free ports",
+            f"look on {node.spec.host}: ss -ltnp | grep -E ':({'|'.join(map(str, taken))}) '",
+        )
+    return Stopped(
+        node=node.key,
+        was_running=ending.how != "not running",
+        how=ending.how,
+        stopped_s=ending.seconds,
+        ports_free={str(port): port not in taken for port in ports},
+        left=_left(lab, node),
+    )
+
+
+def ollama_before(lab: Lab) -> dict[str, OllamaState]:
+    """Return the Ollama servers as the first preflight found them; {} where that is not known."""
+    ran = lab.bench_node.run(f"cat {shlex.quote(ollama_before_path(lab))} 2>/dev/null", check=False)
+    try:
+        return msgspec.json.decode(ran.stdout, type=dict[str, OllamaState])
+    except msgspec.DecodeError:
+        return {}
+
+
+def ollama_changes(before: OllamaState | None, after: OllamaState) -> list[str]:
+    """Return in words what is different at one server; models that the owner added since are no change of ours."""
+    if before is None or after.error:
+        return []
+    changes = []
+    if before.version != after.version:
+        changes.append(f"{after.arm}: version {before.version} became {after.version}")
+    for model, digest in before.models.items():
+        if model not in after.models:
+            changes.append(f"{after.arm}: model {model} is gone")
+        elif after.models[model] != digest:
+            changes.append(f"{after.arm}: model {model} has another digest")
+    return changes
+
+
+def _left(lab: Lab, node: Node) -> list[str]:
+    """Say what stays on the node on purpose, with its size: a second campaign need not install and download again."""
+    folders = [state_folder(lab, node), f"{node.home()}/.cache/exo"]
+    ran = node.run(f"du -sh {shlex.join(folders)} 2>/dev/null", check=False, timeout_s=60)
+    return [f"{path} ({size})" for size, _, path in (line.partition("\t") for line in ran.stdout.splitlines())]

@@ -1,0 +1,173 @@
+"""Start, find and stop a background process on a node, by identity and not by PID alone.
+
+A process is ours when its PID, its start time (field 22 of /proc/PID/stat, in clock ticks since boot), the boot it
+belongs to and the executable on its command line are those that were noted at its start. A PID that the kernel has
+given to somebody else since fails that test and is never signalled. The process leads its own session and group
+(`setsid`), so one signal to the group reaches its children too, and it survives the SSH connection.
+
+Format of the note: `run/daemon.json`, `{"pid", "start_ticks", "boot_id", "executable", "command", "started_utc"}`.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+import msgspec
+
+from tasks.errors import StepError
+from tasks.exo.interface import Launch
+from tasks.node import Node
+
+TERM_GRACE_S = 12
+"""EXO takes 0.6 to 2.7 s to end after SIGTERM; slower machines get more before SIGKILL."""
+
+
+class Daemon(msgspec.Struct, frozen=True):
+    """One process of ours, for good."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+    executable: str
+    command: str
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How a stop went: `how` is `TERM`, `KILL` or `not running`."""
+
+    how: str
+    seconds: float
+
+
+# Prints "alive" where the process that the note names still runs as noted, "zombie" where it has ended unreaped,
+# "foreign" where the PID is somebody else's by now, "gone" otherwise. $1 pid, $2 ticks, $3 boot, $4 executable.
+_PROBE = r"""
+probe() {
+  [ "$3" = "$(cat /proc/sys/kernel/random/boot_id)" ] || { echo gone; return; }
+  line=$(cat "/proc/$1/stat" 2>/dev/null) || { echo gone; return; }
+  rest=${line##*) }; set -- "$1" "$2" "$3" "$4" $rest
+  [ "${24}" = "$2" ] || { echo foreign; return; }
+  [ "$5" = Z ] && { echo zombie; return; }
+  tr '\0' ' ' < "/proc/$1/cmdline" | grep -qF -- "$4" && echo alive || echo foreign
+}
+members() {  # live PIDs of the group or session that PID $1 leads
+  for s in /proc/[0-9]*/stat; do
+    line=$(cat "$s" 2>/dev/null) || continue
+    pid=${line%% *}; rest=${line##*) }; set -- "$1" $rest
+    [ "$2" = Z ] && continue
+    { [ "$4" = "$1" ] || [ "$5" = "$1" ]; } && echo "$pid"
+  done
+}
+"""
+
+
+def note_path(folder: str) -> str:
+    """Return where the note of the process in `folder` lies."""
+    return f"{folder}/daemon.json"
+
+
+def log_path(folder: str) -> str:
+    """Return where its output goes."""
+    return f"{folder}/exo.log"
+
+
+def start(node: Node, folder: str, launch: Launch) -> Daemon:
+    """Start `launch` below `folder` (absolute, on the node) and return its identity, noted there too.
+
+    Raises StepError where it cannot be started at all; whether it serves is the caller's question.
+    """
+    for path, content in launch.files.items():
+        node.put(content.encode(), path)
+    ran = node.run(_start_script(folder, launch), timeout_s=30)
+    fields = ran.stdout.split()
+    if len(fields) != 3 or not fields[0].isdigit():
+        raise node.failed(ran)
+    return Daemon(int(fields[0]), int(fields[1]), fields[2], launch.argv[0], shlex.join(launch.argv))
+
+
+def find(node: Node, folder: str) -> Daemon | None:
+    """Return the process that `start` noted in `folder`, where that very process still runs; None otherwise."""
+    ran = node.run(f"cat {shlex.quote(note_path(folder))} 2>/dev/null", check=False)
+    if not ran.stdout.strip():
+        return None
+    try:
+        process = msgspec.json.decode(ran.stdout, type=Daemon)
+    except msgspec.DecodeError:
+        return None
+    return process if state(node, process) == "alive" else None
+
+
+def state(node: Node, process: Daemon) -> str:
+    """Return `alive`, `zombie`, `foreign` (the PID was given to another process) or `gone`."""
+    return node.run(f"{_PROBE}\nprobe {_identity(process)}").stdout.strip()
+
+
+def stop(node: Node, folder: str) -> Ending:
+    """End the process noted in `folder` with its whole group: TERM, wait, KILL; then forget the note.
+
+    Signals nobody where the note's process is not alive as noted. Raises StepError where something survives SIGKILL.
+    """
+    process = find(node, folder)
+    note = shlex.quote(note_path(folder))
+    if process is None:
+        node.run(f"rm -f {note}")
+        return Ending("not running", 0.0)
+    pid = process.pid
+    ran = node.run(
+        f"""{_PROBE}
+start=$(date +%s%N); how=TERM
+[ "$(probe {_identity(process)})" = alive ] && kill -TERM -- -{pid}
+for i in $(seq {TERM_GRACE_S * 10}); do [ -z "$(members {pid})" ] && break; sleep 0.1; done
+if [ -n "$(members {pid})" ]; then
+  how=KILL; kill -KILL $(members {pid}) 2>/dev/null
+  for i in $(seq 50); do [ -z "$(members {pid})" ] && break; sleep 0.1; done
+fi
+left=$(members {pid} | tr '\\n' ' ')
+echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
+[ -z "$left" ] && rm -f {note}""",
+        timeout_s=TERM_GRACE_S + 20,
+        check=False,
+    )
+    how, milliseconds, *left = ran.stdout.split() or ["?", "0", "?"]
+    if left:
+        raise StepError(
+            node.key,
+            f"{node.key}: processes {' '.join(left)} of EXO's group {pid} survive SIGKILL",
+            "a node without our processes",
+            f"look at them on {node.spec.host}: ps -fp {','.join(left)}",
+        )
+    return Ending(how, int(milliseconds) / 1000)
+
+
+def log_tail(node: Node, folder: str, lines: int = 200) -> str:
+    """Return the last `lines` of the process's log, "" where there is none."""
+    return node.run(f"tail -n {lines} {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout
+
+
+def _identity(process: Daemon) -> str:
+    return shlex.join([str(process.pid), str(process.start_ticks), process.boot_id, process.executable])
+
+
+def _start_script(folder: str, launch: Launch) -> str:
+    """Return the command that starts `launch`, notes its identity and prints `pid start_ticks boot_id`.
+
+    All three streams are redirected (else the SSH channel hangs until the process ends), and the wait for `exec`
+    makes sure that the command line is EXO's and no longer the shell's when the identity is read back. The note is
+    written by the same script: no crash of ours can leave a process that nobody remembers.
+    """
+    environment = shlex.join(f"{key}={value}" for key, value in launch.environment.items())
+    log, note = shlex.quote(log_path(folder)), shlex.quote(note_path(folder))
+    named = {"executable": launch.argv[0], "command": shlex.join(launch.argv)}
+    tail = shlex.quote(msgspec.json.encode(named).decode()[1:-1])
+    return f"""mkdir -p {shlex.quote(folder)} && cd {shlex.quote(folder)} || exit 1
+[ -f {log} ] && mv -f {log} {log}.previous
+setsid nohup env {environment} {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
+pid=$!
+for i in $(seq 50); do
+  tr '\\0' ' ' < /proc/$pid/cmdline 2>/dev/null | grep -qF -- {shlex.quote(launch.argv[0])} && break; sleep 0.02
+done
+line=$(cat /proc/$pid/stat) || {{ tail -n 5 {log} >&2; exit 1; }}
+set -- ${{line##*) }}
+boot=$(cat /proc/sys/kernel/random/boot_id)
+printf '{{"pid": %s, "start_ticks": %s, "boot_id": "%s", %s}}\\n' "$pid" "${{20}}" "$boot" {tail} >{note}
+echo "$pid ${{20}} $boot\""""

@@ -1,0 +1,63 @@
+"""Which TCP ports of a node are taken, and whether a process of ours is the one that listens."""
+
+from __future__ import annotations
+
+import re
+
+from tasks.daemon import Daemon
+from tasks.node import Node
+
+_TABLE = "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null"
+_LISTEN = re.compile(
+    r"^\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+\s+\d+\s+\d+ (\d+)", re.MULTILINE
+)
+
+
+def ports_taken(node: Node, address: str, ports: tuple[int, ...]) -> dict[int, str]:
+    """Return those of `ports` on which something listens that is in the way at `address`, with who it is.
+
+    Who is only known where the kernel tells this user (`ss -ltnp`); otherwise the text says so.
+    """
+    ran = node.run(f"{_TABLE}; echo ====; ss -Hltnp 2>/dev/null", check=False)
+    table, _, named = ran.stdout.partition("====")
+    taken = {port for host, port, _ in listening(table) if host in (address, "0.0.0.0")}  # noqa: S104 - read, not bound
+    return {port: _owner(named, port) for port in ports if port in taken}
+
+
+def listens(node: Node, process: Daemon, address: str, port: int) -> bool:
+    """Tell whether a process of the group that `process` leads holds the listening socket of `port`.
+
+    An answer on a port proves little: it may be somebody else's EXO. The socket's inode among our own open files does.
+    """
+    links = (
+        "for s in /proc/[0-9]*/stat; do line=$(cat $s 2>/dev/null) || continue; pid=${line%% *}; set -- ${line##*) };"
+        f' [ "$3" = {process.pid} ] && readlink /proc/$pid/fd/* 2>/dev/null; done'
+    )
+    ran = node.run(f"{_TABLE}; echo ====; {links}", check=False)
+    table, _, files = ran.stdout.partition("====")
+    ours = set(re.findall(r"socket:\[(\d+)\]", files))
+    at = (address, "0.0.0.0")  # noqa: S104 - read, not bound
+    return any(host in at and number == port and inode in ours for host, number, inode in listening(table))
+
+
+def listening(table: str) -> set[tuple[str, int, str]]:
+    """Parse /proc/net/tcp and tcp6: (IPv4 address, port, inode) of the sockets in state LISTEN; `::` is 0.0.0.0.
+
+    Format: Linux, Documentation/networking/proc_net_tcp.rst; addresses are little-endian words in hex.
+    """
+    found = set()
+    for words, port, inode in _LISTEN.findall(table):
+        last = words[-8:]
+        if len(words) == 32 and words[:24] != "0" * 16 + "FFFF0000" and int(words, 16) != 0:
+            continue  # a real IPv6 address is none that EXO is asked to use
+        found.add((".".join(str(int(last[i : i + 2], 16)) for i in (6, 4, 2, 0)), int(port, 16), inode))
+    return found
+
+
+def _owner(named: str, port: int) -> str:
+    for line in named.splitlines():
+        fields = line.split()
+        if len(fields) >= 4 and fields[3].endswith(f":{port}"):
+            match = re.search(r'users:\(\("([^"]+)",pid=(\d+)', line)
+            return f"{match.group(1)} (PID {match.group(2)})" if match else "a process of another user"
+    return "a process that cannot be named"

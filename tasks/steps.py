@@ -1,0 +1,193 @@
+"""@step: a plain function becomes a Fabric task that leaves one JSON record.
+
+The function takes the Lab and a Book (what it wants to say besides its result) and returns a struct from
+`reports.facts`. Called as a function it runs the step; `.task` is what `fab` lists. This is the only place that makes a
+Record, and the only one that catches a StepError.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+from fabric import task
+from invoke.exceptions import Exit
+
+from reports import VERSION, plan
+from reports.facts import Skipped
+from reports.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
+from tasks import say
+from tasks.command_line import EXIT_FAILED, operating
+from tasks.errors import StepError
+from tasks.inventory import Inventory, campaign_id
+from tasks.lab import Lab, side_by_side
+from tasks.node import journal
+from tasks.redact import secrets_of, without_secrets
+
+
+class Book:
+    """What a running step wants its record to hold besides its result."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.status: Status = "ok"
+        self.summary = ""
+        self.deviations: list[Deviation] = []
+        self.warnings: list[str] = []
+        self.commands: list[Command] = []
+
+    def departs(self, plan: str, done: str, why: str) -> None:
+        """Note a departure from the plan: what it says, what is done instead, and why."""
+        self.deviations.append(Deviation(plan, done, why))
+
+    def warn(self, text: str) -> None:
+        """Note something the owner should know and that stops nothing."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def already(self) -> None:
+        """Say that everything was so before this step ran."""
+        self.status = "already"
+
+
+Work = Callable[..., msgspec.Struct]
+
+
+class Step:
+    """A step of the plan: calling it runs it and leaves its record; `task` is its Fabric task."""
+
+    def __init__(self, work: Work) -> None:
+        self.plan = plan.step_named(work.__name__.replace("_", "-"))
+        self.work = work
+        self.task = self._as_task()
+
+    def __call__(self, lab: Lab, **options: Any) -> msgspec.Struct:
+        """Run the step, write its record, show its summary line; a StepError is raised again after that."""
+        book, clock, started = Book(self.plan.number), time.monotonic(), datetime.now(UTC)
+        token = journal.set(book.commands)
+        result: msgspec.Struct | None = None
+        failure: BaseException | None = None
+        try:
+            result = self.work(lab, book, **options)
+        except BaseException as error:  # recorded first, then raised again
+            failure = error
+        finally:
+            journal.reset(token)
+        record = self._record(lab, book, result, failure, started, time.monotonic() - clock)
+        _save(lab, record)
+        say.summary(record)
+        if failure is not None:
+            raise failure
+        assert result is not None
+        return result
+
+    def _record(
+        self,
+        lab: Lab,
+        book: Book,
+        result: msgspec.Struct | None,
+        failure: BaseException | None,
+        started: datetime,
+        elapsed_s: float,
+    ) -> Record:
+        status, error, trace = _failure(failure)
+        facts: dict[str, Any] = msgspec.to_builtins(result) if result is not None else {}
+        inventory = lab.inventory
+        per_host = facts.get("nodes")
+        record = Record(
+            schema=SCHEMA_VERSION,
+            step=self.plan.number,
+            name=self.plan.name,
+            status=status or ("skipped" if isinstance(result, Skipped) else book.status),
+            summary=book.summary or (result.reason if isinstance(result, Skipped) else (error.found if error else "")),
+            profile=inventory.profile,
+            started_utc=started.isoformat(timespec="seconds"),
+            elapsed_s=round(elapsed_s, 3),
+            tool_version=VERSION,
+            campaign=campaign_id(inventory),
+            rehearsal=msgspec.to_builtins(inventory.rehearsal) if inventory.rehearsal else None,
+            settings=_settings(inventory),
+            result=facts,
+            hosts=per_host if isinstance(per_host, dict) else ({facts["node"]: facts} if "node" in facts else {}),
+            commands=book.commands,
+            deviations=book.deviations,
+            warnings=book.warnings,
+            error=error,
+            traceback=trace,
+        )
+        return without_secrets(record, secrets_of(inventory))
+
+    def _as_task(self) -> Any:
+        parameters = list(inspect.signature(self.work).parameters.values())[2:]
+
+        def body(c: Any, **options: Any) -> None:
+            with operating(c) as lab:
+                self(lab, **options)
+
+        body.__name__ = self.work.__name__
+        body.__doc__ = f"Step {self.plan.number}: {(self.work.__doc__ or '').strip()}"
+        context = inspect.Parameter("c", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        body.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
+        body.__module__ = self.work.__module__
+        return task(help=_option_help(self.work))(body)
+
+
+def step(work: Work) -> Step:
+    """Make the plan's step of `work`, whose name is the step's: `install_srv2` is `install-srv2`."""
+    return Step(work)
+
+
+def run_side_by_side(lab: Lab, steps: Mapping[str, Step]) -> None:
+    """Run the steps (node key -> step) at once; every one leaves its record, their errors are raised as one."""
+    side_by_side({key: partial(one, lab) for key, one in steps.items()})
+
+
+def _settings(inventory: Inventory) -> dict[str, Any]:
+    profile = inventory.profiles[inventory.profile]
+    return {
+        "limits": msgspec.to_builtins(inventory.decision),
+        "bench": msgspec.to_builtins(inventory.bench),
+        "profile": msgspec.to_builtins(profile),
+        "nodes": {
+            key: {"host": spec.host, "address": spec.address, "gpu": msgspec.to_builtins(spec.gpu)}
+            for key, spec in inventory.nodes.items()
+        },
+        "ollama": msgspec.to_builtins(inventory.ollama),
+    }
+
+
+def _failure(failure: BaseException | None) -> tuple[Status | None, Problem | None, str]:
+    if failure is None:
+        return None, None, ""
+    if isinstance(failure, StepError):
+        return "failed", failure.problem(), ""
+    if isinstance(failure, (KeyboardInterrupt, Exit)):
+        found = str(failure) or "interrupted from the keyboard"
+        return "failed", Problem("this step", found, "to be let finish", "type the same command again"), ""
+    said = f"{type(failure).__name__}: {failure}"
+    problem = Problem("this program", said, "no error that nobody foresaw", "report it with this record")
+    return "broken", problem, "".join(traceback.format_exception(failure))
+
+
+def _save(lab: Lab, record: Record) -> None:
+    try:
+        write_record(lab.logs, record)
+    except OSError as error:
+        raise Exit(
+            f"step {record.step}: its record cannot be written: {error}\n"
+            f"  needed: a writable folder with room at {lab.logs}\n  do:     df -h {lab.logs}; then type it again",
+            code=EXIT_FAILED,
+        ) from error
+
+
+def _option_help(work: Work) -> dict[str, str]:
+    """Read `option: text` lines below `Options:` in the docstring; Invoke shows them in `--help`."""
+    _, _, block = (work.__doc__ or "").partition("Options:")
+    return dict(re.findall(r"^\s+([a-z_]+): (.+)$", block, re.MULTILINE))
