@@ -22,7 +22,7 @@ def stop_cluster(lab: Lab, book: Book) -> Cleaned:
     """Stop what we started, prove the ports free and Ollama unchanged."""
     book.departs(
         "kill $(cat /tmp/exo-NODE.pid) on every node",
-        "TERM, then KILL, to the process group whose PID, start time, boot and command line are those noted at its start",
+        "TERM, then KILL, to the group of the process that was noted at its start (PID, start time, boot, command)",
         "a PID file says nothing about who has that PID today, and a killed EXO 1.x leaves its runner children behind",
     )
     stopped = lab.each(lambda node: stop_on(lab, node))

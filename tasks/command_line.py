@@ -30,12 +30,19 @@ _labs: dict[tuple[Path, str], Lab] = {}
 @contextlib.contextmanager
 def operating(c: Any) -> Iterator[Lab]:
     """Give the Lab of this `fab` call and turn what goes wrong into one message and an exit code."""
-    lab: Lab | None = None
-    try:
+    with explaining() as shown:
         lab = lab_of(c)
+        shown += secrets_of(lab.inventory)
         yield lab
+
+
+@contextlib.contextmanager
+def explaining() -> Iterator[list[str]]:
+    """Turn what goes wrong into one message and an exit code; the secrets put into the list it gives are hidden."""
+    hidden: list[str] = []
+    try:
+        yield hidden
     except StepError as error:
-        hidden = secrets_of(lab.inventory) if lab else []
         raise Exit(masked(told(error), hidden), code=EXIT_FAILED) from error
     except InventoryError as error:
         raise Exit(f"hosts file: {error}", code=EXIT_FAILED) from error

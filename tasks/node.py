@@ -50,7 +50,8 @@ class Node:
     def __init__(self, key: str, spec: NodeSpec) -> None:
         self.key = key
         self.spec = spec
-        self._home: str | None = None
+        self.remembered: dict[str, Any] = {}
+        """What was asked once and does not change while `fab` runs: the home folder, the Pythons."""
 
     def run(
         self,
@@ -87,9 +88,9 @@ class Node:
 
     def home(self) -> str:
         """Return the absolute home folder of the user on the node; asked once."""
-        if self._home is None:
-            self._home = self.run('printf %s "$HOME"').stdout.strip()
-        return self._home
+        if "home" not in self.remembered:
+            self.remembered["home"] = self.run('printf %s "$HOME"').stdout.strip()
+        return str(self.remembered["home"])
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Write `data` to the absolute `path` on the node, aside first and then renamed; its folder is made."""

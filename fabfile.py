@@ -1,0 +1,152 @@
+"""EXO Phase 1: the plan's fifteen steps, their groups, and a few helpers of the operator. No logic lives here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fabric import task
+from invoke import Collection
+
+from tasks import bench, cleanup, install, instrument, models, preflight, report, start
+from tasks.command_line import explaining, operating
+
+
+@task(name="preflight", help={"strict": "fail where a model pair cannot run at all"})
+def preflight_group(c: Any, strict: bool = False) -> None:
+    """Group: step 1, every node, its Python, Ollama, and whether the plan can work out."""
+    with operating(c) as lab:
+        preflight.verify_python(lab, strict=strict)
+
+
+@task(name="install")
+def install_group(c: Any) -> None:
+    """Group: steps 2 to 4, EXO on every node, side by side."""
+    with operating(c) as lab:
+        install.install_group(lab)
+
+
+@task(name="start")
+def start_group(c: Any) -> None:
+    """Group: steps 5 to 8, EXO running on every node and one cluster of them."""
+    with operating(c) as lab:
+        start.start_group(lab)
+
+
+@task(name="bench", help={"runs": "freshly loaded runs a side (bench.runs of hosts.yaml when left out)"})
+def bench_group(c: Any, runs: str = "") -> None:
+    """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
+    with operating(c) as lab:
+        bench.bench_group(lab, runs=runs)
+
+
+@task(
+    name="report",
+    help={
+        "html": "also write one self-contained HTML file",
+        "commit": "commit docs/ as the plan's step 14 does",
+        "gate": "exit 0 GO, 10 NO-GO, 11 INCONCLUSIVE, 12 INVALID",
+    },
+)
+def report_group(c: Any, html: bool = False, commit: bool = False, gate: bool = False) -> None:
+    """Group: step 14, the report and its charts."""
+    with operating(c) as lab:
+        report.report_group(lab, html=html, commit=commit, gate=gate)
+
+
+@task(name="cleanup")
+def cleanup_group(c: Any) -> None:
+    """Group: step 15, stop what we started and prove Ollama unchanged."""
+    with operating(c) as lab:
+        cleanup.stop_cluster(lab)
+
+
+@task
+def trust_hosts(c: Any) -> None:
+    """Show the nodes' host keys and add those you confirm to known_hosts."""
+    from tasks.trust import trust_hosts as show_and_ask
+
+    with operating(c) as lab:
+        show_and_ask(lab)
+
+
+_REHEARSAL_HELP = {
+    "speedup": "true ratio of EXO's rate over the best Ollama's",
+    "trap": "reproduce one of docs/traps.md",
+    "seed": "of the noise",
+    "generation": "0 for EXO 0.0.15, 1 for EXO 1.0.71",
+    "root": "folder of the rehearsal",
+}
+
+
+@task(help=_REHEARSAL_HELP | {"html": "also write the HTML report"})
+def rehearse(
+    c: Any,
+    speedup: str = "1.5",
+    trap: str = "",
+    seed: str = "0",
+    generation: str = "0",
+    root: str = "",
+    html: bool = False,
+) -> None:
+    """Run all fifteen steps on an embedded cluster of known speed."""
+    from tasks import rehearse as rehearsal
+
+    with explaining():
+        rehearsal.rehearse(_root(root), speedup, trap, seed, generation, html)
+
+
+@task(help=_REHEARSAL_HELP)
+def rehearsal_up(
+    c: Any, speedup: str = "1.5", trap: str = "", seed: str = "0", generation: str = "0", root: str = ""
+) -> None:
+    """Start the embedded cluster and print how to use it."""
+    from tasks import rehearse as rehearsal
+    from tasks import say
+
+    with explaining():
+        hosts = rehearsal.bring_up(_root(root), speedup, trap, seed, generation)
+        say.text(f"three nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start")
+
+
+@task(help={"root": "folder of the rehearsal"})
+def rehearsal_down(c: Any, root: str = "") -> None:
+    """Stop the embedded cluster; its logs and report stay."""
+    from tasks import rehearse as rehearsal
+    from tasks import say
+
+    with explaining():
+        stopped = rehearsal.take_down(_root(root))
+        say.text("\n".join(stopped) or "nothing was running")
+
+
+def _root(named: str) -> Path:
+    from tasks.rehearse import ROOT
+
+    return Path(named).expanduser().resolve() if named else ROOT
+
+
+ns = Collection()
+ns.configure({"exo": {"inventory": "hosts.yaml", "profile": ""}})
+for _step in (
+    preflight.verify_python,
+    install.install_srv1,
+    install.install_srv2,
+    install.install_rog,
+    start.start_srv1,
+    start.start_srv2,
+    start.start_rog,
+    start.verify_cluster,
+    models.download_model,
+    instrument.create_benchmark,
+    bench.bench_baseline,
+    bench.bench_comparison,
+    bench.bench_scale_up,
+    report.document_results,
+    cleanup.stop_cluster,
+):
+    ns.add_task(_step.task)
+for _task in (preflight_group, install_group, start_group, bench_group, report_group, cleanup_group):
+    ns.add_task(_task)
+for _task in (trust_hosts, rehearse, rehearsal_up, rehearsal_down):
+    ns.add_task(_task)

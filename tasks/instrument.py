@@ -1,0 +1,75 @@
+"""Step 10: the benchmark script is on the bench node, whole, and its own error there is known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+
+import msgspec
+
+from reports.facts import Calibration, ScriptReady
+from tasks import say
+from tasks.command_line import PROJECT
+from tasks.errors import StepError
+from tasks.lab import Lab
+from tasks.node import Node
+from tasks.places import script_path
+from tasks.pythons import fitting_python
+from tasks.steps import Book, step
+
+SCRIPT = PROJECT / "scripts" / "benchmark_exo_vs_ollama.py"
+SCRIPT_PYTHON = ">=3.9"
+CALIBRATION_TIMEOUT_S = 120
+
+
+@step
+def create_benchmark(lab: Lab, book: Book) -> ScriptReady:
+    """Put the benchmark script on the bench node and measure its own error there."""
+    book.departs(
+        "a script that times whole answers with the wall clock and compares each side's best run",
+        "a script that streams, stamps every frame on the monotonic clock and states its own error",
+        "wall clocks jump, a cold load or a cached prompt passes for speed, and best-of-N favours the noisier side",
+    )
+    node = lab.bench_node
+    digest = hashlib.sha256(SCRIPT.read_bytes()).hexdigest()
+    if _digest_on(node) == digest:
+        book.already()
+    else:
+        node.put(SCRIPT.read_bytes(), script_path(node), 0o755)
+        if _digest_on(node) != digest:
+            raise StepError(
+                node.key,
+                f"{node.key}: {script_path(node)} differs from what was sent",
+                f"SHA-256 {digest}",
+                f"df -h on {node.spec.host}, then: fab create-benchmark",
+            )
+    python = fitting_python(node, SCRIPT_PYTHON)
+    say.note(node.key, "calibrates the benchmark script against a metronome")
+    calibration = _calibrate(node, python.path)
+    worst_s = max((abs(c.first_token_error_mean_s) for c in calibration), default=0.0)
+    book.summary = f"script at {script_path(node)}, first-token error {worst_s * 1000:.2f} ms at worst"
+    return ScriptReady(node.key, script_path(node), digest, python.version, calibration)
+
+
+def script_command(node: Node) -> str:
+    """Return the start of a command line that runs the script on a node: interpreter and path, quoted."""
+    return shlex.join([fitting_python(node, SCRIPT_PYTHON).path, script_path(node)])
+
+
+def _digest_on(node: Node) -> str:
+    return node.run(f"sha256sum {shlex.quote(script_path(node))} 2>/dev/null", check=False).stdout.partition(" ")[0]
+
+
+def _calibrate(node: Node, python: str) -> list[Calibration]:
+    ran = node.run(
+        f"{shlex.join([python, script_path(node)])} --calibrate --json", check=False, timeout_s=CALIBRATION_TIMEOUT_S
+    )
+    try:
+        if not ran.ok:
+            raise node.failed(ran, CALIBRATION_TIMEOUT_S)
+        return msgspec.convert(json.loads(ran.stdout), list[Calibration])
+    except (json.JSONDecodeError, msgspec.ValidationError) as error:
+        raise StepError(
+            node.key, f"{node.key}: the calibration printed no figures: {error}", "its JSON", "fab create-benchmark"
+        ) from error

@@ -1,0 +1,198 @@
+"""Run a schedule of benchmark runs: one side loaded at a time, every finished request on disk, resumable at any point.
+
+The script on the bench node measures; here is only what surrounds a run: who is in memory, what is noted, what is
+already done. A schedule that was interrupted is taken up at the first request that is missing; one that had finished is
+moved to `archive/` and never overwritten.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from reports.facts import OllamaModel
+from reports.plan import PlanStep
+from reports.samples import Sample, append_conditions, append_sample, read_samples
+from scripts.benchmark_exo_vs_ollama import schedule
+from tasks import say
+from tasks.errors import StepError
+from tasks.instrument import script_command
+from tasks.inventory import Pair, campaign_id
+from tasks.lab import Lab
+from tasks.sides import ExoSide, alone, conditions, ollama_in_memory
+from tasks.watch import GpuWatch
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What is to be measured: the plan's step that asks, the pair, the arms, how many runs of each."""
+
+    step: PlanStep
+    pair: Pair
+    arms: tuple[str, ...]
+    runs: int
+    samples: Path
+    conditions: Path
+    label: str
+    """Identity of the campaign in every sample; another setting gives another label."""
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What a schedule left behind."""
+
+    order: list[str]
+    resumed: int
+    ollama: dict[str, OllamaModel]
+    """What each baseline said of its model while it was loaded."""
+
+
+def job_for(lab: Lab, step: PlanStep, pair: Pair, arms: Iterable[str], runs: int) -> Job:
+    """Return the job of one plan step, with its files and its label."""
+    named = tuple(arms)
+    label = f"{campaign_id(lab.inventory)}-{step.number}-{pair.exo}-{'+'.join(named)}-{runs}"
+    return Job(step, pair, named, runs, lab.logs / step.samples_name, lab.logs / step.conditions_name, label)
+
+
+def measure(lab: Lab, job: Job) -> Measured:
+    """Run the whole schedule of `job`, or what is missing of it. Raises StepError; what was measured stays."""
+    order = schedule(job.arms, job.runs, lab.inventory.bench.seed)
+    done = take_up(lab, job)
+    exo = ExoSide(lab, job.pair) if "exo" in job.arms else None
+    loaded: dict[str, OllamaModel] = {}
+    resumed = 0
+    begin = time.monotonic()
+    for position, (arm, run) in enumerate(order):
+        finished = sorted(done.get((arm, run), ()))
+        if len(finished) >= lab.inventory.bench.requests:
+            resumed += 1
+            continue
+        _one_run(lab, job, exo, arm, run, finished, loaded)
+        spent_s = time.monotonic() - begin
+        left_s = spent_s / (position + 1 - resumed) * (len(order) - position - 1)
+        say.note(arm, f"run {run} of {job.runs} done ({position + 1}/{len(order)}, about {left_s:.0f} s left)")
+    if exo is not None and exo.reload != "keep":
+        exo.refresh()
+    return Measured([f"{arm}:{run}" for arm, run in order], resumed, loaded)
+
+
+def take_up(lab: Lab, job: Job) -> dict[tuple[str, int], set[int]]:
+    """Return the timed requests that an interrupted call of this very job finished, by (arm, run).
+
+    Samples of another job, or of this one when it is complete, are moved to the archive first.
+    """
+    samples, _ = read_samples(job.samples)
+    if not samples:
+        return {}
+    done: dict[tuple[str, int], set[int]] = {}
+    for sample in samples:
+        if not sample.warmup and sample.campaign == job.label:
+            done.setdefault((sample.arm, sample.run), set()).add(sample.request)
+    wanted = lab.inventory.bench.requests
+    complete = all(len(done.get((arm, run), ())) >= wanted for arm in job.arms for run in range(1, job.runs + 1))
+    foreign = any(sample.campaign != job.label for sample in samples)
+    if complete or foreign:
+        archive(lab.logs, [job.samples, job.conditions, lab.logs / job.step.record_name])
+        return {}
+    say.note("", f"taking up an interrupted campaign: {sum(map(len, done.values()))} requests are there already")
+    return done
+
+
+def archive(logs: Path, files: Sequence[Path]) -> Path:
+    """Move `files` into a folder of their own below `archive/`, named by the time; nothing is ever overwritten."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    folder = logs / "archive" / stamp
+    folder.mkdir(parents=True)
+    for file in files:
+        if file.exists():
+            file.rename(folder / file.name)
+    return folder
+
+
+def _one_run(
+    lab: Lab,
+    job: Job,
+    exo: ExoSide | None,
+    arm: str,
+    run: int,
+    finished: list[int],
+    loaded: dict[str, OllamaModel],
+) -> None:
+    still, reload_s = alone(lab, arm, exo, job.pair.ollama)
+    how = lab.inventory.bench.ollama_reload
+    if arm == "exo":
+        assert exo is not None
+        reload_s += exo.refresh()
+        how = exo.reload  # type: ignore[assignment]
+    noted = conditions(lab, arm, run, how, reload_s, still)
+    if exo is not None and arm == "exo":
+        exo.load()
+    with GpuWatch(lab) as watch:
+        _script(lab, job, arm, run, finished)
+    if arm != "exo":
+        model = ollama_in_memory(lab, arm, job.pair.ollama)
+        if model is not None:
+            loaded[arm] = model
+            noted = msgspec.structs.replace(
+                noted, ollama_size_bytes=model.size_bytes, ollama_size_vram_bytes=model.size_vram_bytes
+            )
+    append_conditions(job.conditions, msgspec.structs.replace(noted, gpu_busy_percent=watch.busy))
+
+
+def _script(lab: Lab, job: Job, arm: str, run: int, finished: list[int]) -> None:
+    """Have the script do one run; every line it prints is on disk before the next one is read."""
+    bench, node = lab.inventory.bench, lab.bench_node
+    command = f"{script_command(node)} {shlex.join(script_options(lab, job, arm, run, finished))}"
+    budget_s = (bench.requests + bench.warmups) * bench.request_timeout_s + 60
+    stray: list[str] = []
+
+    def keep(line: str) -> None:
+        if not line.strip():
+            return
+        try:
+            append_sample(job.samples, line.encode())
+        except msgspec.DecodeError:
+            stray.append(line)
+
+    ran = node.run(command, check=False, timeout_s=budget_s, on_line=keep)
+    if stray:
+        raise StepError(
+            arm, f"{arm}: the script printed no sample: {stray[0][:200]}", "JSON lines", "fab create-benchmark"
+        )
+    if not ran.ok:
+        good = [s for s in _samples_of(job, arm, run) if not s.error]
+        if not good:
+            last = (ran.stderr.strip() or "no word").splitlines()[-1][:300]
+            raise StepError(
+                arm,
+                f"{arm}: run {run} gave no good sample: {last}",
+                "answers",
+                f"fab {job.step.name} takes up from here",
+            )
+
+
+def script_options(lab: Lab, job: Job, arm: str, run: int, finished: list[int]) -> list[str]:
+    """Return the options with which the script does one run of the schedule and prints its samples."""
+    bench, options = lab.inventory.bench, []
+    for name in job.arms:
+        if name == "exo":
+            url = f"http://{lab.addresses()[bench.node]}:{lab.profile.exo.ports.api}"
+            options += ["--exo", f"exo={url}", "--exo-model", job.pair.exo]
+        else:
+            options += ["--ollama", f"{name}={lab.inventory.ollama[name].url}"]
+    options += ["--model", job.pair.ollama, "--runs", str(job.runs), "--requests", str(bench.requests)]
+    options += ["--warmup", str(bench.warmups), "--max-tokens", str(bench.max_tokens), "--seed", str(bench.seed)]
+    options += ["--timeout", f"{bench.request_timeout_s:g}", "--campaign", job.label, "--samples", "-"]
+    options += ["--only", f"{arm}:{run}"]
+    if arm != "exo":
+        options += ["--reload", f"{arm}={bench.ollama_reload}"]
+    if finished:
+        options += ["--skip-requests", ",".join(map(str, finished))]
+    return options
+
+
+def _samples_of(job: Job, arm: str, run: int) -> list[Sample]:
+    return [s for s in read_samples(job.samples)[0] if (s.arm, s.run, s.campaign) == (arm, run, job.label)]

@@ -1,0 +1,116 @@
+"""Step 9: the model pair is on the nodes, and the cluster answers under the right name."""
+
+from __future__ import annotations
+
+import time
+
+from reports.facts import ModelReady, OllamaModel
+from tasks import ollama, say
+from tasks.api import call, call_url, drive, refused
+from tasks.errors import StepError
+from tasks.exo.catalogue import generation_of
+from tasks.exo.interface import Answer, Prepared, Refused
+from tasks.inventory import Pair
+from tasks.lab import Lab
+from tasks.ollama_servers import ask_servers
+from tasks.sides import exo_targets
+from tasks.steps import Book, step
+
+PROOF_PROMPT = "Say hello."
+
+
+@step
+def download_model(lab: Lab, book: Book) -> ModelReady:
+    """Make the model pair available and prove by one answer that the cluster serves it."""
+    pair = lab.profile.models.small
+    book.departs(
+        "exo download qwen2.5:3b, then find it in /v1/models",
+        f"`{pair.exo}` was fetched through the API and had to answer a chat under that very name",
+        "EXO has no `download` command, /v1/models lists 73 models as ready whatever is there, and an unknown name"
+        " is answered with HTTP 200 by another model",
+    )
+    if (pair.exo, pair.ollama) != ("qwen2.5:3b", "qwen2.5:3b"):
+        book.departs(
+            "qwen2.5:3b on both engines",
+            f"EXO `{pair.exo}` ({pair.exo_precision}) against Ollama `{pair.ollama}` ({pair.ollama_precision})",
+            "no engine knows a model by the other's name, and each profile names a pair that its EXO can run",
+        )
+    ready = make_ready(lab, book, "small", pair)
+    book.summary = f"{ready.exo_answered} answers after {ready.first_answer_s:.1f} s; Ollama has {pair.ollama}"
+    return ready
+
+
+def make_ready(lab: Lab, book: Book, name: str, pair: Pair, *, every_baseline: bool = True) -> ModelReady:
+    """Bring `pair` to the nodes, see that the baselines have it, and have the cluster prove that it serves it.
+
+    `every_baseline` False lets Ollama servers lack the model (step 13: no single node may be able to hold it).
+    Raises StepError.
+    """
+    models = ollama_models(lab, pair)
+    if every_baseline:
+        _need_everywhere(lab, pair, models)
+    for arm, model in models.items():
+        if model.quantization and model.quantization.lower() != pair.ollama_precision.lower():
+            book.warn(f"{arm}: {pair.ollama} is {model.quantization}, hosts.yaml says {pair.ollama_precision}")
+    prepared = _download(lab, pair)
+    answer, elapsed_s = first_answer(lab, pair)
+    return ModelReady(
+        pair=name,
+        exo_model=pair.exo,
+        exo_answered=answer.model,
+        exo_precision=pair.exo_precision,
+        first_answer_s=round(elapsed_s, 3),
+        downloaded=prepared.downloaded,
+        ollama=models,
+    )
+
+
+def first_answer(lab: Lab, pair: Pair) -> tuple[Answer, float]:
+    """Have the cluster answer one chat, which loads the model; return the answer and the seconds it took."""
+    exo = lab.profile.exo
+    generation = generation_of(exo.release)
+    entry, begin = exo_targets(lab)[lab.bench_node.key], time.monotonic()
+    say.note("exo", f"waits for the first answer of {pair.exo} (loads the model)")
+    reply = call(*entry, generation.chat_request(pair.exo, PROOF_PROMPT, 1, lab.inventory.bench.request_timeout_s))
+    try:
+        return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
+    except Refused as error:
+        raise refused("exo", error) from error
+
+
+def ollama_models(lab: Lab, pair: Pair) -> dict[str, OllamaModel]:
+    """Return the pair's model at every baseline that has it. Raises StepError where a server does not answer."""
+    servers = ask_servers(lab)
+    silent = [f"Ollama '{arm}' at {state.url}: {state.error}" for arm, state in servers.items() if state.error]
+    if silent:
+        raise StepError("ollama", "; ".join(silent), "every baseline answering", "is it running? then type it again")
+    found = {}
+    for arm, baseline in lab.inventory.ollama.items():
+        shown = ollama.parse_model(arm, pair.ollama, call_url(lab.bench_node, baseline.url, ollama.tags_request()))
+        if shown is not None:
+            found[arm] = shown
+    return found
+
+
+def _need_everywhere(lab: Lab, pair: Pair, models: dict[str, OllamaModel]) -> None:
+    lacking = {arm: lab.inventory.ollama[arm] for arm in lab.inventory.ollama if arm not in models}
+    if lacking:
+        raise StepError(
+            ", ".join(lacking),
+            "; ".join(f"Ollama at {baseline.url} has no {pair.ollama}" for baseline in lacking.values()),
+            f"{pair.ollama} on every baseline",
+            "\n".join(
+                f"on {lab.nodes[baseline.node].spec.host}: ollama pull {pair.ollama}" for baseline in lacking.values()
+            ),
+        )
+
+
+def _download(lab: Lab, pair: Pair) -> Prepared:
+    exo = lab.profile.exo
+    flow = generation_of(exo.release).make_ready(pair, list(lab.nodes), lab.bench_node.key, exo.download_timeout_s)
+    try:
+        prepared = drive(exo_targets(lab), flow, lambda text: say.note("exo", text))
+    except Refused as error:
+        raise refused("exo", error) from error
+    assert isinstance(prepared, Prepared)
+    return prepared

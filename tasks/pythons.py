@@ -1,0 +1,87 @@
+"""Find a Python on a node that fits a release of EXO and can make a venv."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from tasks.errors import StepError
+from tasks.node import Node
+
+# Non-login shells lack the user's PATH: the usual places of pyenv, uv and conda are looked into as well.
+_PROBE = r"""
+for p in $(ls -d $(echo "$PATH:$HOME/.local/bin:$HOME/.pyenv/shims:$HOME/miniconda3/bin:/opt/conda/bin" | tr : ' ') \
+    "$HOME"/.pyenv/versions/*/bin "$HOME"/.local/share/uv/python/*/bin 2>/dev/null | awk '!seen[$0]++'); do
+  for e in "$p"/python3 "$p"/python3.[0-9] "$p"/python3.[0-9][0-9]; do
+    [ -x "$e" ] || continue
+    timeout 10 "$e" -c 'import sys
+try:
+    import venv, ensurepip; can = "venv"
+except ImportError:
+    can = "no-venv"
+print(sys.executable or "?", "%d.%d.%d" % sys.version_info[:3], can)' 2>/dev/null
+  done
+done
+true
+"""
+_LINE = re.compile(r"^(/\S+) (\d+\.\d+\.\d+) (venv|no-venv)$", re.MULTILINE)
+_CLAUSE = re.compile(r"(>=|<=|==|!=|<|>)\s*(\d+(?:\.\d+)*)")
+
+
+class Python(msgspec.Struct, frozen=True):
+    """One interpreter of a node."""
+
+    path: str
+    version: str
+    can_venv: bool
+
+
+def fitting_python(node: Node, wanted: str) -> Python:
+    """Return the node's first Python that fits `wanted` (`>=3.12,<3.14`) and can make a venv; asked once a node.
+
+    Raises StepError naming every Python that was found.
+    """
+    if "pythons" not in node.remembered:
+        node.remembered["pythons"] = parse_pythons(node.run(_PROBE, timeout_s=60).stdout)
+    found: list[Python] = node.remembered["pythons"]
+    for python in found:
+        if python.can_venv and fits(python.version, wanted):
+            return python
+    said = ", ".join(f"{p.version}{'' if p.can_venv else ' without venv'} ({p.path})" for p in found)
+    raise StepError(
+        node.key,
+        f"{node.key}: has {said or 'no python3'}",
+        f"a Python {wanted} with venv",
+        f"on {node.spec.host}: install one (apt install python3.12 python3.12-venv, or pyenv, or uv python install)",
+    )
+
+
+def parse_pythons(text: str) -> list[Python]:
+    """Read what the probe printed; each interpreter once, in the order of the search path."""
+    seen: dict[str, Python] = {}
+    for path, version, can in _LINE.findall(text):
+        seen.setdefault(path, Python(path, version, can == "venv"))
+    return list(seen.values())
+
+
+def fits(version: str, wanted: str) -> bool:
+    """Tell whether `version` (`3.12.1`) satisfies every clause of `wanted` (`>=3.12,<3.14`).
+
+    A clause compares as many numbers as it names, so `==3.13` takes every 3.13.x, as people mean it.
+    """
+    numbers = tuple(int(n) for n in version.split("."))
+    for operator, limit in _CLAUSE.findall(wanted):
+        bound = tuple(int(n) for n in limit.split("."))
+        have = numbers[: len(bound)] if operator in ("==", "!=", "<=", ">") else numbers
+        verdict = {
+            ">=": have >= bound,
+            "<=": have <= bound,
+            "==": have == bound,
+            "!=": have != bound,
+            "<": have < bound,
+            ">": have > bound,
+        }[operator]
+        if not verdict:
+            return False
+    return True

@@ -1,0 +1,92 @@
+"""The rehearsal: all fifteen steps on an embedded cluster, for people with no cluster at hand and for every test."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from invoke.exceptions import Exit
+
+from tasks import say
+from tasks.bench import bench_group
+from tasks.cleanup import stop_cluster
+from tasks.command_line import EXIT_FAILED, EXIT_USAGE, PROJECT
+from tasks.errors import StepError
+from tasks.install import install_group
+from tasks.inventory import load_inventory
+from tasks.lab import Lab
+from tasks.preflight import verify_python
+from tasks.report import document_results
+from tasks.start import start_group
+
+ROOT = PROJECT / ".rehearsal"
+MARK = "rehearsal.json"
+"""Lies in the folder of every rehearsal; a folder without it is never cleared."""
+RUNS = "5"
+
+
+def bring_up(root: Path, speedup: str, trap: str, seed: str, generation: str) -> Path:
+    """Start a rehearsal's nodes below `root` (cleared first) and return its hosts file."""
+    from rehearsal import cluster
+
+    options = {"speedup": _number("speedup", speedup), "seed": int(_number("seed", seed))}
+    clear(root)
+    cluster.up(root, trap=trap or None, generation=int(_number("generation", generation)), **options)  # type: ignore[arg-type]
+    return root / "hosts.yaml"
+
+
+def take_down(root: Path) -> list[str]:
+    """Stop everything a rehearsal started; its logs and report stay. Returns what was stopped, in words."""
+    from rehearsal import cluster
+
+    return cluster.down(root) if root.is_dir() else []
+
+
+def clear(root: Path) -> None:
+    """End an earlier rehearsal in `root` and remove its files. Raises Exit where `root` holds anything else."""
+    if not root.exists():
+        return
+    if any(root.iterdir()) and not (root / MARK).is_file():
+        raise Exit(f"{root}: is not a rehearsal's folder (no {MARK}); give another one", code=EXIT_USAGE)
+    take_down(root)
+    shutil.rmtree(root)
+
+
+def rehearse(root: Path, speedup: str, trap: str, seed: str, generation: str, html: bool) -> None:
+    """Run all fifteen steps on a rehearsal and stop it again. Raises StepError or Exit as the steps do."""
+    hosts = bring_up(root, speedup, trap, seed, generation)
+    lab = Lab(load_inventory(hosts), hosts)
+    try:
+        verify_python(lab)
+        install_group(lab)
+        start_group(lab)
+        bench_group(lab, runs=RUNS)
+        documented = document_results(lab, html=html)
+    except StepError:
+        document_results(lab, html=html)  # what happened so far is a result too
+        raise
+    finally:
+        _end(lab, root)
+    verdict = getattr(documented, "verdict", "")
+    say.text(f"\nREHEARSAL at a true speed-up of {speedup}: {verdict}; nothing here is about your machines.")
+    say.text(f"report: {lab.docs / 'exo-phase1-results.md'}")
+    if verdict == "GO" and float(speedup) <= lab.inventory.decision.target_ratio:
+        raise Exit("a GO that the true speed-up does not carry: this is a bug, report it", code=EXIT_FAILED)
+
+
+def _end(lab: Lab, root: Path) -> None:
+    try:
+        stop_cluster(lab)
+    finally:
+        lab.close()
+        take_down(root)
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise Exit(f"--{option} {text}: needs a number", code=EXIT_USAGE)
+    return number
