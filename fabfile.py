@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric import task
-from invoke import Collection
+from invoke.collection import Collection
 
 from tasks import bench, cleanup, install, instrument, models, preflight, report, start
 from tasks.command_line import explaining, operating

@@ -10,8 +10,8 @@ from tasks.cluster import cluster_now, topology_of
 from tasks.command_line import whole_number
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
+from tasks.hosts import Pair
 from tasks.instrument import create_benchmark
-from tasks.inventory import Pair
 from tasks.lab import Lab
 from tasks.measure import Job, Measured, job_for, measure
 from tasks.models import download_model, make_ready, ollama_models

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tasks.errors import StepError, merged
-from tasks.inventory import Inventory, Profile, active
+from tasks.hosts import Inventory, Profile
+from tasks.inventory import active
 from tasks.node import LocalNode, Node, RemoteNode
 
 T = TypeVar("T")

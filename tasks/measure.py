@@ -21,8 +21,9 @@ from reports.samples import Sample, append_conditions, append_sample, read_sampl
 from scripts.benchmark_exo_vs_ollama import schedule
 from tasks import say
 from tasks.errors import StepError
+from tasks.hosts import Pair
 from tasks.instrument import script_command
-from tasks.inventory import Pair, campaign_id
+from tasks.inventory import campaign_id
 from tasks.lab import Lab
 from tasks.sides import ExoSide, alone, conditions, ollama_in_memory
 from tasks.watch import GpuWatch

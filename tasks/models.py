@@ -10,7 +10,7 @@ from tasks.api import call, call_url, drive, refused
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Answer, Prepared, Refused
-from tasks.inventory import Pair
+from tasks.hosts import Pair
 from tasks.lab import Lab
 from tasks.ollama_servers import ask_servers
 from tasks.sides import exo_targets

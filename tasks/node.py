@@ -22,7 +22,7 @@ import msgspec
 from reports.files import write_whole
 from reports.record import Command, capped
 from tasks.errors import StepError, UnreachableError
-from tasks.inventory import NodeSpec
+from tasks.hosts import NodeSpec
 from tasks.ssh import Lines, connect
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)

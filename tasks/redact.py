@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from reports.record import Record
-from tasks.inventory import Inventory
+from tasks.hosts import Inventory
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 _SHORTEST = 4

@@ -19,7 +19,7 @@ from tasks.cluster import cluster_now, wait_for_cluster
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Refused
-from tasks.inventory import Pair
+from tasks.hosts import Pair
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.ollama_servers import ask_server

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import UnreachableError
-from tasks.inventory import NodeSpec
+from tasks.hosts import NodeSpec
 
 CONNECT_TIMEOUT_S = 10
 BANNER_TIMEOUT_S = 15

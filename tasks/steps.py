@@ -26,7 +26,8 @@ from reports.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, 
 from tasks import say
 from tasks.command_line import EXIT_FAILED, operating
 from tasks.errors import StepError
-from tasks.inventory import Inventory, campaign_id
+from tasks.hosts import Inventory
+from tasks.inventory import campaign_id
 from tasks.lab import Lab, side_by_side
 from tasks.node import journal
 from tasks.redact import secrets_of, without_secrets

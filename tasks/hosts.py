@@ -1,0 +1,169 @@
+"""What hosts.yaml may say, as frozen structs. Their docstrings are what an editor shows, through the JSON Schema.
+
+An unknown key is an error everywhere. `tasks.inventory` reads the file and finds what types alone cannot.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from reports.limits import Limits
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of everything in hosts.yaml: an unknown key is an error, not a surprise."""
+
+
+class Gpu(Strict, frozen=True):
+    """The GPU that a node is meant to compute on."""
+
+    name: str
+    """As people call it: `Radeon 8060S`."""
+    gfx: str
+    """The compiler's name of it, which rocminfo tells: `gfx1151`."""
+    pci_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
+    """Vendor and device, `1002:1586`."""
+
+
+class NodeSpec(Strict, frozen=True):
+    """One machine."""
+
+    host: str
+    """What `ssh` is given: a host name, an address or an alias in ssh_config."""
+    local: bool = False
+    """This very machine: commands run in a local shell instead of over SSH."""
+    port: Port | None = None
+    """SSH port; ssh_config's, else 22."""
+    user: str | None = None
+    """SSH user; ssh_config's, else the current one."""
+    identity_file: str | None = None
+    """Private key to offer; ssh_config's and the agent's otherwise."""
+    known_hosts: str | None = None
+    """Host keys to trust instead of ~/.ssh/known_hosts."""
+    address: str | None = None
+    """IPv4 address by which the other nodes reach this one; asked from Tailscale on the node when left out."""
+    gpu: Gpu | None = None
+
+
+class Ports(Strict, frozen=True):
+    """Ports of one EXO generation; the same on all nodes."""
+
+    api: Port = 52416
+    peer: Port = 50051
+    """0.0.x: --node-port. 1.x: --libp2p-port."""
+
+
+class Exo(Strict, frozen=True):
+    """Which EXO, from where, and how it is started."""
+
+    release: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?[a-z0-9.-]*$")]
+    """`0.0.15` or `1.0.71`: decides the generation, the Python version and the flags."""
+    source: str
+    """What is installed: `git+https://...@TAG`, a local directory, a wheel or an sdist. Never a bare name."""
+    python: Annotated[str, msgspec.Meta(pattern=r"^([<>=!]=?[0-9.]+)(,[<>=!]=?[0-9.]+)*$")] | None = None
+    """Python versions to accept, `>=3.12`; what the release needs when left out."""
+    ports: Ports = Ports()
+    extras: list[Name] = []
+    """Extras of EXO's own package to install on every node; one that does not exist is an error."""
+    overrides: list[str] = []
+    """Requirements that replace what the release pins, e.g. `tinygrad>=0.11` or a local path."""
+    flags: list[str] = []
+    """Further start flags for every node."""
+    environment: dict[str, str] = {}
+    """Further environment for every node."""
+    node_extras: dict[str, list[Name]] = {}
+    """Per node, beside `extras`."""
+    node_flags: dict[str, list[str]] = {}
+    """Per node, after `flags`."""
+    node_environment: dict[str, dict[str, str]] = {}
+    """Per node, over `environment`: `AMD: "1"` for the Radeon."""
+    install_timeout_s: Seconds = 1800
+    start_timeout_s: Seconds = 120
+    cluster_timeout_s: Seconds = 90
+    download_timeout_s: Seconds = 7200
+
+
+class Pair(Strict, frozen=True):
+    """One model under the name each engine has for it."""
+
+    exo: str
+    ollama: str
+    exo_precision: str
+    """What EXO loads: `fp16`, `bf16`, `MLX 4-bit`."""
+    ollama_precision: str
+    """What Ollama's tag is: `F16`, `Q4_K_M`. Compared with what its server says."""
+    download_bytes: int | None = None
+    """Size of EXO's copy, for the disk check; per node that holds a full copy."""
+
+
+class Models(Strict, frozen=True):
+    """The model pairs of a profile."""
+
+    small: Pair
+    """Steps 9, 11 and 12."""
+    large: Pair
+    """Step 13, only if step 12 ended in GO."""
+
+
+class Profile(Strict, frozen=True):
+    """A release of EXO with models it can run on these machines."""
+
+    title: str
+    exo: Exo
+    models: Models
+
+
+class Baseline(Strict, frozen=True):
+    """One single-node Ollama to compare with."""
+
+    node: Name
+    url: Annotated[str, msgspec.Meta(pattern=r"^http://[A-Za-z0-9.\-]+:[0-9]{1,5}$")]
+    """As the bench node reaches it."""
+    gpu: bool = False
+    """Its node is meant to compute on its GPU."""
+
+
+class Bench(Strict, frozen=True):
+    """How the measurement is done."""
+
+    node: Name
+    """Where the benchmark script runs and from which every server is reached."""
+    runs: Count = 5
+    baseline_runs: Count = 3
+    requests: Count = 3
+    """Timed requests a run."""
+    warmups: Annotated[int, msgspec.Meta(ge=0)] = 1
+    max_tokens: Count = 128
+    seed: int = 20260101
+    request_timeout_s: Seconds = 900
+    exo_reload: Literal["restart", "reload", "keep"] = "restart"
+    """How EXO is loaded afresh for each run: restart the cluster, reload the model (1.x), or keep it loaded."""
+    ollama_reload: Literal["reload", "keep"] = "reload"
+
+
+class Rehearsal(Strict, frozen=True):
+    """Written by the rehearsal alone: marks its hosts file, so that a report can never be taken for a real one."""
+
+    speedup: float
+    trap: str | None = None
+    seed: int = 0
+
+
+class Inventory(Strict, frozen=True):
+    """All of hosts.yaml."""
+
+    profile: Name
+    """The profile in force; FABRIC_EXO_PROFILE=... switches for one call."""
+    nodes: dict[Name, NodeSpec]
+    ollama: dict[Name, Baseline]
+    profiles: dict[Name, Profile]
+    bench: Bench
+    decision: Limits = Limits()
+    rehearsal: Rehearsal | None = None
