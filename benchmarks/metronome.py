@@ -1,0 +1,48 @@
+"""A server whose true speed is known, in a process of its own: the script's own metronome, started and asked.
+
+It answers /api/generate, /api/chat and /v1/chat/completions for any model name that
+`scripts.benchmark_exo_vs_ollama.metronome_model` made, and /truth with its own stamps of the last answer.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark_exo_vs_ollama.py"
+
+
+class Truth(msgspec.Struct, frozen=True):
+    """What the metronome knows of one answer; seconds on CLOCK_MONOTONIC, which all processes of a host share."""
+
+    model: str
+    received_s: float
+    sent_s: list[float]
+    """Just before each content frame was sent."""
+
+
+@contextmanager
+def metronome() -> Iterator[str]:
+    """Run a metronome on a free loopback port and yield its URL; it ends with the block, or with this process."""
+    child = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--metronome"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None
+        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def last_truth(url: str) -> Truth:
+    """Ask a metronome about its last answer."""
+    with urllib.request.urlopen(f"{url}/truth", timeout=10) as answer:
+        return msgspec.convert(json.load(answer), Truth)
