@@ -1,0 +1,27 @@
+"""Which module drives which release. A third generation is one new file and one line in ALL."""
+
+from __future__ import annotations
+
+import re
+from typing import cast
+
+from tasks.exo import gen0, gen1
+from tasks.exo.interface import Generation, Refused
+
+ALL: dict[str, Generation] = {
+    r"0\.0(\..*)?": cast("Generation", gen0),
+    r"1\..*": cast("Generation", gen1),
+}
+"""Pattern of the release -> the module that offers the protocol `Generation`."""
+
+
+def generation_of(release: str) -> Generation:
+    """Return the generation of `exo.release`. Raises Refused for one that no module drives."""
+    for pattern, generation in ALL.items():
+        if re.fullmatch(pattern, release):
+            return generation
+    raise Refused(
+        f"exo.release is '{release}'",
+        " or ".join(generation.NAME for generation in ALL.values()),
+        "put the release into hosts.yaml that the source really is, e.g. 0.0.15 or 1.0.71",
+    )

@@ -1,0 +1,235 @@
+"""EXO 0.0.x (0.0.15 and its neighbours): flags, discovery, topology, chat. Observed on v0.0.15-alpha.
+
+Three things shape this module. Discovery is manual, because UDP never crosses Tailscale, and its file must list every
+node, the own one too, or the node stays alone without a word. Nothing a node says at start proves that it serves.
+And a chat with a name EXO does not know is answered, HTTP 200, by its default model: only `model` in the answer tells.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from tasks.exo import gen0_download, logtext
+from tasks.exo.gen0_install import install_plan
+from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
+from tasks.exo.wire import message_of, read_json, read_reply, said, shortened
+from tasks.hosts import Exo, Pair
+
+NAME = "0.0.x"
+PYTHON = ">=3.12,<3.14"
+"""Its pins (numpy 2.0.0, grpcio 1.68.0, aiohttp 3.10.11) have no wheels for 3.14 and later."""
+CAN_RELOAD = False
+FIXES_LENGTH_PER_REQUEST = False
+SETTLE_S = 15.0
+"""Observed: a lost node stays in the topology for 9 to 12.5 s."""
+
+RESPONSE_TIMEOUT_S = 900
+"""EXO's own limit for one answer; a stream cut by it looks like a clean end."""
+
+# Where EXO 0.0.x says what it computes on: `Device: X` is tinygrad's name. `CL` may be a GPU or the CPU behind OpenCL.
+_CPU_DEVICES = {"CLANG", "CPU", "LLVM", "X86", "PYTHON", "NPY"}
+_GPU_DEVICES = {"AMD", "HIP", "HSA", "KFD", "CUDA", "NV", "GPU", "METAL"}
+_GPU_NAMES = re.compile(r"\b(AMD|RADEON|INSTINCT|GFX\d+|NVIDIA|GEFORCE|RTX|TESLA|QUADRO)\b", re.IGNORECASE)
+_CPU_NAMES = re.compile(r"\b(RYZEN|EPYC|XEON|CORE|THREADRIPPER)\b", re.IGNORECASE)
+
+__all__ = [
+    "CAN_RELOAD",
+    "FIXES_LENGTH_PER_REQUEST",
+    "NAME",
+    "PYTHON",
+    "SETTLE_S",
+    "chat_request",
+    "device_kind",
+    "install_plan",
+    "launch",
+    "log_problems",
+    "make_ready",
+    "parse_chat",
+    "parse_topology",
+    "topology_request",
+    "unload",
+]
+
+
+def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int) -> Launch:
+    """Return how to start `node` as a daemon with manual discovery; `max_tokens` is fixed from here on.
+
+    EXO ignores `max_tokens` of a request: the length of every answer is `--max-generate-tokens`.
+    """
+    discovery = f"{run_folder}/discovery.json"
+    argv = [
+        *(executable, "--node-id", node, "--node-port", str(exo.ports.peer)),
+        *("--discovery-module", "manual", "--discovery-config-path", discovery),
+        *("--chatgpt-api-port", str(exo.ports.api), "--chatgpt-api-response-timeout", str(RESPONSE_TIMEOUT_S)),
+        *("--max-generate-tokens", str(max_tokens), "--disable-tui"),
+        *exo.flags,
+        *exo.node_flags.get(node, []),
+    ]
+    return Launch(
+        argv=argv,
+        # Without it stdout is block-buffered into the file, and the log says nothing until the process ends.
+        environment={"PYTHONUNBUFFERED": "1"} | exo.environment | exo.node_environment.get(node, {}),
+        files={discovery: discovery_file(peers, exo.ports.peer)},
+        ports=(exo.ports.api, exo.ports.peer),
+        unwanted=(
+            f"EXO's API listens on every address of {node}, port {exo.ports.api}, asks for no password, and"
+            " `POST /quit` stops the node: let only the cluster reach that port",
+        ),
+    )
+
+
+def discovery_file(peers: Mapping[str, str], port: int) -> str:
+    """Return the manual discovery file: all nodes, the own one included, with every field EXO's schema demands.
+
+    A missing field or an absent own id makes a silent one-node island. The capabilities are placeholders: each node
+    tells its real ones once it is connected.
+    """
+    blank = {"model": "Linux Box", "chip": "Unknown Chip", "memory": 8192, "flops": {"fp32": 0, "fp16": 0, "int8": 0}}
+    nodes = {key: {"address": peers[key], "port": port, "device_capabilities": blank} for key in sorted(peers)}
+    return json.dumps({"peers": nodes}, indent=2) + "\n"
+
+
+def topology_request() -> Request:
+    """Return the request for the topology as this node sees it."""
+    return Request("GET", "/v1/topology", timeout_s=5)
+
+
+class _Capabilities(msgspec.Struct, frozen=True):
+    model: str = ""
+    chip: str = ""
+
+
+class _Edge(msgspec.Struct, frozen=True):
+    from_id: str
+    to_id: str
+
+
+class _Topology(msgspec.Struct, frozen=True):
+    nodes: dict[str, _Capabilities] = {}
+    peer_graph: dict[str, list[_Edge]] = {}
+
+
+def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
+    """Read `GET /v1/topology`; node ids are the keys of hosts.yaml already. Raises Refused where it is none."""
+    del peers  # ids need no mapping here: `--node-id` set them
+    raw = read_json(text, _Topology, "the topology")
+    edges = {(e.from_id, e.to_id) for found in raw.peer_graph.values() for e in found if e.from_id != e.to_id}
+    return Topology({key: _device_text(found) for key, found in raw.nodes.items()}, frozenset(edges))
+
+
+def device_kind(device_text: str) -> str:
+    """Return `gpu`, `cpu` or `unknown` for a device text of `parse_topology`.
+
+    A processor's name decides nothing: that of the Ryzen AI Max ends in "w/ Radeon 8060S".
+    """
+    named = re.search(r"Device: ?(\w+)", device_text)
+    if named:
+        device = named.group(1).upper()
+        return "cpu" if device in _CPU_DEVICES else "gpu" if device in _GPU_DEVICES else "unknown"
+    if _CPU_NAMES.search(device_text):
+        return "unknown"
+    return "gpu" if _GPU_NAMES.search(device_text) else "unknown"
+
+
+def log_problems(log: str) -> list[str]:
+    """Return the lines of a node's log that mean a failed or half-dead start; see interface.Generation."""
+    return logtext.start_problems(log)
+
+
+def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    """Put the whole model on every node; see gen0_download for why on every one."""
+    return gen0_download.make_ready(pair, peers, entry, timeout_s)
+
+
+def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    """Do nothing: 0.0.x cannot unload a model, only end (CAN_RELOAD is False)."""
+    return gen0_download.unload(pair, peers, entry, timeout_s)
+
+
+def chat_request(model: str, prompt: str, max_tokens: int, timeout_s: float) -> Request:
+    """Return a non-streaming chat request; `max_tokens` and `temperature` are sent although 0.0.x ignores them."""
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "stream": False,
+        "max_tokens": max_tokens,
+        "temperature": 0,
+    }
+    return Request("POST", "/v1/chat/completions", body, timeout_s)
+
+
+class _Message(msgspec.Struct, frozen=True):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    message: _Message = _Message()
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    completion_tokens: int | None = None
+
+
+class _Completion(msgspec.Struct, frozen=True):
+    model: str
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+def parse_chat(reply: Reply, model: str) -> Answer:
+    """Read a non-streaming chat answer. Raises Refused for every error and where another model answered."""
+    if reply.status != 200:
+        raise _chat_refused(reply, model)
+    answer = read_reply(reply, _Completion, "the chat answer")
+    if answer.model != model:
+        raise Refused(
+            f"EXO was asked for '{model}' and '{answer.model}' answered, with HTTP 200",
+            f"an answer from '{model}'",
+            "EXO 0.0.x answers a name it does not know with its default model; put the id EXO uses into hosts.yaml"
+            f" (models that run on Linux: {', '.join(gen0_download.LINUX_MODELS)})",
+        )
+    if not answer.choices:
+        raise Refused("the chat answer has no choices", "one choice", "look at the EXO log of the entry node")
+    first = answer.choices[0]
+    tokens = answer.usage.completion_tokens if answer.usage else None
+    return Answer(answer.model, first.message.content or "", tokens, first.finish_reason)
+
+
+def _chat_refused(reply: Reply, model: str) -> Refused:
+    message = message_of(reply.text)
+    unsupported = re.match(r"Unsupported model: (\S+) with inference engine (\w+)\. Supported.*?: \[(.*)\]", message)
+    if unsupported:
+        tried, engine, known = unsupported.groups()
+        fallback = "" if tried == model else f" (EXO does not know '{model}' and fell back to '{tried}')"
+        return gen0_download.does_not_run(model, f"{engine} cannot run '{tried}'{fallback}", known.replace("'", ""))
+    if "failed to connect to all addresses" in message or "UNAVAILABLE" in message:
+        return Refused(
+            f"a peer of the entry node is gone: {shortened(message)}",
+            "all nodes of the cluster up",
+            "fab start verify-cluster",
+        )
+    if reply.status == 408:
+        return Refused(
+            f"EXO gave up after its own {RESPONSE_TIMEOUT_S} s: {shortened(message)}",
+            "an answer within that time",
+            "look at the EXO logs of all nodes for a download or a device that hangs, then type it again",
+        )
+    return Refused(
+        f"the chat failed: {said(reply)}",
+        "HTTP 200",
+        "look at the EXO log of the entry node: a tokenizer that cannot be fetched, a missing compiler (clang) and a"
+        " full memory are the usual causes",
+    )
+
+
+def _device_text(found: _Capabilities) -> str:
+    """Return both texts in which EXO names the device; on an AMD GPU only `chip` does, a bug of 0.0.15.
+
+    There, `model` is literally `Linux Box ({gpu_name})`.
+    """
+    return ", ".join(text for text in (found.model.replace("{gpu_name}", found.chip), found.chip) if text)

@@ -1,0 +1,148 @@
+"""How EXO 0.0.x gets onto a node: a virtual environment of its own and pip; uv beside it where pins are overridden.
+
+Read from setup.py of v0.0.15-alpha: every dependency is pinned, tinygrad to a git commit; the extras are
+`apple_silicon`, `windows`, `nvidia-gpu`, `amd-gpu`, `formatting`. pip only warns about an extra that does not exist and
+exits 0; here that is exit code 3 and nothing is left installed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from tasks.exo.interface import InstallPlan, ShellStep
+from tasks.exo.sources import copy_folder, kind_of, shell_path
+from tasks.hosts import Exo
+
+DISTRIBUTION = "exo"
+
+# One word: the commit pip noted for a git source, else a digest over the installed files in their order. Scripts and
+# metadata stay out of it, because they hold the paths of this node.
+_REVISION = """
+import hashlib, importlib.metadata, json, sys
+d = importlib.metadata.distribution("exo")
+url = json.loads(d.read_text("direct_url.json") or "{}")
+commit = url.get("vcs_info", {}).get("commit_id")
+if not commit:
+    meta = (".dist-info", ".egg-info")
+    ours = [f for f in d.files or [] if ".." not in f.parts and not f.parts[0].endswith(meta) and f.suffix != ".pyc"]
+    ours = sorted((str(f), f.locate()) for f in ours if f.locate().is_file())
+    if not ours:
+        sys.exit("the installed exo has no files")
+    h = hashlib.sha256()
+    for name, path in ours:
+        h.update(name.encode() + b"\\0" + path.read_bytes() + b"\\0")
+    commit = h.hexdigest()
+print(commit)
+"""
+
+# uv does not read pip's configuration: without this, a site with its own index works with pip and fails with uv.
+_PIP_CONFIGURATION_FOR_UV = r"""
+settings=$("$PY" -m pip config list 2>/dev/null)
+pip_setting() { sed -n "s/^\(:env:\|global\|install\)\.$1='\(.*\)'$/\2/p" <<<"$settings" | head -n 1; }
+index=$(pip_setting index-url); [ -n "$index" ] && export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
+extra=$(pip_setting extra-index-url); [ -n "$extra" ] && export UV_INDEX="${UV_INDEX:-$extra}"
+links=$(pip_setting find-links); [ -n "$links" ] && export UV_FIND_LINKS="${UV_FIND_LINKS:-${links// /,}}"
+case "$(pip_setting no-index)" in 1|[Tt]rue|[Yy]es|[Oo]n) export UV_NO_INDEX=1;; esac
+cert=$(pip_setting cert); [ -n "$cert" ] && export SSL_CERT_FILE="${SSL_CERT_FILE:-$cert}"
+export UV_PYTHON_DOWNLOADS=never
+"""
+
+
+def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
+    """Return how to install `exo` on `node` below `home`; see interface.Generation."""
+    extras = [*exo.extras, *(e for e in exo.node_extras.get(node, []) if e not in exo.extras)]
+    venv = f"{home}/venv"
+    python = f"{venv}/bin/python"
+    source = f"{home}/src" if kind_of(exo.source) == "folder" else exo.source
+    steps = [ShellStep("make a virtual environment", _make_venv(venv, base_python), 300)]
+    if kind_of(exo.source) == "folder":
+        steps.append(ShellStep(f"copy {exo.source}", copy_folder(exo.source, source), 600))
+    if exo.overrides:
+        steps.append(ShellStep("put uv beside it, for the overrides", _put_uv(home, python, exo.overrides), 600))
+    title = f"install EXO from {exo.source}" + (f" with {', '.join(extras)}" if extras else "")
+    steps.append(ShellStep(title, _install(exo, source, extras, home, python), exo.install_timeout_s))
+    return InstallPlan(
+        steps=steps,
+        exo=f"{venv}/bin/exo",
+        python=python,
+        tools=tools(exo),
+        revision=f"{shlex.quote(python)} -I -c {shlex.quote(_REVISION.strip())}",
+    )
+
+
+def tools(exo: Exo) -> tuple[str, ...]:
+    """Return the programs a node needs before: git only where something is really cloned."""
+    return ("git",) if any("git+" in text for text in (exo.source, *exo.overrides)) else ()
+
+
+def requirement(source: str, extras: list[str]) -> str:
+    """Return `source` with `extras` as shell text of one pip requirement; both quoted."""
+    named = f"[{','.join(extras)}]" if extras else ""
+    if "://" in source:
+        # pip before 24.1 takes a `name @ URL` only where the URL has a host.
+        source = source.replace("file:///", "file://localhost/", 1)
+        return shlex.quote(f"{DISTRIBUTION}{named} @ {source}")
+    return shell_path(source) + shlex.quote(named) if named else shell_path(source)
+
+
+def override_line(override: str) -> str:
+    """Return one line of uv's override file; a bare local path gets the name and the URL that uv wants there.
+
+    The name of a wheel or an sdist is in its file name; a folder is named after its last part.
+    """
+    text = override.strip()
+    if not text.startswith(("/", "~/")):
+        return text
+    name = re.split(r"-\d|\.(?:zip|tar|whl)", text.rstrip("/").rpartition("/")[2])[0]
+    return f"{name} @ file://{text}"
+
+
+def _make_venv(venv: str, base_python: str) -> str:
+    python, base = shlex.quote(f"{venv}/bin/python"), shlex.quote(base_python)
+    version = shlex.quote("import sys; print(sys.version_info[:3])")
+    return (
+        f'[ "$({python} -I -c {version} 2>/dev/null)" = "$({base} -I -c {version})" ]'
+        f" && {python} -m pip --version >/dev/null 2>&1"
+        f" || {{ rm -rf {shlex.quote(venv)} && {base} -m venv {shlex.quote(venv)}; }}"
+    )
+
+
+def _put_uv(home: str, python: str, overrides: list[str]) -> str:
+    """Write the override file and make sure of a uv: the venv's own, else the node's where pip cannot get one."""
+    lines = " ".join(_quoted_override(text) for text in overrides)
+    return (
+        f"set -e; PY={shlex.quote(python)}; printf '%s\\n' {lines} > {shlex.quote(home + '/overrides.txt')}\n"
+        '[ -x "${PY%/*}/uv" ] || "$PY" -m pip install --quiet --no-input uv || command -v uv >/dev/null'
+        " || { echo 'overrides need uv, and pip cannot install it here' >&2; exit 5; }"
+    )
+
+
+def _quoted_override(override: str) -> str:
+    line = override_line(override)
+    before, home, after = line.partition("file://~/")
+    return f'{shlex.quote(before + "file://")}"$HOME"/{shlex.quote(after)}' if home else shlex.quote(line)
+
+
+def _install(exo: Exo, source: str, extras: list[str], home: str, python: str) -> str:
+    """Return the one command that installs; its last line on stderr says why it failed."""
+    wish = requirement(source, extras)
+    log = shlex.quote(f"{home}/install.log")
+    if exo.overrides:
+        overrides = shlex.quote(f"{home}/overrides.txt")
+        prepare = _PIP_CONFIGURATION_FOR_UV + 'UV="${PY%/*}/uv"; [ -x "$UV" ] || UV=uv\n'
+        command = (
+            f'"$UV" pip install --python "$PY" --override {overrides}'
+            f" --reinstall-package {DISTRIBUTION} --refresh-package {DISTRIBUTION} {wish}"
+        )
+    else:
+        prepare, command = "", f'"$PY" -m pip install --no-input --disable-pip-version-check {wish}'
+    # EXO goes first: pip would keep an installed 0.0.1 although another tag, also called 0.0.1, is asked for.
+    return f"""PY={shlex.quote(python)}
+remove() {{ "$PY" -m pip uninstall --yes --quiet {DISTRIBUTION} >/dev/null 2>&1; }}
+remove
+{prepare}{command} >{log} 2>&1; code=$?
+if bad=$(grep -m 1 -iE 'does not (provide the|have an) extra' {log}); then remove; echo "$bad" >&2; exit 3; fi
+[ $code -eq 0 ] || {{ remove; tail -n 30 {log} >&2; exit $code; }}
+[ -x "${{PY%/*}}/exo" ] || {{ echo 'the package has no program called exo' >&2; exit 6; }}
+tail -n 1 {log}"""

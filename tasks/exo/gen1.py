@@ -1,0 +1,1 @@
+"""EXO 1.x; see below."""

@@ -1,0 +1,55 @@
+"""What a log says went wrong at the start, for both generations.
+
+The log holds colours and OSC-8 links even without a terminal; they are taken out first. A peer that is not up yet
+makes EXO print whole tracebacks and heal afterwards, so those exception types are no problem of this node.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPES = re.compile(
+    r"""
+    (?:\x1b|\^\[)\][^\x07\x1b^]*(?:\x07|(?:\x1b|\^\[)\\)   # OSC, a hyperlink
+  | (?:\x1b|\^\[)\[[0-?]*[ -/]*[@-~]                        # CSI, a colour; `cat -v` writes ESC as ^[
+  | \x1b[@-_]
+    """,
+    re.VERBOSE,
+)
+_EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Exit))(?::\s.*|)$")
+_HEALS = {
+    "CancelledError",
+    "TimeoutError",
+    "AioRpcError",
+    "UsageError",
+    "ConnectionRefusedError",
+    "ConnectionResetError",
+}
+_PLAIN = re.compile(
+    r"address already in use|^Error: |: error: |failed to bind|Segmentation fault|panicked at|^Killed$", re.IGNORECASE
+)
+_STOPPING = "Received exit signal"
+
+
+def without_escapes(log: str) -> str:
+    """Return `log` as a terminal would show it, without colours and link targets."""
+    return _ESCAPES.sub("", log)
+
+
+def start_problems(log: str) -> list[str]:
+    """Return the lines that mean a failed or half-dead start, each once, in their order."""
+    found: list[str] = []
+    for raw in without_escapes(log).splitlines():
+        line = raw.strip()
+        if line.startswith(_STOPPING):
+            break  # what follows is the end of this process, not its start
+        if _is_problem(raw, line) and line not in found:
+            found.append(line)
+    return found
+
+
+def _is_problem(raw: str, line: str) -> bool:
+    exception = _EXCEPTION.match(raw)
+    if exception:
+        return exception.group(1) not in _HEALS
+    return bool(_PLAIN.search(line))

@@ -1,0 +1,51 @@
+"""Where EXO is installed from, as shell text: a git URL, a folder, a wheel or an sdist. For both generations."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from urllib.parse import urlsplit, urlunsplit
+
+_SKIPPED = (".git", "build", "*.egg-info", "__pycache__", "node_modules", "target", ".venv")
+"""What a build leaves in a source folder, and its history; never copied."""
+
+
+def kind_of(source: str) -> str:
+    """Return `git`, `file` (a wheel, an sdist, or the URL of one) or `folder`."""
+    if source.startswith("git+"):
+        return "git"
+    if re.search(r"\.(whl|zip|tgz|tar\.(gz|bz2|xz))$", source.split("#")[0]) or "://" in source:
+        return "file"
+    return "folder"
+
+
+def git_address(source: str) -> tuple[str, str | None]:
+    """Split `git+https://host/repository@TAG` into the URL to clone and the tag, None where none is given.
+
+    A user before the host (`ssh://git@host/...`) is part of the URL; a fragment (`#subdirectory=`) is dropped.
+    """
+    parts = urlsplit(source.removeprefix("git+"))
+    path, at, reference = parts.path.rpartition("@")
+    if not at:
+        path, reference = parts.path, ""
+    return urlunsplit((parts.scheme, parts.netloc, path, "", "")), reference or None
+
+
+def shell_path(path: str) -> str:
+    """Quote a path for the shell; a leading `~/` is the home folder on the node."""
+    return '"$HOME"/' + shlex.quote(path[2:]) if path.startswith("~/") else shlex.quote(path)
+
+
+def copy_folder(source: str, target: str) -> str:
+    """Return a command that makes `target` a copy of the folder `source`, without what builds leave there.
+
+    EXO is built in the copy: pip and npm write into the folder they build, which is the owner's own checkout and may
+    be shared by several nodes on one machine.
+    """
+    skipped = " ".join(f"--exclude={shlex.quote(name)}" for name in _SKIPPED)
+    to = shlex.quote(target)
+    return (
+        f"set -o pipefail; test -d {shell_path(source)} ||"
+        f" {{ echo {shlex.quote(f'there is no folder {source} on this node')} >&2; exit 2; }};"
+        f" rm -rf {to} && mkdir -p {to} && tar -C {shell_path(source)} {skipped} -cf - . | tar -C {to} -xf -"
+    )

@@ -1,0 +1,77 @@
+"""Reading what a server sent: JSON into typed structs, with Refused as the only way to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TypeVar
+
+import msgspec
+
+from tasks.exo.interface import Ask, Refused, Reply, Request, Wait
+
+T = TypeVar("T")
+
+
+def ask(node: str, request: Request) -> Generator[Ask | Wait, Reply | None, Reply]:
+    """Be one turn of a Flow: send the request to the node and return its reply, with `yield from`."""
+    reply = yield Ask(node, request)
+    return reply if reply is not None else Reply(0, "nothing was sent")
+
+
+def read_json(text: str, kind: type[T], what: str) -> T:
+    """Decode `text` as `kind`; `what` names it for people ("the topology"). Raises Refused."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeError, ValueError) as error:
+        raise Refused(
+            f"{what} cannot be read ({error}): {shortened(text)}",
+            f"{what} as EXO writes it",
+            "look at the node's EXO log; is it really EXO that listens on this port?",
+        ) from error
+
+
+def read_reply(reply: Reply, kind: type[T], what: str) -> T:
+    """Decode a 200 answer as `kind`. Raises Refused for any other status and for what cannot be read."""
+    if reply.status != 200:
+        raise Refused(
+            f"{what}: {said(reply)}",
+            "HTTP 200",
+            "look at the node's EXO log; `fab start` starts EXO again where it does not run",
+        )
+    return read_json(reply.text, kind, what)
+
+
+def said(reply: Reply) -> str:
+    """Return a reply in words: `no answer (refused)`, `HTTP 500: Error processing prompt ...`."""
+    if reply.status == 0:
+        return f"no answer ({shortened(reply.text)})"
+    return f"HTTP {reply.status}: {shortened(message_of(reply.text))}"
+
+
+def message_of(text: str) -> str:
+    """Return the message inside an error answer of either generation, the whole text where there is none.
+
+    0.0.x: `{"detail": ...}` or `{"error": ...}`; 1.x: `{"error": {"message": ...}}` or FastAPI's `{"detail": ...}`.
+    """
+    try:
+        body = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError, ValueError):
+        return text
+    while isinstance(body, dict):
+        body = next((body[key] for key in ("error", "detail", "message") if body.get(key)), text)
+    return body if isinstance(body, str) else str(body)
+
+
+def shortened(text: str, length: int = 300) -> str:
+    """Return `text` on one line, cut after `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 3] + "..."
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people: `3.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
