@@ -25,7 +25,7 @@ from tasks.hosts import Pair
 from tasks.instrument import script_command
 from tasks.inventory import campaign_id
 from tasks.lab import Lab
-from tasks.sides import ExoSide, alone, conditions, ollama_in_memory
+from tasks.sides import ExoSide, alone, conditions, ollama_in_memory, unload_ollama
 from tasks.watch import GpuWatch
 
 
@@ -67,39 +67,46 @@ def measure(lab: Lab, job: Job) -> Measured:
     resumed = 0
     begin = time.monotonic()
     for position, (arm, run) in enumerate(order):
-        finished = sorted(done.get((arm, run), ()))
-        if len(finished) >= lab.inventory.bench.requests:
+        there = done.get((arm, run), [])
+        if _timed(there) >= lab.inventory.bench.requests:
             resumed += 1
             continue
-        _one_run(lab, job, exo, arm, run, finished, loaded)
+        _one_run(lab, job, exo, arm, run, [sample.request for sample in there], loaded)
         spent_s = time.monotonic() - begin
         left_s = spent_s / (position + 1 - resumed) * (len(order) - position - 1)
         say.note(arm, f"run {run} of {job.runs} done ({position + 1}/{len(order)}, about {left_s:.0f} s left)")
-    if exo is not None and exo.reload != "keep":
+    if exo is not None:
         exo.refresh()
+    for arm in job.arms:
+        if arm != "exo":
+            unload_ollama(lab, arm, job.pair.ollama)
     return Measured([f"{arm}:{run}" for arm, run in order], resumed, loaded)
 
 
-def take_up(lab: Lab, job: Job) -> dict[tuple[str, int], set[int]]:
-    """Return the timed requests that an interrupted call of this very job finished, by (arm, run).
+def take_up(lab: Lab, job: Job) -> dict[tuple[str, int], list[Sample]]:
+    """Return what an interrupted call of this very job measured, by (arm, run), warm-ups and failures included.
 
-    Samples of another job, or of this one when it is complete, are moved to the archive first.
+    Samples of another job, or of this one when it is complete, are moved to the archive first. A request that failed
+    is finished all the same: doing it again until it succeeds would hide how often it fails.
     """
     samples, _ = read_samples(job.samples)
     if not samples:
         return {}
-    done: dict[tuple[str, int], set[int]] = {}
+    done: dict[tuple[str, int], list[Sample]] = {}
     for sample in samples:
-        if not sample.warmup and sample.campaign == job.label:
-            done.setdefault((sample.arm, sample.run), set()).add(sample.request)
+        if sample.campaign == job.label:
+            done.setdefault((sample.arm, sample.run), []).append(sample)
     wanted = lab.inventory.bench.requests
-    complete = all(len(done.get((arm, run), ())) >= wanted for arm in job.arms for run in range(1, job.runs + 1))
-    foreign = any(sample.campaign != job.label for sample in samples)
-    if complete or foreign:
+    runs = [(arm, run) for arm in job.arms for run in range(1, job.runs + 1)]
+    if all(_timed(done.get(one, [])) >= wanted for one in runs) or any(s.campaign != job.label for s in samples):
         archive(lab.logs, [job.samples, job.conditions, lab.logs / job.step.record_name])
         return {}
-    say.note("", f"taking up an interrupted campaign: {sum(map(len, done.values()))} requests are there already")
+    say.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
     return done
+
+
+def _timed(samples: Sequence[Sample]) -> int:
+    return sum(not sample.warmup for sample in samples)
 
 
 def archive(logs: Path, files: Sequence[Path]) -> Path:
@@ -187,7 +194,7 @@ def script_options(lab: Lab, job: Job, arm: str, run: int, finished: list[int]) 
     options += ["--model", job.pair.ollama, "--runs", str(job.runs), "--requests", str(bench.requests)]
     options += ["--warmup", str(bench.warmups), "--max-tokens", str(bench.max_tokens), "--seed", str(bench.seed)]
     options += ["--timeout", f"{bench.request_timeout_s:g}", "--campaign", job.label, "--samples", "-"]
-    options += ["--only", f"{arm}:{run}"]
+    options += ["--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read before it is unloaded
     if arm != "exo":
         options += ["--reload", f"{arm}={bench.ollama_reload}"]
     if finished:

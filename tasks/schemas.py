@@ -1,0 +1,33 @@
+"""JSON Schemas of hosts.yaml, a record, a sample and the report, generated from the structs: `make schemas`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from reports.files import write_whole
+from reports.record import Record
+from reports.samples import Conditions, Sample
+from tasks.command_line import PROJECT
+from tasks.hosts import Inventory
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return every schema by its file name in `schemas/`."""
+    from reports.export import results_schema
+
+    kinds = {"hosts": Inventory, "record": Record, "sample": Sample, "conditions": Conditions}
+    made = {f"{name}.schema.json": msgspec.json.schema(kind) for name, kind in kinds.items()}
+    return made | {"results.schema.json": results_schema()}
+
+
+def main() -> None:
+    """Write them all."""
+    for name, schema in schemas().items():
+        write_whole(PROJECT / "schemas" / name, (json.dumps(schema, indent=1, sort_keys=True) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The rules of the house: who imports whom, how long a file is, what is generated, what the README names."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import reports
+
+PROJECT = Path(__file__).resolve().parent.parent
+ROOMS = ("tasks", "reports", "rehearsal", "scripts")
+LONGEST = 220
+"""Lines: past about 200 a module is two things."""
+# One file by order of the plan, so that it runs alone anywhere.
+LONG_BY_PURPOSE = {"scripts/benchmark_exo_vs_ollama.py"}
+# Library -> the files that may import it.
+KEPT_IN = {
+    "yaml": {"tasks/inventory.py"},
+    "jinja2": {"reports/render.py"},
+    "paramiko": {"tasks/ssh.py", "tasks/node.py", "tasks/trust.py"},
+    "asyncssh": {"rehearsal/node_server.py"},
+}
+HEAVY = {"matplotlib", "numpy", "scipy", "jinja2", "asyncssh"}
+LAYERS = ("errors", "hosts", "inventory", "ssh", "node", "lab", "command_line", "steps")
+"""Lowest first: none of these may import a later one."""
+
+
+def sources() -> list[Path]:
+    """Every Python file of the project that git tracks or would track, but the stand-ins' own packages."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    return [PROJECT / name for name in listed if "exo_source" not in name and (PROJECT / name).is_file()]
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield every imported module's dotted name and whether the import stands at the top of the file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            yield name, node in tree.body
+
+
+def relative(path: Path) -> str:
+    """Name a file as the rules do."""
+    return path.relative_to(PROJECT).as_posix()
+
+
+def test_rooms_import_only_downwards() -> None:
+    """`fabfile -> tasks -> reports`, never back; `rehearsal` imports neither and is used by one task module alone."""
+    wrong = []
+    for path in sources():
+        name = relative(path)
+        room = name.split("/")[0]
+        for imported, _ in imports_of(path):
+            target = imported.split(".")[0]
+            allowed = {
+                "reports": {"reports"},
+                "rehearsal": {"rehearsal"},
+                "scripts": set(),
+                "tasks": {"tasks", "reports"}
+                | ({"scripts"} if name == "tasks/measure.py" else set())
+                | ({"rehearsal"} if name == "tasks/rehearse.py" else set()),
+                "fabfile.py": {"tasks"},
+            }.get(room)
+            if allowed is not None and target in {*ROOMS, "fabfile"} - allowed:
+                wrong.append(f"{name} imports {imported}")
+            if room == "reports" and target in {"fabric", "invoke", "paramiko"}:
+                wrong.append(f"{name} imports {imported}")
+    assert wrong == []
+
+
+def test_layers_inside_tasks_point_one_way() -> None:
+    """Within `tasks` a lower layer never imports a higher one."""
+    wrong = []
+    for rank, layer in enumerate(LAYERS):
+        above = {f"tasks.{name}" for name in LAYERS[rank + 1 :]}
+        wrong += [f"{layer} imports {name}" for name, _ in imports_of(PROJECT / f"tasks/{layer}.py") if name in above]
+    assert wrong == []
+
+
+def test_libraries_stay_in_their_rooms() -> None:
+    """A library that one file wraps is imported by that file alone."""
+    wrong = []
+    for path in sources():
+        name = relative(path)
+        for imported, _ in imports_of(path):
+            home = KEPT_IN.get(imported.split(".")[0])
+            if home and name not in home and not name.startswith(("tests/", "benchmarks/")):
+                wrong.append(f"{name} imports {imported}")
+            if imported.split(".")[0] == "matplotlib" and not name.startswith(("reports/", "tests/", "benchmarks/")):
+                wrong.append(f"{name} imports {imported}")
+    assert wrong == []
+
+
+def test_listing_the_tasks_imports_nothing_heavy() -> None:
+    """`fab --list` loads the fabfile without numpy, scipy, matplotlib, jinja2 or asyncssh."""
+    code = "import sys, fabfile; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.split()) == set()
+
+
+def test_files_stay_short() -> None:
+    """No file but the one-file script is longer than a module should be."""
+    lengths = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
+    assert {n: length for n, length in lengths.items() if length > LONGEST and n not in LONG_BY_PURPOSE} == {}
+
+
+def test_every_record_carries_the_version_of_the_project() -> None:
+    """reports.VERSION is the version in pyproject.toml."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == reports.VERSION
+
+
+def test_schemas_are_those_of_the_structs() -> None:
+    """Every file in schemas/ is what the structs generate today; `make schemas` renews them."""
+    from tasks.schemas import schemas
+
+    on_disk = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in (PROJECT / "schemas").glob("*.json")}
+    assert on_disk == schemas()
+
+
+def test_readme_names_every_task() -> None:
+    """A task that is not in the README fails here: docs are part of the interface."""
+    fab = Path(sys.executable).with_name("fab")
+    done = subprocess.run([fab, "--list", "-F", "json"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    missing = [task["name"] for task in json.loads(done.stdout)["tasks"] if f"fab {task['name']}" not in readme]
+    assert missing == []
+
+
+@pytest.mark.parametrize("word", ["/work/", "/root/", ".pyenv/versions/3", "pypi.org", "registry.npmjs"])
+def test_files_speak_of_the_project_alone(word: str) -> None:
+    """No tracked file names a path of the machine it was written on, or a package registry's host."""
+    found = subprocess.run(
+        ["git", "grep", "-nIF", "--cached", word, "--", ".", ":!tests/test_house.py"],
+        cwd=PROJECT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.stdout == ""
