@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from reports.record import Command, capped
 from tasks.errors import StepError
-from tasks.exo.interface import Ask, Flow, Refused, Reply, Request, Wait
+from tasks.exo.interface import Ask, Flow, Reply, Request, Wait
 from tasks.node import Node, journal
 
 ANSWER_CAP_BYTES = 8_000_000
@@ -58,11 +58,6 @@ def drive(nodes: dict[str, tuple[Node, str, int]], flow: Flow, tell: Callable[[s
         else:
             reply = None
             _wait(turn, tell)
-
-
-def refused(what: str, error: Refused) -> StepError:
-    """Return what a pure module refused as the error of a step."""
-    return StepError(what, f"{what}: {error.found}", error.needed, error.do)
 
 
 def _wait(turn: Wait, tell: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from reports import plan
 from reports.facts import Benchmark, ModelReady, OllamaModel, Skipped
+from tasks import ollama
 from tasks.cluster import cluster_now, topology_of
 from tasks.command_line import whole_number
 from tasks.errors import StepError
@@ -171,10 +172,5 @@ def _devices(lab: Lab, job: Job, described: dict[str, OllamaModel]) -> tuple[dic
             kinds[arm] = said.pop() if len(said) == 1 else ("cpu" if "cpu" in said else "unknown")
             continue
         model = described.get(arm)
-        if model is None or model.size_vram_bytes is None:
-            devices[arm], kinds[arm] = "not told by its server", "unknown"
-        else:
-            share = model.size_vram_bytes / model.size_bytes if model.size_bytes else 0.0
-            devices[arm] = f"{share:.0%} of the model in GPU memory (size_vram)"
-            kinds[arm] = "gpu" if share > 0.99 else "cpu"
+        devices[arm], kinds[arm] = ollama.device_of(model) if model else ("not told by its server", "unknown")
     return devices, kinds

@@ -7,7 +7,7 @@ import shlex
 import msgspec
 
 from reports.facts import Cleaned, OllamaState, Stopped
-from tasks import daemon
+from tasks import daemon, ollama
 from tasks.errors import StepError
 from tasks.lab import Lab
 from tasks.node import Node
@@ -27,7 +27,7 @@ def stop_cluster(lab: Lab, book: Book) -> Cleaned:
     )
     stopped = lab.each(lambda node: stop_on(lab, node))
     before, after = ollama_before(lab), ask_servers(lab)
-    changes = [change for arm in after for change in ollama_changes(before.get(arm), after[arm])]
+    changes = [change for arm in after if arm in before for change in ollama.changes(before[arm], after[arm])]
     for change in changes:
         book.warn(f"Ollama changed: {change}")
     if not before:
@@ -36,9 +36,9 @@ def stop_cluster(lab: Lab, book: Book) -> Cleaned:
     if not running:
         book.already()
     at = ", ".join(f"{key} ({stopped[key].how}, {stopped[key].stopped_s:.1f} s)" for key in running)
-    ollama = "CHANGED" if changes else ("unchanged" if before else "answers, its earlier state is not known")
+    said = "CHANGED" if changes else ("unchanged" if before else "answers, its earlier state is not known")
     book.summary = f"stopped EXO on {at}" if running else "nothing of ours was running"
-    book.summary += f"; ports free; Ollama {ollama}"
+    book.summary += f"; ports free; Ollama {said}"
     result = Cleaned(stopped, before, after, bool(before) and not changes, changes)
     silent = {arm: state for arm, state in after.items() if state.error}
     if silent:
@@ -83,21 +83,6 @@ def ollama_before(lab: Lab) -> dict[str, OllamaState]:
         return msgspec.json.decode(ran.stdout, type=dict[str, OllamaState])
     except msgspec.DecodeError:
         return {}
-
-
-def ollama_changes(before: OllamaState | None, after: OllamaState) -> list[str]:
-    """Return in words what is different at one server; models that the owner added since are no change of ours."""
-    if before is None or after.error:
-        return []
-    changes = []
-    if before.version != after.version:
-        changes.append(f"{after.arm}: version {before.version} became {after.version}")
-    for model, digest in before.models.items():
-        if model not in after.models:
-            changes.append(f"{after.arm}: model {model} is gone")
-        elif after.models[model] != digest:
-            changes.append(f"{after.arm}: model {model} has another digest")
-    return changes
 
 
 def _left(lab: Lab, node: Node) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reports.record import Problem
+from tasks.exo.interface import Refused
 
 
 class StepError(Exception):
@@ -24,6 +25,11 @@ class StepError(Exception):
 
 class UnreachableError(StepError):
     """A node does not answer over SSH, or answers as somebody else."""
+
+
+def refused(what: str, error: Refused) -> StepError:
+    """Return what a pure module refused as the error of a step about `what` (a node, `exo`, a file)."""
+    return StepError(what, f"{what}: {error.found}", error.needed, error.do)
 
 
 def merged(errors: Mapping[str, StepError]) -> StepError:

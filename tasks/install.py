@@ -10,11 +10,10 @@ import msgspec
 
 from reports.facts import GpuTruth, Installed
 from tasks import gpu, say
-from tasks.api import refused
-from tasks.errors import StepError
+from tasks.errors import StepError, refused
 from tasks.exo import identity
 from tasks.exo.catalogue import generation_of
-from tasks.exo.interface import Generation, InstallPlan, Refused
+from tasks.exo.interface import InstallPlan, Refused
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.places import state_folder
@@ -110,14 +109,11 @@ def verify_rocm(lab: Lab, book: Book, key: str) -> GpuTruth | None:
 
 
 def plan_of(lab: Lab, node: Node) -> InstallPlan:
-    """Return how the profile's EXO is installed on a node. Raises StepError (no fitting Python, unknown release)."""
+    """Return how the profile's EXO is installed on a node. Raises StepError where no Python there fits."""
     exo = lab.profile.exo
-    try:
-        generation = generation_of(exo.release)
-        python = fitting_python(node, exo.python or generation.PYTHON)
-        return generation.install_plan(exo, node.key, state_folder(lab, node), python.path)
-    except Refused as error:
-        raise refused(node.key, error) from error
+    generation = generation_of(exo.release)
+    python = fitting_python(node, exo.python or generation.PYTHON)
+    return generation.install_plan(exo, node.key, state_folder(lab, node), python.path)
 
 
 def executable_of(lab: Lab, node: Node) -> str:
@@ -190,13 +186,12 @@ def _wish(lab: Lab, node: Node) -> str:
 
 
 def _proven(lab: Lab, node: Node, plan: InstallPlan) -> Installed:
-    """Ask the node what it has now. Raises StepError where that is not the EXO that hosts.yaml names."""
+    """Ask the node what it has now. Raises Refused where that is not the EXO that hosts.yaml names."""
     exo = lab.profile.exo
     generation = generation_of(exo.release)
     ran = node.run(f"{shlex.quote(plan.exo)} --help", check=False, timeout_s=120)
     found = identity.identify(ran.stdout + ran.stderr, ran.exit_code)
-    if found.kind != generation.NAME:
-        raise _wrong_software(node, plan, found, generation)
+    identity.check(found, generation.NAME, node.key, plan.exo)
     revision = node.run(plan.revision, timeout_s=60).stdout.strip()
     wanted = json.dumps(list(_TELLING))
     code = (
@@ -218,20 +213,10 @@ def _proven(lab: Lab, node: Node, plan: InstallPlan) -> Installed:
     )
 
 
-def _wrong_software(node: Node, plan: InstallPlan, found: identity.Identity, generation: Generation) -> StepError:
-    return StepError(
-        node.key,
-        f"{node.key}: {plan.exo} is {found.words}",
-        f"exo-explore's EXO {generation.NAME}",
-        "set exo.source in hosts.yaml to a git URL with a tag, a directory, a wheel or an sdist of exo-explore/exo"
-        f" {generation.NAME}, then: fab install-{node.key}",
-    )
-
-
 def _name_foreign_exo(node: Node, book: Book) -> None:
     """Name an `exo` that the node's PATH already has; it is never used."""
     ran = node.run('path=$(command -v exo) && echo "$path" && timeout 20 "$path" --help 2>&1', check=False)
     path, _, said = ran.stdout.partition("\n")
-    if path:
-        found = identity.identify(said, ran.exit_code)
-        book.warn(f"{node.key}: the `exo` on the PATH ({path}) is {found.words}; it is not used")
+    warning = identity.foreign(identity.identify(said, ran.exit_code), path) if path else ""
+    if warning:
+        book.warn(f"{node.key}: {warning}")

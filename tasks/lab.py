@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.errors import StepError, merged
+from tasks.errors import StepError, merged, refused
+from tasks.exo.interface import Refused
 from tasks.hosts import Inventory, Profile
 from tasks.inventory import active
 from tasks.node import LocalNode, Node, RemoteNode
@@ -87,6 +88,8 @@ def side_by_side(jobs: dict[str, Callable[[], T]]) -> dict[str, T]:
                 results[key] = future.result()
             except StepError as error:
                 errors[key] = error
+            except Refused as error:
+                errors[key] = refused(key, error)
     if errors:
         raise merged(errors)
     return results

@@ -6,10 +6,10 @@ import time
 
 from reports.facts import ModelReady, OllamaModel
 from tasks import ollama, say
-from tasks.api import call, call_url, drive, refused
+from tasks.api import call, call_url, drive
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
-from tasks.exo.interface import Answer, Prepared, Refused
+from tasks.exo.interface import Answer, Prepared
 from tasks.hosts import Pair
 from tasks.lab import Lab
 from tasks.ollama_servers import ask_servers
@@ -66,16 +66,16 @@ def make_ready(lab: Lab, book: Book, name: str, pair: Pair, *, every_baseline: b
 
 
 def first_answer(lab: Lab, pair: Pair) -> tuple[Answer, float]:
-    """Have the cluster answer one chat, which loads the model; return the answer and the seconds it took."""
+    """Have the cluster answer one chat, which loads the model; return the answer and the seconds it took.
+
+    Raises Refused where another model answers, or none.
+    """
     exo = lab.profile.exo
     generation = generation_of(exo.release)
     entry, begin = exo_targets(lab)[lab.bench_node.key], time.monotonic()
     say.note("exo", f"waits for the first answer of {pair.exo} (loads the model)")
     reply = call(*entry, generation.chat_request(pair.exo, PROOF_PROMPT, 1, lab.inventory.bench.request_timeout_s))
-    try:
-        return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
-    except Refused as error:
-        raise refused("exo", error) from error
+    return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
 
 
 def ollama_models(lab: Lab, pair: Pair) -> dict[str, OllamaModel]:
@@ -108,9 +108,6 @@ def _need_everywhere(lab: Lab, pair: Pair, models: dict[str, OllamaModel]) -> No
 def _download(lab: Lab, pair: Pair) -> Prepared:
     exo = lab.profile.exo
     flow = generation_of(exo.release).make_ready(pair, list(lab.nodes), lab.bench_node.key, exo.download_timeout_s)
-    try:
-        prepared = drive(exo_targets(lab), flow, lambda text: say.note("exo", text))
-    except Refused as error:
-        raise refused("exo", error) from error
+    prepared = drive(exo_targets(lab), flow, lambda text: say.note("exo", text))
     assert isinstance(prepared, Prepared)
     return prepared

@@ -13,17 +13,15 @@ from datetime import UTC, datetime
 
 from reports.facts import OllamaModel
 from reports.samples import SCHEMA_VERSION, Conditions
-from tasks import daemon, ollama, say
-from tasks.api import call_url, drive, refused
+from tasks import ollama, say
+from tasks.api import call_url, drive
 from tasks.cluster import cluster_now, wait_for_cluster
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
-from tasks.exo.interface import Refused
 from tasks.hosts import Pair
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.ollama_servers import ask_server
-from tasks.places import run_folder
 from tasks.start import launch_of, restart_on
 
 UNLOAD_TIMEOUT_S = 60
@@ -73,14 +71,8 @@ class ExoSide:
     def _flow(self, name: str) -> None:
         lab, exo = self.lab, self.lab.profile.exo
         flow = getattr(generation_of(exo.release), name)
-        try:
-            drive(
-                exo_targets(lab),
-                flow(self.pair, list(lab.nodes), lab.bench_node.key, exo.download_timeout_s),
-                lambda text: say.note("exo", text),
-            )
-        except Refused as error:
-            raise refused("exo", error) from error
+        turns = flow(self.pair, list(lab.nodes), lab.bench_node.key, exo.download_timeout_s)
+        drive(exo_targets(lab), turns, lambda text: say.note("exo", text))
 
 
 def exo_targets(lab: Lab) -> dict[str, tuple[Node, str, int]]:
@@ -92,9 +84,11 @@ def exo_targets(lab: Lab) -> dict[str, tuple[Node, str, int]]:
 def unload_ollama(lab: Lab, arm: str, model: str) -> None:
     """Take `model` out of a baseline's memory and see that it is gone. Raises StepError."""
     url = lab.inventory.ollama[arm].url
+    if not any(ollama.same_name(model, name) for name in _loaded(lab, arm)):
+        return
     call_url(lab.bench_node, url, ollama.unload_request(model))
     for _ in range(int(UNLOAD_TIMEOUT_S / 0.2)):
-        if model not in _loaded(lab, arm):
+        if not any(ollama.same_name(model, name) for name in _loaded(lab, arm)):
             return
         time.sleep(0.2)
     raise StepError(
@@ -117,9 +111,10 @@ def alone(lab: Lab, arm: str, exo: ExoSide | None, ollama_model: str) -> tuple[l
     for other in lab.inventory.ollama:
         if other == arm:
             continue
-        if ollama_model in _loaded(lab, other) and _same_server(lab, other, arm) is False:
-            unload_ollama(lab, other, ollama_model)
-        still += [f"{other}: {model}" for model in _loaded(lab, other) if not _same_server(lab, other, arm)]
+        if _same_server(lab, other, arm):
+            continue  # a control: one server under two names; the script reloads it
+        unload_ollama(lab, other, ollama_model)
+        still += [f"{other}: {model}" for model in _loaded(lab, other)]
     if exo is not None and arm != "exo":
         exo.refresh()
         if not exo.fresh:
@@ -145,11 +140,6 @@ def conditions(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still
         clock_mhz=_column(said, "clock", lambda text: float(text) / 1000),
         topology_complete=cluster_now(lab) if arm == "exo" else {},
     )
-
-
-def exo_runs(lab: Lab) -> dict[str, bool]:
-    """Tell for each node whether our EXO runs there."""
-    return lab.each(lambda node: daemon.find(node, run_folder(lab, node)) is not None)
 
 
 def _loaded(lab: Lab, arm: str) -> list[str]:

@@ -8,9 +8,8 @@ from typing import Literal, cast
 
 from reports.facts import Cluster, Started
 from tasks import daemon, say
-from tasks.api import refused
 from tasks.cluster import POLL_S, topology_of, wait_for_cluster
-from tasks.errors import StepError
+from tasks.errors import StepError, refused
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Launch, Refused
 from tasks.install import executable_of

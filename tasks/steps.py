@@ -25,7 +25,8 @@ from reports.facts import Skipped
 from reports.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from tasks import say
 from tasks.command_line import EXIT_FAILED, operating
-from tasks.errors import StepError
+from tasks.errors import StepError, refused
+from tasks.exo.interface import Refused
 from tasks.hosts import Inventory
 from tasks.inventory import campaign_id
 from tasks.lab import Lab, side_by_side
@@ -77,6 +78,8 @@ class Step:
         failure: BaseException | None = None
         try:
             result = self.work(lab, book, **options)
+        except Refused as error:
+            failure = refused(self.plan.name, error)
         except BaseException as error:  # recorded first, then raised again
             failure = error
         finally:
