@@ -5,9 +5,10 @@ One file, standard library only, Python 3.9 or newer. `--model M --runs N` does 
 `--samples FILE` keeps every request as one JSON line with the keys of SAMPLE_KEYS (times in seconds from the moment
 the request's first byte was about to be written, on the monotonic clock).
 
-How it measures: a plain socket with TCP_NODELAY; head and body of the request leave in one `sendall`; every `recv` is
-stamped before anything looks at the bytes; everything is parsed after the last byte. `http.client` would read the
-head line by line and the chunk sizes in calls of their own, so that one stamp no longer belongs to one arrival.
+How it measures: a plain socket with TCP_NODELAY; head and body of the request leave in one `sendall`; every arrival is
+stamped before anything looks at the bytes, on Linux by the kernel, else on return from the call; everything is parsed
+after the last byte. `http.client` would read the head line by line and chunk sizes in calls of their own, so that no
+stamp belongs to one arrival, and it hides the kernel's stamps.
 
 Numbers: a run is one load of the model, its warm-ups and its timed requests. Requests count from 0: W warm-ups, then
 K timed ones (W to W+K-1). A run that was interrupted is loaded and warmed up again and then goes on at the missing
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import gc
 import hashlib
 import json
@@ -30,6 +32,7 @@ import re
 import signal
 import socket
 import statistics
+import struct
 import sys
 import time
 from bisect import bisect_right
@@ -45,8 +48,14 @@ UNLOAD_TIMEOUT_S = 30.0
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 
+# Linux: the kernel stamps each packet at its arrival (asm-generic/socket.h; the socket module has no name for it).
+SO_TIMESTAMPNS = 35
+TIMESPEC = struct.Struct("@ll")
+
+Arrival = Tuple[float, List[Tuple[int, int, bytes]], bytes]
+"""What one `recvmsg` returned: monotonic clock at its return, ancillary data with the kernel's stamp, bytes."""
 Piece = Tuple[float, bytes]
-"""What one `recv` returned, with the monotonic clock at its return."""
+"""Bytes and when they came, on the monotonic clock."""
 
 # On Linux CLOCK_MONOTONIC, the same for all processes: the calibration compares stamps of two of them.
 clock = time.monotonic
@@ -186,46 +195,85 @@ def exchange(url: str, path: str, payload: Optional[Dict[str, Any]], timeout_s: 
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     )
     message = head.encode("ascii", "replace") + body
-    pieces: List[Piece] = []
-    before = clock()
-    start_utc = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    arrivals: List[Arrival] = []
+    before_s = clock()
     try:
         connection = socket.create_connection((host, port), timeout=min(timeout_s, CONNECT_TIMEOUT_S))
     except (OSError, UnicodeError) as error:
-        return Exchange(start_utc, before, None, pieces, f"no connection to {host}:{port}: {_reason(error)}")
+        return Exchange(_utc(), before_s, None, [], f"no connection to {host}:{port}: {_reason(error)}")
+    connect_s = clock() - before_s
     with connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         connection.settimeout(timeout_s)
-        connect_s = clock() - before
+        start_utc, offset_s = _utc(), _realtime_offset_s()
         start_s = clock()
         try:
             connection.sendall(message)
-            failure = _receive(connection, start_s + timeout_s, pieces)
+            failure = _receive(connection, start_s + timeout_s, arrivals)
         except socket.timeout:
             failure = f"no complete answer within {timeout_s:g} s"
         except OSError as error:
             failure = f"the connection broke: {_reason(error)}"
+    stepped = abs(_realtime_offset_s() - offset_s) > 50e-6
+    pieces = _settle(arrivals, start_s, None if stepped else offset_s)
     return Exchange(start_utc, start_s, connect_s, pieces, failure)
 
 
-def _receive(connection: socket.socket, deadline_s: float, pieces: List[Piece]) -> Optional[str]:
-    """Take down pieces until the answer is whole or the server closes; beyond that nothing is parsed here."""
+def _receive(connection: socket.socket, deadline_s: float, arrivals: List[Arrival]) -> Optional[str]:
+    """Take down arrivals until the answer is whole or the server closes; of the bytes only the framing is looked at."""
     size, announced, tail = 0, None, b""
     while True:
         connection.settimeout(max(deadline_s - clock(), 0.001))
-        piece = connection.recv(65536)
-        stamp = clock()
-        if not piece:
+        data, ancillary, _, _ = connection.recvmsg(65536, 64)
+        arrivals.append((clock(), ancillary, data))
+        if not data:
             return None
-        pieces.append((stamp, piece))
-        size += len(piece)
-        tail = (tail + piece)[-len(LAST_CHUNK) :]
+        size += len(data)
+        tail = (tail + data)[-len(LAST_CHUNK) :]
         if announced is None:
-            announced = _announced_size(b"".join(data for _, data in pieces))
-        if (tail == LAST_CHUNK or (announced and size >= announced)) and read_http(pieces).whole:
+            announced = _announced_size(b"".join(part for _, _, part in arrivals))
+        ending = tail == LAST_CHUNK or (announced and size >= announced)
+        if ending and read_http([(stamp, part) for stamp, _, part in arrivals]).whole:
             return None
         if size > ANSWER_LIMIT_BYTES:
             return f"the answer is larger than {ANSWER_LIMIT_BYTES // 1024**2} MiB"
+        if arrivals[-1][0] > deadline_s:
+            raise socket.timeout
+
+
+def _settle(arrivals: Sequence[Arrival], start_s: float, offset_s: Optional[float]) -> List[Piece]:
+    """Return (stamp, bytes): the kernel's stamp where it fits between the stamp before and the return of `recvmsg`.
+
+    The kernel notes when a packet came; the return of `recvmsg` comes 60 µs later on an idle core and up to
+    milliseconds later on a busy one. `offset_s` is None where the realtime clock, which the kernel uses, was set.
+    """
+    pieces: List[Piece] = []
+    for returned_s, ancillary, data in arrivals:
+        stamp = returned_s
+        for level, kind, value in ancillary:
+            if (level, kind, len(value)) == (socket.SOL_SOCKET, SO_TIMESTAMPNS, TIMESPEC.size) and offset_s is not None:
+                seconds, nanoseconds = TIMESPEC.unpack(value)
+                kernel_s = seconds - offset_s + nanoseconds / 1e9
+                if (pieces[-1][0] if pieces else start_s) <= kernel_s <= returned_s:
+                    stamp = kernel_s
+        if data:
+            pieces.append((stamp, data))
+    return pieces
+
+
+def _realtime_offset_s() -> float:
+    """Return realtime minus monotonic clock; both are steered alike, so it is constant unless someone sets the time."""
+    readings = []
+    for _ in range(5):
+        before_s, realtime_s, after_s = clock(), time.time(), clock()
+        readings.append((after_s - before_s, realtime_s - (before_s + after_s) / 2))
+    return min(readings)[1]
+
+
+def _utc() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def _announced_size(raw: bytes) -> Optional[int]:
@@ -624,8 +672,7 @@ def ask(
     text = prompt(settings.seed, run, request, settings.bases)
     path, payload = request_for(arm, text, settings)
     if unasked:
-        utc = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        taken = Exchange(utc, clock(), None, [], unasked)
+        taken = Exchange(_utc(), clock(), None, [], unasked)
     else:
         taken = exchange(arm.url, path, payload, settings.timeout_s)
     sample = {
@@ -659,28 +706,36 @@ class SampleFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._descriptor = -1
+        if path and path != "-":
+            try:
+                self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            except OSError as error:
+                raise HumanError(f"--samples {path}: {_reason(error)}") from error
 
     def read(self) -> List[Dict[str, Any]]:
         """Return the samples that the file holds already; a line torn by a crash is none."""
-        if self.path in ("", "-") or not os.path.exists(self.path):
+        if self._descriptor < 0:
             return []
         with open(self.path, "rb") as stream:
             lines = [parse_object(line) for line in stream.read().split(b"\n") if line.strip()]
-        return [line for line in lines if line is not None and all(key in line for key in SAMPLE_KEYS)]
+        whole = [line for line in lines if line is not None and all(key in line for key in SAMPLE_KEYS)]
+        numbers = ("run", "request", "concurrency")
+        return [s for s in whole if isinstance(s["arm"], str) and all(isinstance(s[key], int) for key in numbers)]
 
     def write(self, sample: Dict[str, Any]) -> None:
-        """Append one line by a single write, so that a crash tears at most the last one."""
+        """Append one line by a single write, so that a crash tears at most the last one. Raises OSError."""
         line = json.dumps(sample, allow_nan=False).encode() + b"\n"
         if self.path == "-":
             sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
-        elif self.path:
-            if self._descriptor < 0:
-                self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-                size = os.fstat(self._descriptor).st_size
-                if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-                    line = b"\n" + line  # a torn line of an earlier, killed process stays a line of its own
-            os.write(self._descriptor, line)
+        elif self._descriptor >= 0:
+            size = os.lseek(self._descriptor, 0, os.SEEK_END)
+            if size:
+                os.lseek(self._descriptor, size - 1, os.SEEK_SET)
+                if os.read(self._descriptor, 1) != b"\n":
+                    line = b"\n" + line  # the line that a killed process tore stays a line of its own
+            if os.write(self._descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, "the disk is full")
             os.fsync(self._descriptor)
 
 
@@ -729,28 +784,32 @@ def load_afresh(arm: Arm, timeout_s: float) -> float:
 
 
 class Progress:
-    """What a person sees while it runs: one live line on a terminal, else one line a run."""
+    """What a person sees while it runs: one live line on a terminal, and one line a run that stays."""
 
-    def __init__(self, stream: TextIO, arms: Sequence[Arm], total: int) -> None:
+    def __init__(self, stream: TextIO, total: int) -> None:
         self._stream = stream
         self._live = stream.isatty()
-        self._rates: Dict[str, List[float]] = {arm.name: [] for arm in arms}
+        self._rates: Dict[str, List[float]] = {}
         self._total = total
         self._done = 0
         self._begin = clock()
+        self._said: Set[str] = set()
 
     def say(self, line: str) -> None:
-        """Print a line that stays."""
-        print(("\r\x1b[K" if self._live else "") + line, file=self._stream, flush=True)
+        """Print a line that stays, once."""
+        if line not in self._said:
+            print(("\r\x1b[K" if self._live else "") + line, file=self._stream, flush=True)
+        self._said.add(line)
 
     def show(self, doing: str) -> None:
-        """Renew the live line, before a request and never during one."""
+        """Renew the live line; only between requests, never during one. An empty text takes it away."""
         if not self._live:
             return
-        rates = "  ".join(f"{arm} {statistics.mean(r):.1f} tok/s" for arm, r in self._rates.items() if r)
-        left = (clock() - self._begin) / self._done * (self._total - self._done) if self._done else None
-        time_left = f"about {_duration(left)} left" if left is not None else "time left not known yet"
-        line = f"[{self._done}/{self._total}] {doing}; {time_left}  {rates}"
+        rates = "  ".join(f"{arm} {statistics.mean(rates):.1f} tok/s" for arm, rates in self._rates.items())
+        left = "time left not known yet"
+        if self._done:
+            left = f"about {_duration((clock() - self._begin) / self._done * (self._total - self._done))} left"
+        line = f"[{self._done}/{self._total}] {doing}; {left}  {rates}" if doing else ""
         self._stream.write("\r\x1b[K" + line[: max(20, _columns() - 1)])
         self._stream.flush()
 
@@ -759,15 +818,7 @@ class Progress:
         self._done += 1
         value = rate(sample)
         if value is not None and not sample["warmup"]:
-            self._rates[sample["arm"]].append(value)
-        if sample["error"]:
-            self.say(f"{sample['arm']} run {sample['run']} request {sample['request']}: {sample['error']}")
-
-    def close(self) -> None:
-        """Take the live line away."""
-        if self._live:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+            self._rates.setdefault(sample["arm"], []).append(value)
 
 
 def _columns() -> int:
@@ -849,7 +900,7 @@ def measure_all(
     for sample in samples:
         have[sample["arm"], sample["run"]].add(sample["request"])
     todo = sum(len(part) for numbers in have.values() for part in missing_requests(settings, numbers))
-    progress = Progress(sys.stderr, arms, todo)
+    progress = Progress(sys.stderr, todo)
     reloads: Dict[str, float] = {}
     for name, run in order:
         arm = next(arm for arm in arms if arm.name == name)
@@ -858,11 +909,15 @@ def measure_all(
         if reload_s is not None:
             reloads[f"{name}:{run}"] = round(reload_s, 6)
         if new:
-            row = run_row(arm, run, [s for s in samples if (s["arm"], s["run"]) == (name, run)])
-            found = f"{row.tokens_per_s:.1f} tok/s" if row.tokens_per_s else f"failed: {row.error}"
-            loaded = f" (loaded afresh in {reload_s:.2f} s)" if reload_s is not None else ""
-            progress.say(f"{arm.name} run {run} of {settings.runs}: {found}{loaded}")
-    progress.close()
+            rates = [value for value in map(rate, (s for s in new if not s["warmup"])) if value]
+            words = [f"{statistics.mean(rates):.1f} tok/s"] if rates else ["no good request"]
+            words += [f"loaded afresh in {reload_s:.2f} s"] if reload_s is not None else []
+            failed = [s["error"] for s in new if s["error"]]
+            words += (
+                [f"{len(failed)} of {len(new)} requests failed: " + "; ".join(sorted(set(failed)))] if failed else []
+            )
+            progress.say(f"{arm.name} run {run}: {', '.join(words)}")
+    progress.show("")
     return samples, reloads
 
 
@@ -966,8 +1021,9 @@ def calibrate() -> List[Dict[str, Any]]:
     import subprocess
 
     child = subprocess.Popen(
-        [sys.executable, os.path.abspath(__file__), "--metronome"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+        [sys.executable, os.path.abspath(__file__), "--metronome"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the parent; the child ends with its standard input
+    )  # fmt: skip
     try:
         assert child.stdout is not None
         url = f"http://127.0.0.1:{int(child.stdout.readline())}"
@@ -1341,6 +1397,8 @@ def bench(options: argparse.Namespace) -> int:
     if options.skip_requests and not options.only:
         raise HumanError("--skip-requests: only together with --only ARM:RUN")
     unload_after = len(arms) > 1 if options.unload_after is None else options.unload_after
+    if not options.model.strip() or not (options.exo_model or "x").strip():
+        raise HumanError("--model: is empty")
     settings = Settings(
         options.runs, options.requests, options.warmup, options.max_tokens, options.seed, options.timeout,
         options.campaign, _bases(options.prompt_file), unload_after,
@@ -1400,7 +1458,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             return 0
         if options.calibrate:
             entries = calibrate()
-            print(json.dumps(entries)) if options.json else print_calibration(entries, sys.stdout)
+            if options.json:
+                print(json.dumps(entries))
+            else:
+                print_calibration(entries, sys.stdout)
             return 0
         return bench(options)
     except HumanError as error:
@@ -1409,7 +1470,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except ServerError as error:
         print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever read the samples has gone
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"{os.path.basename(sys.argv[0])}: cannot write: {_reason(error)}", file=sys.stderr)
+            return 1
+        # Whoever read the samples has gone; the interpreter would complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
