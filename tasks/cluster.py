@@ -84,7 +84,7 @@ def topology_of(lab: Lab, key: str) -> Topology | None:
     if reply.status != 200:
         return None
     try:
-        return generation.parsetopology_of(reply.text, peers)
+        return generation.parse_topology(reply.text, peers)
     except Refused:
         return None
 

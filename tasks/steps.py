@@ -136,7 +136,7 @@ class Step:
                 self(lab, **options)
 
         body.__name__ = self.work.__name__
-        body.__doc__ = f"Step {self.plan.number}: {(self.work.__doc__ or '').strip()}"
+        body.__doc__ = f"Step {self.plan.number}: {(self.work.__doc__ or '').partition('Options:')[0].strip()}"
         context = inspect.Parameter("c", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         body.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
         body.__module__ = self.work.__module__
