@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Literal
+
 import msgspec
+
+from reports.limits import Limits
+from reports.samples import Sample
+from reports.stats import is_good
+
+PlanWord = Literal["SUCCESS", "PARTIAL", "FAIL", "-"]
 
 
 class NaiveRule(msgspec.Struct, frozen=True):
@@ -10,5 +21,48 @@ class NaiveRule(msgspec.Struct, frozen=True):
 
     name: str
     ratio: float | None
-    says: str
+    says: PlanWord
     note: str
+
+
+RULES: tuple[tuple[str, Callable[[list[float]], float], str], ...] = (
+    (
+        "best of EXO / best of Ollama",
+        max,
+        "the plan's own rule: compares two lucky requests, and says SUCCESS in half of all campaigns at exactly +30 %",
+    ),
+    (
+        "mean of EXO / mean of the best Ollama",
+        statistics.fmean,
+        "ignores how sure the two means are; one slow request moves it",
+    ),
+    (
+        "median of EXO / median of the best Ollama",
+        statistics.median,
+        "ignores how sure the two medians are",
+    ),
+)
+
+
+def plan_word(ratio: float | None, target_ratio: float) -> PlanWord:
+    """Return the plan's word for a ratio: SUCCESS from the target on, PARTIAL above 1, else FAIL."""
+    if ratio is None or math.isnan(ratio):
+        return "-"
+    if ratio >= target_ratio * (1 - 1e-12):
+        return "SUCCESS"
+    return "PARTIAL" if ratio > 1 else "FAIL"
+
+
+def naive_rules(samples: Iterable[Sample], limits: Limits) -> list[NaiveRule]:
+    """Apply each rule to the timed good requests' rates, requests of all runs thrown together as the plan does."""
+    rates: dict[str, list[float]] = {}
+    exo: list[float] = []
+    for sample in samples:
+        if is_good(sample):
+            rate = (sample.output_tokens or 0) / (sample.total_s or 1.0)
+            (exo if sample.side == "exo" else rates.setdefault(sample.arm, [])).append(rate)
+    found = []
+    for name, middle, note in RULES:
+        ratio = middle(exo) / max(middle(values) for values in rates.values()) if exo and rates else None
+        found.append(NaiveRule(name, ratio, plan_word(ratio, limits.target_ratio), note))
+    return found

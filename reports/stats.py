@@ -7,27 +7,31 @@ its memory layout, so taking them for replicates makes the noise look smaller th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
 
 from reports import intervals
-from reports.limits import Limits
+from reports.comparison import Comparison, compare
 from reports.samples import Sample
+from reports.spread import Spread, spread_of
 
-
-class Spread(msgspec.Struct, frozen=True):
-    """How a list of numbers is spread; the unit is in the name of the field that holds it."""
-
-    n: int
-    mean: float
-    median: float
-    p10: float
-    p90: float
-    p99: float
-    minimum: float
-    maximum: float
+__all__ = [
+    "ArmEstimate",
+    "Comparison",
+    "RunValue",
+    "Spread",
+    "arm_estimates",
+    "compare",
+    "decode_rate_tokens_per_s",
+    "inter_token_gaps_s",
+    "is_good",
+    "run_values",
+    "spread_of",
+    "start_order",
+]
 
 
 class RunValue(msgspec.Struct, frozen=True):
@@ -67,29 +71,6 @@ class ArmEstimate(msgspec.Struct, frozen=True):
     """Every failed timed request, `run 2 request 3: reason`."""
 
 
-class Comparison(msgspec.Struct, frozen=True):
-    """The ratio of EXO's rate to one baseline's, with two intervals made in different ways."""
-
-    baseline: str
-    ratio: float
-    lower: float
-    """One-sided lower bound at `limits.confidence`; 0 where two runs a side are not there to tell."""
-    upper: float
-    """One-sided upper bound; infinite in the same case."""
-    degrees_of_freedom: float
-    hl_ratio: float
-    """Hodges-Lehmann estimate."""
-    hl_lower: float | None
-    """Exact bound of the same level; None where so few runs have none (fewer than 3 a side at 95 %)."""
-    hl_upper: float | None
-    agree: bool
-    """The two intervals stand on the same side of the target, or at least not where only one supports a verdict."""
-    exo_runs: int
-    ollama_runs: int
-    method: str
-    confidence: float = 0.95
-
-
 def is_good(sample: Sample) -> bool:
     """Tell whether a request counts: timed, single-stream, whole, with tokens and a time."""
     return (
@@ -98,4 +79,86 @@ def is_good(sample: Sample) -> bool:
         and sample.error is None
         and bool(sample.output_tokens)
         and bool(sample.total_s)
+    )
+
+
+def decode_rate_tokens_per_s(sample: Sample) -> float | None:
+    """Return (tokens - tokens in the first frame) / (last - first token's arrival); None where it cannot be told.
+
+    Written so that it does not depend on how many tokens a frame carries: counting N tokens over N - 1 intervals, or
+    frames for tokens, does.
+    """
+    first, last, tokens = sample.first_token_s, sample.last_token_s, sample.output_tokens
+    if first is None or last is None or not tokens or last <= first:
+        return None
+    after_first = tokens - (sample.first_frame_tokens or 1)
+    return after_first / (last - first) if after_first > 0 else None
+
+
+def inter_token_gaps_s(sample: Sample) -> list[float]:
+    """Return the gaps between content frames, each divided by the mean number of tokens of a later frame."""
+    times = sample.frame_times_s
+    if len(times) < 2:
+        return []
+    after_first = (sample.output_tokens or len(times)) - (sample.first_frame_tokens or 1)
+    tokens_per_gap = max(1.0, after_first / (len(times) - 1))
+    return [(later - earlier) / tokens_per_gap for earlier, later in pairwise(times)]
+
+
+def start_order(sample: Sample) -> tuple[str, float]:
+    """Return a key that sorts samples by when they began; the monotonic clock only settles equal time stamps."""
+    return sample.start_utc, sample.start_monotonic_s or 0.0
+
+
+def run_values(samples: Iterable[Sample]) -> list[RunValue]:
+    """Return one value for every run of one arm that has a good timed request, by run number."""
+    by_run: dict[int, list[Sample]] = {}
+    for sample in samples:
+        if sample.concurrency == 1:
+            by_run.setdefault(sample.run, []).append(sample)
+    values = []
+    for run, members in sorted(by_run.items()):
+        good = [sample for sample in members if is_good(sample)]
+        if not good:
+            continue
+        logs = [math.log((sample.output_tokens or 0) / (sample.total_s or 1.0)) for sample in good]
+        log_rate = math.fsum(logs) / len(logs)
+        first = min(members, key=start_order)
+        values.append(
+            RunValue(first.arm, run, math.exp(log_rate), log_rate, len(good), first.start_monotonic_s, first.start_utc)
+        )
+    return values
+
+
+def arm_estimates(samples: Iterable[Sample]) -> list[ArmEstimate]:
+    """Return one estimate an arm, EXO first, the baselines by name. The order of `samples` does not matter."""
+    by_arm: dict[str, list[Sample]] = {}
+    for sample in samples:
+        if sample.concurrency == 1:
+            by_arm.setdefault(sample.arm, []).append(sample)
+    estimates = [_estimate(arm, members) for arm, members in by_arm.items()]
+    return sorted(estimates, key=lambda estimate: (estimate.side != "exo", estimate.arm))
+
+
+def _estimate(arm: str, samples: list[Sample]) -> ArmEstimate:
+    timed = sorted((s for s in samples if not s.warmup), key=lambda s: (s.run, s.request))
+    good = [sample for sample in timed if is_good(sample)]
+    bad = [sample for sample in timed if not is_good(sample)]
+    runs = run_values(samples)
+    mean, variance = intervals.mean_and_variance([run.log_rate for run in runs]) if runs else (0.0, math.nan)
+    return ArmEstimate(
+        arm=arm,
+        side=samples[0].side,
+        runs=runs,
+        rate_tokens_per_s=math.exp(mean) if runs else None,
+        rate_cv=None if math.isnan(variance) else math.sqrt(variance),
+        first_token_s=spread_of(s.first_token_s for s in good if s.first_token_s is not None),
+        inter_token_s=spread_of(gap for s in good for gap in inter_token_gaps_s(s)),
+        decode_tokens_per_s=spread_of(r for r in map(decode_rate_tokens_per_s, good) if r is not None),
+        total_s=spread_of(s.total_s for s in good if s.total_s is not None),
+        output_tokens=spread_of(float(s.output_tokens) for s in good if s.output_tokens is not None),
+        timed=len(timed),
+        failed=len(bad),
+        warmups=sum(sample.warmup for sample in samples),
+        errors=[f"run {s.run} request {s.request}: {s.error or 'no tokens or no time in the answer'}" for s in bad],
     )
