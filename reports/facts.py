@@ -223,6 +223,8 @@ class Benchmark(msgspec.Struct, frozen=True):
     exo_precision: str = ""
     resumed: int = 0
     """Finished runs that an earlier, interrupted call had left."""
+    until_decided: bool = False
+    """`--until-decided`: run i of every arm is pair i, and the rule with three looks decides."""
 
 
 class Skipped(msgspec.Struct, frozen=True):
