@@ -650,9 +650,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return _mend(value[:300])
     if isinstance(value, bool) or value is None:
         return value
-    if isinstance(value, (int, float)) and math.isfinite(value) and abs(value) < 2**63:
-        return value
-    return None
+    return value if isinstance(value, (int, float)) and abs(value) < 2**63 else None  # false for NaN, too
 
 
 # ---- Samples: one dictionary, one line -------------------------------------------------------------------------------
@@ -682,10 +680,15 @@ def ask(
         "prompt_sha256": _sha256(text), "concurrency": concurrency,
         **read_answer(taken.pieces, taken.start_s, taken.failure),
     }  # fmt: skip
-    answered = sample["model_answered"]
-    if sample["error"] is None and answered is not None and not same_model(answered, arm.model):
-        sample["error"] = _short(f"answered by {answered}, asked for {arm.model}")
+    sample["error"] = judge_model(sample["error"], sample["model_answered"], arm.model)
     return {key: sample[key] for key in SAMPLE_KEYS}
+
+
+def judge_model(error: Optional[str], answered: Optional[str], asked: str) -> Optional[str]:
+    """Return the sample's error: EXO 0.0.x answers any model name with its default model, which must not count."""
+    if error is None and answered is not None and not same_model(answered, asked):
+        return _short(f"answered by {answered}, asked for {asked}")
+    return error
 
 
 def same_model(one: str, other: str) -> bool:
