@@ -77,7 +77,7 @@ class LatencyChart(msgspec.Struct, frozen=True):
 
 
 class TimePart(msgspec.Struct, frozen=True):
-    """One piece of a bar: `kind` is `compute`, `hops`, `rest` (measured beyond both) or `whole` (not divided)."""
+    """One piece of a bar: `kind` is `compute`, `hops`, `rest` (measured beyond both), `whole` or `undivided`."""
 
     label: str
     kind: str

@@ -59,7 +59,8 @@ def _order(data: OrderChart) -> str:
         if rates
     ]
     return (
-        f"Output rate of all {total} requests in the order they were sent, in {wording.count(len(data.blocks), 'run')}; "
+        f"Output rate of all {total} requests in the order they were sent, "
+        f"in {wording.count(len(data.blocks), 'run')}; "
         f"{wording.count(warmups, 'warm-up')} hollow and discarded, {failed} failed. " + "; ".join(ranges) + "."
     )
 

@@ -1,18 +1,19 @@
 """Draws the charts: the only file that loads matplotlib, and only its Figure (pyplot costs 240 ms and a global state).
 
-What is drawn comes from `chart_data`, how from `drawings`; here are the figure, the style and the bytes. The same
-numbers give the same bytes: SVG ids come from a fixed salt, no date and no program version is written.
+What is drawn comes from `chart_data`, how from `drawings` and `drawings_spread`; here are the figure, the style and the
+bytes. The same numbers give the same bytes: SVG ids come from a fixed salt, no date and no version is written.
 """
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from reports import chart_words, drawings
+from reports import chart_words, drawings, drawings_spread
 from reports.chart_data import ChartSet
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "path",  # the same letters everywhere; the words are in the text alternative
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
     "font.size": 10,
+    "text.parse_math": False,  # a dollar sign in somebody's name is no formula
     "text.color": drawings.INK,
     "axes.edgecolor": drawings.FAINT,
     "axes.labelcolor": drawings.INK,
@@ -64,7 +66,10 @@ def draw_charts(charts: ChartSet) -> list[Chart]:
     """Draw every chart that has data, in the order of the report."""
     import matplotlib
 
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
+    # The defaults first: a matplotlibrc of the user's would change the bytes.
+    settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # an odd name shows as boxes
         return [
             Chart(name, chart_words.TITLES[name], chart_words.alternative(data), *_save(height, draw, data))
             for name, data, height, draw in _wanted(charts)
@@ -82,19 +87,20 @@ def _wanted(charts: ChartSet) -> Iterator[tuple[str, Any, float, Drawing]]:
         yield "requests", charts.order, 4.2, drawings.order
     if charts.latency:
         rows = len(charts.latency.first_token) + len(charts.latency.inter_token)
-        yield "latency", charts.latency, 1.9 + 0.52 * rows, drawings.latency
+        yield "latency", charts.latency, 1.9 + 0.52 * rows, drawings_spread.latency
     if charts.token_time:
         yield "token-time", charts.token_time, 1.6 + 0.55 * len(charts.token_time.bars), drawings.token_time
     if charts.nodes:
-        yield "nodes", charts.nodes, 1.7 + 0.62 * len(charts.nodes.rows), drawings.nodes
+        yield "nodes", charts.nodes, 1.7 + 0.62 * len(charts.nodes.rows), drawings_spread.nodes
 
 
 def _save(height_in: float, draw: Drawing, data: Any) -> tuple[bytes, bytes]:
     """Return the figure as SVG and PNG bytes, without dates or versions in either."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, rect=(0.01, 0.015, 0.98, 0.97))  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, rect=(0.01, 0.015, 0.98, 0.97))
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout)
     draw(figure, data)
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -1,7 +1,7 @@
-"""The five drawings, each on a figure handed in. Shapes, hatches and labels carry the meaning; colour only helps.
+"""Speed-up, order and token time, each drawn on a figure handed in; drawings_spread.py has the others.
 
-Everything must be readable printed in grey: the colours differ in lightness too, every arm has a shape of its own,
-discarded requests are hollow.
+Shapes, hatches and labels carry the meaning, colour only helps. Everything must be readable printed in grey: the
+colours differ in lightness too, every arm has a shape of its own, discarded requests are hollow.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reports import wording
-from reports.chart_data import ArmMark, LatencyChart, LatencyRow, NodeChart, OrderChart, SpeedupChart, TokenTimeChart
+from reports.chart_data import ArmMark, OrderChart, SpeedupChart, TokenTimeChart
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CARD, INK, QUIET, FAINT, GRID = "#fbfaf7", "#1f2a37", "#5b6673", "#b9b4a8", "#e4e0d6"
 COLOURS = ("#0b4f9e", "#e08f1f", "#8a4f9e", "#2f8f83", "#8c6d46")
 SHAPES = ("o", "s", "^", "D", "v")
-HATCHES = {"compute": "", "hops": "////", "rest": "\\\\\\", "whole": ""}
-FILLS = {"compute": "#0b4f9e", "hops": "#f3c98b", "rest": "#e9e6df", "whole": "#98a2ae"}
+HATCHES = {"compute": "", "hops": "////", "rest": "\\\\\\", "whole": "", "undivided": ""}
+FILLS = {"compute": "#0b4f9e", "hops": "#f3c98b", "rest": "#e9e6df", "whole": "#98a2ae", "undivided": "#5d86bd"}
 
 
 def speedup(figure: Figure, data: SpeedupChart) -> None:
@@ -70,7 +69,7 @@ def order(figure: Figure, data: OrderChart) -> None:
         seen.setdefault(block.mark.arm, block.mark)
         if number % 2:
             axes.axvspan(first - 0.5, last + 0.5, color="#f0ede5", linewidth=0, zorder=0)
-        colour, shape = _look(block.mark)
+        colour, shape = look(block.mark)
         for point in block.points:
             if point.rate_tokens_per_s is None:
                 axes.plot([point.place], [0], "X", color="#a1260d", markersize=9, clip_on=False, zorder=5)
@@ -87,58 +86,16 @@ def order(figure: Figure, data: OrderChart) -> None:
     axes.set_xlim(0.3, data.blocks[-1].points[-1].place + 0.7)
     axes.grid(axis="y")
     axes.set_ylabel("output tokens per second")
-    axes.set_xlabel("requests in the order they were sent; a band is one run, its number on top", fontsize=9, color=QUIET)
+    axes.set_xlabel(
+        "requests in the order they were sent; a band is one run, its number on top", fontsize=9, color=QUIET
+    )
     marks = sorted(seen.values(), key=lambda mark: mark.order)
-    handles = [axes.plot([], [], _look(m)[1], color=_look(m)[0], markersize=7, label=m.label)[0] for m in marks]
+    handles = [axes.plot([], [], look(m)[1], color=look(m)[0], markersize=7, label=m.label)[0] for m in marks]
     handles += axes.plot([], [], "o", color=CARD, markeredgecolor=QUIET, label="hollow: warm-up, discarded")
     handles += axes.plot([], [], color=INK, linewidth=1.3, label="mean of a run")
     if any(p.rate_tokens_per_s is None for b in data.blocks for p in b.points):
         handles += axes.plot([], [], "X", color="#a1260d", markersize=8, linestyle="", label="failed")
     figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=9, handletextpad=0.5, columnspacing=1.6)
-
-
-def latency(figure: Figure, data: LatencyChart) -> None:
-    """Draw both distributions: single times as dots, a bar from p10 to p90, a white tick at the median, p99 as `|`."""
-    panels = [
-        ("Time to first token", data.first_token),
-        ("Time between tokens", data.inter_token),
-    ]
-    panels = [panel for panel in panels if panel[1]]
-    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[len(rows) for _, rows in panels])
-    for axes, (title, rows) in zip(grid[:, 0], panels, strict=True):
-        _distribution(axes, title, rows)
-    grid[-1, 0].set_xlabel(
-        "milliseconds (logarithmic)      dots: single times     bar: p10 to p90     gap: median     ¦: p99",
-        fontsize=9,
-        color=QUIET,
-    )
-
-
-def _distribution(axes: Axes, title: str, rows: list[LatencyRow]) -> None:
-    axes.set_title(title)
-    axes.set_xscale("log")
-    for place, row in enumerate(rows):
-        colour, shape = _look(row.mark)
-        wobble = [place + 0.26 + 0.05 * ((number * 7) % 5 - 2) for number in range(len(row.shown_ms))]
-        axes.plot(row.shown_ms, wobble, shape, color=colour, markersize=3, alpha=0.45, markeredgewidth=0)
-        axes.plot([row.p10_ms, row.p90_ms], [place - 0.08] * 2, color=colour, linewidth=9, solid_capstyle="butt")
-        axes.plot([row.median_ms] * 2, [place - 0.2, place + 0.04], color=CARD, linewidth=2.4)
-        axes.plot([row.p99_ms] * 2, [place - 0.2, place + 0.04], color=colour, linewidth=1.6, linestyle=(0, (2, 1)))
-        axes.annotate(
-            f"{wording.duration(row.median_ms / 1000)}", (row.median_ms, place - 0.2), (0, 2.5),
-            textcoords="offset points", ha="center", va="bottom", fontsize=9, weight="bold",
-        )  # fmt: skip
-    axes.set_ylim(len(rows) - 0.45, -0.62)
-    axes.set_yticks(range(len(rows)), [row.mark.label for row in rows])
-    everything = [v for row in rows for v in (*row.shown_ms, row.p99_ms, row.p10_ms) if v > 0]
-    if everything:
-        low, high = min(everything) / 1.12, max(everything) * 1.12
-        axes.set_xlim(low, high)
-        ticks = _round_ticks(low, high)
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.set_xticks([], minor=True)
-    axes.grid(axis="x")
-    axes.spines["left"].set_visible(False)
 
 
 def token_time(figure: Figure, data: TokenTimeChart) -> None:
@@ -161,67 +118,18 @@ def token_time(figure: Figure, data: TokenTimeChart) -> None:
         axes.axvline(data.target_ms, color=INK, linewidth=2)
         axes.text(
             data.target_ms, 1.02, f"needed for the target: {wording.digits(data.target_ms)} ms",
-            transform=axes.get_xaxis_transform(), ha="center" if data.target_ms < 0.75 * longest else "right", fontsize=9,
+            transform=axes.get_xaxis_transform(), fontsize=9,
+            ha="left" if data.target_ms < 0.2 * longest else "center" if data.target_ms < 0.75 * longest else "right",
         )  # fmt: skip
     axes.set_xlim(0, longest * 1.14)
     axes.set_ylim(len(data.bars) - 0.5, -0.5)
     axes.set_yticks(range(len(data.bars)), [bar.label for bar in data.bars])
-    axes.set_xlabel("milliseconds per output token", fontsize=9, color=QUIET)
+    axes.set_xlabel("milliseconds per output token, while decoding", fontsize=9, color=QUIET)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     figure.legend(loc="outside upper left", ncols=4, fontsize=9, columnspacing=1.4)
 
 
-def nodes(figure: Figure, data: NodeChart) -> None:
-    """Draw each node's load before the runs against the limit, and how busy its GPU was while each arm ran."""
-    left, right = figure.subplots(1, 2, sharey=True)
-    left.set_title("Load before each run, per CPU")
-    right.set_title("GPU busy during the runs")
-    for place, row in enumerate(data.rows):
-        loads = row.load_per_cpu
-        left.plot(loads, _spread(place, len(loads)), "o", color=COLOURS[0], markersize=4.5, alpha=0.6, markeredgewidth=0)
-        if not loads:
-            left.text(0.02, place, "not read", va="center", color=QUIET, fontsize=9)
-        drawn = [(mark, row.gpu_busy_percent[mark.arm]) for mark in data.marks if row.gpu_busy_percent.get(mark.arm)]
-        for lane, (mark, busy) in enumerate(drawn):
-            colour, shape = _look(mark)
-            height = place + 0.2 * (lane - (len(drawn) - 1) / 2)
-            right.plot([min(busy), max(busy)], [height] * 2, color=colour, linewidth=1.4)
-            middle = sorted(busy)[len(busy) // 2]
-            right.plot([middle], [height], shape, color=colour, markersize=6.5, label=mark.label)
-        if not drawn:
-            right.text(2, place, "no reading" if row.device_kind != "cpu" else "no GPU used", va="center", color=QUIET, fontsize=9)
-    left.axvline(data.load_limit, color=INK, linewidth=2)
-    left.text(data.load_limit, 1.0, " limit", transform=left.get_xaxis_transform(), va="top", fontsize=9)
-    left.set_xlim(0, max([data.load_limit * 1.5, *(1.1 * v for row in data.rows for v in row.load_per_cpu)]))
-    right.set_xlim(0, 103)
-    left.set_ylim(len(data.rows) - 0.5, -0.5)
-    kind = {"gpu": "GPU", "cpu": "CPU", "unknown": "device not known"}
-    left.set_yticks(range(len(data.rows)), [f"{row.node}\n{kind[row.device_kind]}" for row in data.rows])
-    right.set_xlabel("percent (line: least to most, mark: median)", fontsize=9, color=QUIET)
-    left.set_xlabel("1 = every CPU busy", fontsize=9, color=QUIET)
-    for axes in (left, right):
-        axes.grid(axis="x")
-        axes.spines["left"].set_visible(False)
-    unique = dict(zip(*reversed(right.get_legend_handles_labels()), strict=True))
-    if unique:
-        figure.legend(unique.values(), unique.keys(), loc="outside upper right", ncols=3, fontsize=9)
-
-
-def _look(mark: ArmMark) -> tuple[str, str]:
+def look(mark: ArmMark) -> tuple[str, str]:
     """Return colour and shape of an arm."""
     return COLOURS[mark.order % len(COLOURS)], SHAPES[mark.order % len(SHAPES)]
-
-
-def _spread(place: float, n: int) -> list[float]:
-    """Return n heights about `place`, so that equal values do not hide each other; never random."""
-    return [place + 0.055 * ((number * 3) % 7 - 3) for number in range(n)]
-
-
-def _round_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers between `low` and `high` for a logarithmic axis, three to seven of them."""
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + 0.2 * n for n in range(45))):
-        ticks = [step * 10.0**power for power in range(-4, 9) for step in steps if low <= step * 10.0**power <= high]
-        if len(ticks) >= 3:
-            return ticks if len(ticks) <= 7 else ticks[:: len(ticks) // 5]
-    return [low, high]

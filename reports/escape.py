@@ -30,7 +30,7 @@ _MARKDOWN = {
     "&": "&amp;",
     "$": "&#36;",  # GitHub reads $...$ as a formula, a backslash would not stop it
 }
-_BLOCK_START = re.compile(r"^(\d{1,9})([.)])|^([-+=])")
+_BLOCK_START = re.compile(r"^(\d{1,9})([.)])(?=\s|$)|^([-+=])(?=[-+=\s]|$)")
 _OUTER_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
@@ -61,7 +61,7 @@ def one_line(text: str, cap: int = CAP) -> str:
 
 
 def markdown(value: object) -> str:
-    """Return `value` as Markdown that shows exactly its text, on one line; safe in a table cell. `Md` passes as it is."""
+    """Return `value` as Markdown that shows its text, on one line; safe in a table cell. `Md` passes as it is."""
     if isinstance(value, Md):
         return value
     if value is None:

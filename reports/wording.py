@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from math import isfinite
 
 UNKNOWN = "not known"
 
 
 def rate(tokens_per_s: float | None) -> str:
-    """Tokens per second in three digits: `8.42`, `31.4`, `142`."""
+    """Write tokens per second in three digits: `8.42`, `31.4`, `142`."""
     return UNKNOWN if tokens_per_s is None else digits(tokens_per_s)
 
 
 def digits(value: float) -> str:
-    """Three digits that mean something, without an exponent."""
+    """Write three digits that mean something, without an exponent."""
     size = abs(value)
     if size >= 100:
         return f"{value:,.0f}".replace(",", "\u2009")
@@ -25,24 +26,26 @@ def digits(value: float) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """A speed-up as a factor: `1.42×`."""
+    """Write a speed-up as a factor: `1.42×`."""
     return UNKNOWN if value is None else f"{value:.2f}×" if value >= 0.095 else f"{value:.3f}×"
 
 
 def percent_faster(value: float | None) -> str:
-    """A speed-up in the plan's words: `+42.0 %`."""
+    """Write a speed-up in the plan's words: `+42.0 %`."""
     return UNKNOWN if value is None else f"{(value - 1) * 100:+.1f} %".replace("-", "−")
 
 
 def interval(lower: float | None, upper: float | None, against: float | None = None) -> str:
-    """An interval of a ratio: `1.36 to 1.48`; never rounded onto the number it is held `against`."""
+    """Write an interval of a ratio: `1.36 to 1.48`; never rounded onto the number it is held `against`."""
     if lower is None or upper is None:
         return UNKNOWN
+    if not isfinite(upper):
+        return "without bounds, for want of runs"
     return f"{bound(lower, against)} to {bound(upper, against)}"
 
 
 def bound(value: float, against: float | None = None) -> str:
-    """Two decimals, or as many as it takes not to look equal to `against` (four at most)."""
+    """Write two decimals, or as many as it takes not to look equal to `against` (four at most)."""
     for decimals in (2, 3):
         text = f"{value:.{decimals}f}"
         if against is None or value == against or text != f"{against:.{decimals}f}":
@@ -51,7 +54,7 @@ def bound(value: float, against: float | None = None) -> str:
 
 
 def fraction(value: float | None) -> str:
-    """A share as a percentage: `3.1 %`."""
+    """Write a share as a percentage: `3.1 %`."""
     if value is None:
         return UNKNOWN
     share = value * 100
@@ -59,7 +62,7 @@ def fraction(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time as people read it: `0.42 ms`, `120 ms`, `3.42 s`, `12 min 5 s`, `2 h 3 min`."""
+    """Write a time as people read it: `0.42 ms`, `120 ms`, `3.42 s`, `12 min 5 s`, `2 h 3 min`."""
     if seconds is None:
         return UNKNOWN
     size = abs(seconds)
@@ -74,7 +77,7 @@ def duration(seconds: float | None) -> str:
 
 
 def size(bytes_: int | None) -> str:
-    """A size in decimal units, as disks and model cards are labelled: `6.43 GB`."""
+    """Write a size in decimal units, as disks and model cards are labelled: `6.43 GB`."""
     if bytes_ is None:
         return UNKNOWN
     value = float(bytes_)
@@ -86,7 +89,7 @@ def size(bytes_: int | None) -> str:
 
 
 def moment(utc: str) -> str:
-    """A record's time stamp to the second, `2026-01-31 12:00:05 UTC`; the text itself where it is no time stamp."""
+    """Write a record's time stamp to the second, `2026-01-31 12:00:05 UTC`; the text itself where it is none."""
     try:
         return f"{datetime.fromisoformat(utc).strftime('%Y-%m-%d %H:%M:%S')} UTC"
     except ValueError:
@@ -94,15 +97,15 @@ def moment(utc: str) -> str:
 
 
 def yes_no(value: bool | None) -> str:
-    """`yes`, `no` or that it is not known."""
+    """Write `yes`, `no` or that it is not known."""
     return UNKNOWN if value is None else "yes" if value else "no"
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """`1 run`, `3 runs`."""
+    """Count things: `1 run`, `3 runs`."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def listed(names: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Join names: `a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -1,0 +1,68 @@
+"""What one report computes once and shows in several places: every step's arms, the larger model, the ceiling."""
+
+from __future__ import annotations
+
+import msgspec
+
+from reports import facts
+from reports.campaign import Campaign
+from reports.ceiling import Ceiling, pipeline_ceiling, stages_by_memory
+from reports.decision import Decision, decide
+from reports.record import result_of
+from reports.stats import ArmEstimate, arm_estimates
+
+
+class Estimates(msgspec.Struct, frozen=True):
+    """The arms of every step that measured, by step number, and the larger model's own decision."""
+
+    arms: dict[int, list[ArmEstimate]]
+    large: Decision | None
+    ceiling: Ceiling | None
+
+
+def estimates_of(campaign: Campaign) -> Estimates:
+    """Return the arms of every step that measured and, where step 13 did, its own decision."""
+    arms = {step: arm_estimates(s for s in campaign.samples[step] if s.run > 0) for step in sorted(campaign.samples)}
+    large = decide(campaign, 13) if 13 in campaign.samples else None
+    return Estimates(arms, large, campaign_ceiling(campaign, arms.get(12) or arms.get(11) or []))
+
+
+def campaign_ceiling(campaign: Campaign, arms: list[ArmEstimate]) -> Ceiling | None:
+    """Return the pipeline's ceiling from the measured baselines, the nodes' memory and their round trips.
+
+    None where step 1 or every baseline is missing.
+    """
+    preflight = result_of(campaign.records.get(1), facts.Preflight)
+    if preflight is None:
+        return None
+    rates = {
+        _node_of(campaign, arm.arm): 1 / token_s
+        for arm in arms
+        if arm.side == "ollama" and (token_s := token_time_s(arm)) is not None
+    }
+    try:
+        stages = stages_by_memory(
+            {node: rate for node, rate in rates.items() if node in preflight.nodes},
+            {name: node.memory_bytes for name, node in preflight.nodes.items()},
+            {name: node.round_trip_s or 0.0 for name, node in preflight.nodes.items()},
+        )
+        return pipeline_ceiling(stages)
+    except ValueError:
+        return None
+
+
+def token_time_s(arm: ArmEstimate) -> float | None:
+    """Return an arm's time per token while decoding, in seconds: what a pipeline's ceiling can be compared with."""
+    if arm.decode_tokens_per_s and arm.decode_tokens_per_s.median > 0:
+        return 1 / arm.decode_tokens_per_s.median
+    return 1 / arm.rate_tokens_per_s if arm.rate_tokens_per_s else None
+
+
+def _node_of(campaign: Campaign, arm: str) -> str:
+    """Return the node that a baseline's server runs on, as hosts.yaml said; the arm's own name where it is not told."""
+    for record in campaign.records.values():
+        baseline = record.settings.get("ollama")
+        spec = baseline.get(arm) if isinstance(baseline, dict) else None
+        if isinstance(spec, dict) and isinstance(spec.get("node"), str):
+            return str(spec["node"])
+    return arm

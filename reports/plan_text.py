@@ -1,0 +1,98 @@
+"""The plan's two text files, in the layout of the plan's own script (its Task 10), from the samples of steps 12 and 13.
+
+The file names are the plan's; the model that was really run is named at the top. The speed-up in them is the plan's
+(best single request of each side); the decision is made otherwise and stands in the report.
+"""
+
+from __future__ import annotations
+
+from reports import facts, plan
+from reports.escape import one_line
+from reports.record import Record, result_of
+from reports.samples import Sample
+
+NAMES = {12: "benchmark-results-qwen3b.txt", 13: "benchmark-results-qwen32b.txt"}
+PLANNED_MODELS = {12: "qwen2.5:3b", 13: "qwen2.5-coder:32b"}
+RULE = "=" * 70
+LINE = "-" * 70
+
+
+def plan_text(step: int, record: Record | None, samples: list[Sample], banner: str = "") -> str:
+    """Return the text file of step 12 or 13, whatever became of the step."""
+    head = [banner, ""] if banner else []
+    head.append(f"Step {step} ({plan.step_numbered(step).name}); the plan's model: {PLANNED_MODELS[step]}")
+    timed = [s for s in samples if not s.warmup and s.concurrency == 1]
+    if record is not None and record.status == "skipped":
+        return "\n".join([*head, f"skipped: {_plain(record.summary or _reason(record), 2000)}", ""])
+    if not timed:
+        why = f"{record.status}: {_plain(record.error.found, 2000)}" if record and record.error else "not run yet"
+        return "\n".join([*head, why, ""])
+    benchmark = result_of(record, facts.Benchmark) if record else None
+    head += _models(benchmark, timed, step)
+    if record is None or record.status not in ("ok", "already"):
+        head.append("the step did not end well: these are the requests that it left")
+    rows = [_row(s) for s in sorted(timed, key=lambda s: (s.side == "exo", s.arm, s.run, s.request))]
+    title = f"{'Name':<30} {'Model':<15} {'Time':>8} {'Tokens':>8} {'Tok/s':>10}"
+    return "\n".join(
+        [*head, "", RULE, "BENCHMARK RESULTS: EXO vs Ollama", RULE, title, LINE, *rows, LINE, *_speedup(timed), ""]
+    )
+
+
+def request_rate(sample: Sample) -> float | None:
+    """Return output tokens over the wall time of the request, in tokens/s; None where the request failed."""
+    if sample.error is not None or not sample.output_tokens or not sample.total_s or sample.total_s <= 0:
+        return None
+    return sample.output_tokens / sample.total_s
+
+
+def _reason(record: Record) -> str:
+    skipped = result_of(record, facts.Skipped)
+    return skipped.reason if skipped else "no reason was recorded"
+
+
+def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -> list[str]:
+    asked = {side: sorted({_plain(s.model_asked, 80) for s in timed if s.side == side}) for side in ("exo", "ollama")}
+    exo = f" ({_plain(benchmark.exo_precision, 40)})" if benchmark and benchmark.exo_precision else ""
+    words = [
+        f"model pair really run: EXO {', '.join(asked['exo']) or 'none'}{exo} against Ollama "
+        f"{', '.join(asked['ollama']) or 'none'}"
+    ]
+    if PLANNED_MODELS[step] not in asked["ollama"]:
+        words.append("this is not the plan's model; the file's name is the plan's, docs/exo-phase1-results.md says why")
+    return words
+
+
+def _row(sample: Sample) -> str:
+    name = "EXO Cluster" if sample.side == "exo" else f"Ollama ({_plain(sample.arm, 20)})"
+    model = _plain(sample.model_asked, 60)
+    rate = request_rate(sample)
+    if rate is None or sample.total_s is None:
+        return f"{name:<30} {model:<15} {'ERROR':>8} {_plain(sample.error or 'no tokens', 20)}"
+    return f"{name:<30} {model:<15} {sample.total_s:>7.2f}s {sample.output_tokens:>8} {rate:>9.1f}"
+
+
+def _speedup(timed: list[Sample]) -> list[str]:
+    best = {side: max((request_rate(s) or 0 for s in timed if s.side == side), default=0) for side in ("exo", "ollama")}
+    if not best["exo"] or not best["ollama"]:
+        return ["", "No speed-up: only one side has a finished request."]
+    speedup = (best["exo"] - best["ollama"]) / best["ollama"] * 100
+    if speedup >= 30:
+        word = "✓ SUCCESS: Target ≥30% speedup achieved!"
+    elif speedup > 0:
+        word = "~ PARTIAL: Some speedup, but below 30% target"
+    else:
+        word = "✗ FAIL: EXO slower than single-node Ollama"
+    return [
+        "",
+        f"Speedup: {speedup:+.1f}% (EXO vs best Ollama)",
+        word,
+        "",
+        "This is the plan's rule (best request of each side). It is wrong about half of the time near its own",
+        "target; the decision, with its uncertainty, is in docs/exo-phase1-results.md.",
+    ]
+
+
+def _plain(text: str, cap: int) -> str:
+    """One line of visible characters; the table's layout holds whatever a server said."""
+    line = one_line(text, 10 * cap)
+    return line if len(line) <= cap else f"{line[: cap - 3]}..."

@@ -1,0 +1,144 @@
+"""Views -> Markdown and HTML; writes every file of the report. The only file that loads jinja2.
+
+Both environments escape by default: Markdown through `finalize`, HTML through autoescape. A text that a server, a
+node or a model said reaches a page in no other way.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from reports import escape
+from reports.campaign import REPORT_STEP, Campaign, load_campaign
+from reports.chart_build import chart_set
+from reports.charts import Chart, draw_charts
+from reports.decision import Decision, decide
+from reports.estimates import estimates_of
+from reports.export import results_json, results_of
+from reports.files import write_whole
+from reports.plan_text import NAMES as PLAN_FILES
+from reports.plan_text import plan_text
+from reports.view import ChartView, ReportCommands, View, build_view
+from reports.view_profiles import other_profiles
+from reports.view_table import Code
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+MARKDOWN_NAME = "exo-phase1-results.md"
+HTML_NAME = "exo-phase1-results.html"
+JSON_NAME = "exo-phase1-results.json"
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What a rendering left: names relative to the docs folder, in the order of writing, and the decision."""
+
+    files: list[str]
+    decision: Decision
+
+
+def write_report(
+    logs: Path, docs: Path, *, profile: str, html: bool = False, commands: ReportCommands | None = None
+) -> Written:
+    """Render `logs/<profile>` into `docs`: Markdown, charts, JSON, the plan's text files and, if asked, HTML.
+
+    Works on whatever there is, an empty folder included. The same logs give the same bytes. Raises OSError where
+    `docs` cannot be written; what was written before stays whole.
+    """
+    campaign = _without_own_record(load_campaign(logs / profile))
+    decision = decide(campaign, 12)
+    estimates = estimates_of(campaign)
+    shown = next((step for step in (12, 11) if estimates.arms.get(step)), 12)
+    charts = draw_charts(chart_set(campaign, decision, estimates.arms.get(shown, []), estimates.ceiling, shown))
+    view = build_view(campaign, decision, estimates, commands or ReportCommands(), other_profiles(logs, profile))
+    contents = {f"charts/{chart.name}.svg": chart.svg for chart in charts}
+    contents |= {f"charts/{chart.name}.png": chart.png for chart in charts}
+    contents[JSON_NAME] = results_json(results_of(campaign, decision, estimates))
+    for step, name in PLAN_FILES.items():
+        text = plan_text(step, campaign.records.get(step), campaign.samples.get(step, []), view.banner)
+        contents[name] = text.encode()
+    contents[MARKDOWN_NAME] = render_markdown(view, charts).encode()
+    if html:
+        contents[HTML_NAME] = render_html(view, charts).encode()
+    for name, data in contents.items():
+        write_whole(docs / name, data)
+    _drop_stale_charts(docs / "charts", {Path(name).name for name in contents if name.startswith("charts/")})
+    return Written(list(contents), decision)
+
+
+def render_markdown(view: View, charts: list[Chart]) -> str:
+    """Return the report as GitHub-flavoured Markdown whose images lie in `charts/` beside it."""
+    shown = {c.name: ChartView(c.title, c.alt, f"{c.name}.svg", f"{c.name}.png", "") for c in charts}
+    return (
+        _markdown_environment()
+        .get_template(f"{MARKDOWN_NAME}.j2")
+        .render(view=msgspec.structs.replace(view, charts=shown))
+    )
+
+
+def render_html(view: View, charts: list[Chart]) -> str:
+    """Return the report as one HTML file that needs nothing else, not even a network."""
+    shown = {
+        c.name: ChartView(
+            c.title, c.alt, "", "", f"data:image/svg+xml;base64,{base64.b64encode(c.svg).decode('ascii')}"
+        )
+        for c in charts
+    }
+    return _html_environment().get_template(f"{HTML_NAME}.j2").render(view=msgspec.structs.replace(view, charts=shown))
+
+
+def _markdown_environment() -> Environment:
+    def shown(value: object) -> str:
+        return escape.code(value) if isinstance(value, Code) else escape.markdown(value)
+
+    environment = _environment(autoescape=False, finalize=shown)
+    environment.filters["code"] = escape.code
+    environment.filters["block"] = escape.block
+    return environment
+
+
+def _html_environment() -> Environment:
+    from markupsafe import Markup
+
+    def shown(value: object) -> object:
+        if isinstance(value, Markup) or value is None:
+            return value or ""
+        text = escape.clean(str(value))
+        return Markup("<code>{}</code>").format(text) if isinstance(value, Code) else text
+
+    return _environment(autoescape=True, finalize=shown)
+
+
+def _environment(**options: Any) -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(  # noqa: S701 - the Markdown one escapes through finalize, the HTML one through autoescape
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
+        **options,
+    )
+
+
+def _without_own_record(campaign: Campaign) -> Campaign:
+    """Leave out step 14's record: it is written after the report, which must be the same with it and without it."""
+    records = {number: record for number, record in campaign.records.items() if number != REPORT_STEP}
+    return msgspec.structs.replace(campaign, records=records)
+
+
+def _drop_stale_charts(folder: Path, wanted: set[str]) -> None:
+    """Remove charts of ours that an earlier, fuller campaign left: they would be taken for this one's."""
+    from reports.chart_words import TITLES
+
+    for name in TITLES:
+        for file in (folder / f"{name}.svg", folder / f"{name}.png"):
+            if file.name not in wanted:
+                file.unlink(missing_ok=True)

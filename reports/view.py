@@ -1,0 +1,198 @@
+"""Campaign and decision -> everything the templates show, as words and tables. Templates loop and never count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from reports import facts, plan, wording
+from reports.campaign import Campaign
+from reports.decision import Decision
+from reports.estimates import Estimates
+from reports.plan_text import NAMES as PLAN_FILES
+from reports.record import result_of
+from reports.stats import ArmEstimate
+from reports.view_course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
+from reports.view_methods import limits_said, methods_said
+from reports.view_nodes import ClusterView, EnvironmentView, cluster_view, environment_view
+from reports.view_results import Box, arms_table, box, checks_said, checks_table, naive_table, speedups
+from reports.view_scale_up import ScaleUp, concurrency_table, scale_up
+from reports.view_table import Table, foreign
+from reports.view_time import TimeView, time_view
+
+
+class ReportCommands(msgspec.Struct, frozen=True):
+    """What a reader types to repeat the campaign and to render it again; empty: made from the records."""
+
+    reproduce: list[str] = []
+    render_again: list[str] = []
+
+
+class ChartView(msgspec.Struct, frozen=True):
+    """One chart as a template embeds it: file names for Markdown, `data_uri` for HTML."""
+
+    title: str
+    alt: str
+    svg_name: str
+    png_name: str
+    data_uri: str
+
+
+class View(msgspec.Struct, frozen=True):
+    """The whole report."""
+
+    title: str
+    banner: str
+    box: Box
+    because: list[str]
+    checks_said: str
+    checks: Table | None
+    passed_said: str
+    passed: Table | None
+    time: TimeView
+    speedups: Table | None
+    no_ratio: str
+    arms: Table | None
+    naive_said: str
+    naive: Table | None
+    baseline: Table | None
+    concurrency: Table | None
+    scale_up: ScaleUp
+    cluster: ClusterView
+    trouble: Trouble
+    nothing_wrong: bool
+    deviations: list[DeviationView]
+    steps: Table
+    environment: EnvironmentView
+    methods: list[str]
+    limits: list[str]
+    profiles: Table | None
+    raw: Table | None
+    plan_files: list[str]
+    reproduce: str
+    render_again: str
+    charts: dict[str, ChartView] = {}
+
+
+def build_view(
+    campaign: Campaign,
+    decision: Decision,
+    estimates: Estimates,
+    commands: ReportCommands,
+    profiles: Table | None,
+) -> View:
+    """Put every part of the report into words."""
+    records = campaign.records
+    arms = estimates.arms.get(12, [])
+    met = trouble(records, campaign.samples, campaign.torn, campaign.unreadable)
+    passed = checks_table(decision.checks, passed=True)
+    return View(
+        title="EXO Phase 1: results",
+        banner=rehearsal_banner(campaign),
+        box=box(decision, _context(campaign)),
+        because=[foreign(reason, cap=600) for reason in decision.because] or ["Nothing has been measured yet."],
+        checks_said=checks_said(decision.checks),
+        checks=checks_table(decision.checks, passed=False),
+        passed_said=f"{wording.count(len(passed.rows), 'check')} passed: with evidence" if passed else "",
+        passed=passed,
+        time=time_view(arms or estimates.arms.get(11, []), estimates.ceiling, campaign.limits.target_ratio),
+        speedups=speedups(decision.comparisons, campaign.limits),
+        no_ratio=_no_ratio(campaign, arms),
+        arms=arms_table(arms),
+        naive_said="They look at point estimates only and are shown for comparison; none of them votes.",
+        naive=naive_table(decision, campaign.limits),
+        baseline=arms_table(estimates.arms.get(11, [])),
+        concurrency=concurrency_table(campaign),
+        scale_up=scale_up(campaign, estimates.arms.get(13, []), estimates.large),
+        cluster=cluster_view(records),
+        trouble=met,
+        nothing_wrong=not (met.problems or met.warnings or met.failed_requests or met.unreadable),
+        deviations=deviations(records),
+        steps=steps_table(records),
+        environment=environment_view(records),
+        methods=methods_said(campaign),
+        limits=limits_said(campaign),
+        profiles=profiles,
+        raw=raw_files(campaign.hashes, f"logs/{foreign(campaign.profile, cap=60)}"),
+        plan_files=list(PLAN_FILES.values()),
+        reproduce="\n".join(commands.reproduce or _reproduce(campaign)),
+        render_again="\n".join(commands.render_again or [f"FABRIC_EXO_PROFILE={_plain(campaign.profile)} fab report"]),
+    )
+
+
+def rehearsal_banner(campaign: Campaign) -> str:
+    """Return the banner that no reader can miss where any record came from the rehearsal, else an empty text."""
+    marked = next((r.rehearsal for _, r in sorted(campaign.records.items()) if r.rehearsal is not None), None)
+    if marked is None:
+        return ""
+    speedup = marked.get("speedup")
+    true = f"{speedup:g}" if isinstance(speedup, int | float) else "unknown"
+    trap = marked.get("trap")
+    also = f", with the trap {foreign(str(trap), cap=60)}" if trap else ""
+    return f"REHEARSAL — true speed-up {true} was set by hand{also}; nothing here is about your machines"
+
+
+def _context(campaign: Campaign) -> str:
+    """Say in one line whose campaign this is: profile, models, when, how far it came."""
+    profile = campaign.records[max(campaign.records)].settings.get("profile") if campaign.records else None
+    title = profile.get("title", "") if isinstance(profile, dict) else ""
+    parts = [f"Profile {foreign(campaign.profile, cap=60)}" + (f" ({foreign(str(title), cap=160)})" if title else "")]
+    times = sorted(r.started_utc for r in campaign.records.values())
+    if times:
+        first, last = wording.moment(foreign(times[0], cap=40)), wording.moment(foreign(times[-1], cap=40))
+        parts.append(f"steps run from {first} to {last}" if first != last else f"run on {first}")
+    done = sum(r.status in ("ok", "already") for r in campaign.records.values())
+    parts.append(f"{done} of the {len(plan.STEPS) - 1} steps beside this report are done")
+    return "; ".join(parts) + "."
+
+
+def _no_ratio(campaign: Campaign, arms: list[ArmEstimate]) -> str:
+    record = campaign.records.get(12)
+    if arms:
+        sides = {arm.side for arm in arms if arm.rate_tokens_per_s is not None}
+        if sides == {"exo"}:
+            return (
+                "There is no speed-up to tell: no single node gave a baseline for this model. "
+                "What EXO made possible, and at what rate, is in the table; that is not a speed-up."
+            )
+        return "There is no speed-up to tell: only one side has finished requests."
+    if record is None:
+        return "Step 12 (bench-comparison) has not run: there is no speed-up to tell yet."
+    return f"Step 12 (bench-comparison) ended as {record.status} and left no samples: there is no speed-up to tell."
+
+
+def _reproduce(campaign: Campaign) -> list[str]:
+    marked = next((r.rehearsal for _, r in sorted(campaign.records.items()) if r.rehearsal is not None), None)
+    if marked is not None:
+        words = ["fab rehearse"]
+        for option in ("speedup", "trap", "seed"):
+            value = marked.get(option)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                words.append(f"--{option} {value:g}")
+            elif isinstance(value, str) and value:
+                words.append(f"--{option} {_plain(value)}")
+        return [" ".join(words)]
+    runs = _setting(campaign, "bench", "runs")
+    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
+    number = benchmark.runs if benchmark else runs if isinstance(runs, int) else 5
+    return [
+        f"export FABRIC_EXO_PROFILE={_plain(campaign.profile)}",
+        "fab preflight install start",
+        f"fab bench --runs {number}",
+        "fab report",
+        "fab cleanup",
+    ]
+
+
+def _setting(campaign: Campaign, section: str, key: str) -> Any:
+    for record in campaign.records.values():
+        found = record.settings.get(section)
+        if isinstance(found, dict) and key in found:
+            return found[key]
+    return None
+
+
+def _plain(name: str) -> str:
+    """Keep only what a shell leaves alone: a profile's name comes from a record and is shown as a command."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "?" for c in name[:60])

@@ -1,0 +1,175 @@
+"""Records -> the course of the campaign: its steps, its departures from the plan, what went wrong, the raw files."""
+
+from __future__ import annotations
+
+import msgspec
+
+from reports import plan, wording
+from reports.record import Command, Record
+from reports.samples import Sample, TornLine
+from reports.view_table import Code, Table, foreign
+
+Records = dict[int, Record]
+REPORT_STEP = 14
+"""Its record is written after the report and so can never be part of it: the same logs give the same report."""
+OUTPUT_SHOWN = 600
+FAILURES_SHOWN = 20
+STATUS_WORDS = {
+    "ok": "done",
+    "already": "done (it was so already)",
+    "failed": "FAILED",
+    "skipped": "skipped",
+    "broken": "BROKEN (a bug of this program)",
+}
+
+
+class DeviationView(msgspec.Struct, frozen=True):
+    """One departure from the plan and the steps that made it."""
+
+    steps: str
+    plan: str
+    done: str
+    why: str
+
+
+class ProblemView(msgspec.Struct, frozen=True):
+    """One step that did not get through: what its error said and the last words of what it ran."""
+
+    step: str
+    what: str
+    found: str
+    needed: str
+    do: str
+    command: str
+    """The last command that did not succeed, with host and exit code; empty where there is none."""
+    output: str
+    record_file: str
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """Everything that was met on the way and that a reader should know."""
+
+    problems: list[ProblemView]
+    warnings: list[tuple[str, str]]
+    """Step and warning."""
+    failed_requests: Table | None
+    unreadable: list[str]
+
+
+def steps_table(records: Records) -> Table:
+    """List the fifteen steps with status and time; the report's own step is `this report`."""
+    rows = []
+    for step in plan.STEPS:
+        record = records.get(step.number)
+        row = [str(step.number), step.title, Code(f"fab {step.name}")]
+        if step.number == REPORT_STEP:
+            row += ["this report", "", "", ""]
+        elif record is None:
+            row += ["not run", "", "", ""]
+        else:
+            said = foreign(record.summary, step.record_name, cap=160)
+            row += [
+                STATUS_WORDS[record.status],
+                wording.moment(foreign(record.started_utc, cap=40)),
+                wording.duration(record.elapsed_s),
+                said,
+            ]
+        rows.append(row)
+    return Table(["#", "Step of the plan", "Command", "Status", "Started", "Took", "What it said"], rows, [0, 5])
+
+
+def deviations(records: Records) -> list[DeviationView]:
+    """Return every departure from the plan once, with the steps that noted it, in the plan's order."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for number in sorted(records):
+        for one in records[number].deviations:
+            found.setdefault((one.plan, one.done, one.why), []).append(number)
+    return [
+        DeviationView(
+            f"Step {numbers[0]}" if len(numbers) == 1 else f"Steps {wording.listed([str(n) for n in numbers])}",
+            foreign(said, _file(numbers[0]), cap=600),
+            foreign(done, _file(numbers[0]), cap=600),
+            foreign(why, _file(numbers[0]), cap=900),
+        )
+        for (said, done, why), numbers in found.items()
+    ]
+
+
+def trouble(
+    records: Records,
+    samples: dict[int, list[Sample]],
+    torn: dict[str, list[TornLine]],
+    unreadable: list[str],
+) -> Trouble:
+    """Collect failed steps, warnings, failed requests, torn lines and files that could not be read."""
+    warnings = [
+        (f"Step {number} ({records[number].name})", foreign(text, _file(number), cap=500))
+        for number in sorted(records)
+        for text in records[number].warnings
+    ]
+    broken = [foreign(text, cap=500) for text in unreadable]
+    broken += [
+        f"{foreign(name, cap=80)}, line {line.line}: {foreign(line.reason, cap=200)} (left out)"
+        for name, lines in sorted(torn.items())
+        for line in lines
+    ]
+    problems = [_problem(records[n]) for n in sorted(records) if records[n].status in ("failed", "broken")]
+    return Trouble(problems, warnings, _failed_requests(samples), broken)
+
+
+def raw_files(hashes: dict[str, str], folder: str) -> Table | None:
+    """List the raw data with their SHA-256, without the report's own record."""
+    own = plan.step_numbered(REPORT_STEP).record_name
+    files = sorted((name, digest) for name, digest in hashes.items() if name != own)
+    rows: list[list[str]] = [[Code(f"{folder}/{name}"), Code(digest)] for name, digest in files]
+    return Table(["File", "SHA-256"], rows) if rows else None
+
+
+def _file(number: int) -> str:
+    return plan.step_numbered(number).record_name
+
+
+def _problem(record: Record) -> ProblemView:
+    file = _file(record.step)
+    command = next((c for c in reversed(record.commands) if c.exit_code != 0), None)
+    error = record.error
+    return ProblemView(
+        step=f"Step {record.step} ({record.name}) {'failed' if record.status == 'failed' else 'broke'}",
+        what=foreign(error.what, file, cap=400) if error else "",
+        found=foreign(error.found if error else record.summary, file, cap=900),
+        needed=foreign(error.needed, file, cap=600) if error else "",
+        do=foreign(error.do, file, cap=600) if error else "",
+        command=_command_words(command) if command else "",
+        output=_last_words(command) if command else "",
+        record_file=file,
+    )
+
+
+def _command_words(command: Command) -> str:
+    ended = "did not come back" if command.exit_code is None else f"exit code {command.exit_code}"
+    return f"on {foreign(command.host, cap=60)}: {foreign(command.command, cap=300)} ({ended})"
+
+
+def _last_words(command: Command) -> str:
+    said = (command.stderr.strip() or command.stdout.strip())[-OUTPUT_SHOWN:]
+    return said.strip()
+
+
+def _failed_requests(samples: dict[int, list[Sample]]) -> Table | None:
+    failed = [(step, s) for step in sorted(samples) for s in samples[step] if s.error is not None]
+    if not failed:
+        return None
+    rows = [
+        [
+            str(step),
+            foreign(s.arm, cap=60),
+            str(s.run),
+            str(s.request),
+            "yes" if s.warmup else "no",
+            foreign(s.error, plan.step_numbered(step).samples_name),
+        ]
+        for step, s in failed[:FAILURES_SHOWN]
+    ]
+    more = len(failed) - FAILURES_SHOWN
+    caption = f"{more} more are in the sample files." if more > 0 else ""
+    return Table(["Step", "Arm", "Run", "Request", "Warm-up", "What was wrong"], rows, [0, 2, 3], caption)

@@ -1,0 +1,106 @@
+"""Records -> tables of the engines and instruments: Ollama, EXO's model, the GPU's witnesses, the calibration."""
+
+from __future__ import annotations
+
+from reports import facts, wording
+from reports.record import Record, result_of
+from reports.view_table import Code, Table, foreign
+
+
+def ollama_table(preflight: facts.Preflight | None, records: dict[int, Record]) -> Table | None:
+    """Tabulate every baseline: its server, its model, where that computes."""
+    rows = []
+    models: dict[str, facts.OllamaModel] = {}
+    ready = result_of(records.get(9), facts.ModelReady)
+    for found in (ready, *(result_of(records.get(step), facts.Benchmark) for step in (11, 12))):
+        models.update(found.ollama if found else {})
+    servers = preflight.ollama if preflight else {}
+    for arm in [*servers, *(name for name in models if name not in servers)]:
+        server, model = servers.get(arm), models.get(arm)
+        digest = model.digest if model else ""
+        rows.append(
+            [
+                arm,
+                Code(foreign(server.url, cap=80)) if server else "",
+                foreign(server.version or server.error or wording.UNKNOWN, cap=80) if server else "",
+                Code(foreign(model.model, cap=80)) if model else "",
+                Code(foreign(digest, cap=71)[:19]) if digest else "",
+                foreign(model.quantization or wording.UNKNOWN, cap=40) if model else "",
+                foreign(model.parameter_size or "", cap=40) if model else "",
+                wording.size(model.size_bytes) if model else "",
+                _vram(model) if model else "",
+            ]
+        )
+    if not rows:
+        return None
+    head = ["Baseline", "URL", "Ollama", "Model", "Digest", "Quantisation", "Parameters", "Size", "In GPU memory"]
+    return Table(head, rows, [7])
+
+
+def _vram(model: facts.OllamaModel) -> str:
+    if model.size_vram_bytes is None:
+        return "not loaded when asked"
+    if model.size_vram_bytes == 0:
+        return "nothing: it runs on the CPU"
+    return wording.size(model.size_vram_bytes)
+
+
+def model_table(records: dict[int, Record]) -> Table | None:
+    """Tabulate what step 9 says about EXO's own model."""
+    ready = result_of(records.get(9), facts.ModelReady)
+    rows = []
+    if ready:
+        rows.append(["answers as", Code(foreign(ready.exo_answered, cap=120))])
+        rows.append(["EXO's model", Code(foreign(ready.exo_model, cap=120))])
+        rows.append(["its precision", foreign(ready.exo_precision, cap=80)])
+        rows.append(["first answer after", wording.duration(ready.first_answer_s)])
+        rows += [[f"on {node}", foreign(what, cap=160)] for node, what in ready.downloaded.items()]
+    return Table(["EXO's model", ""], rows) if rows else None
+
+
+def gpu_table(truths: list[facts.GpuTruth]) -> Table | None:
+    """Tabulate the witnesses of every GPU that hosts.yaml names, and what they come to."""
+    words = {True: "yes", False: "no", None: "says nothing either way"}
+    rows = [
+        [truth.node, foreign(truth.expected, cap=80), foreign(w.name, cap=60), foreign(w.said), words[w.agrees]]
+        for truth in truths
+        for w in truth.witnesses
+    ]
+    rows += [
+        [t.node, foreign(t.expected, cap=80), "all of them", _gpu_verdict(t), wording.yes_no(t.present)] for t in truths
+    ]
+    return Table(["Node", "Expected", "Witness", "Says", "Agrees"], rows) if rows else None
+
+
+def _gpu_verdict(truth: facts.GpuTruth) -> str:
+    usable = {
+        True: "the user may use it",
+        False: "the user may not use it",
+        None: "whether the user may use it is not known",
+    }
+    return f"{'the GPU is there' if truth.present else 'the GPU is not there'}, {usable[truth.usable]}"
+
+
+def calibration_said(script: facts.ScriptReady | None) -> tuple[Table | None, str]:
+    """Return the instrument's own errors, and a sentence on where they come from."""
+    if script is None:
+        return None, "The instrument's own error is not known: step 10 (create-benchmark) has left no result."
+    rows = [
+        [
+            f"{c.tokens_per_s:g} tokens/s, {wording.count(c.tokens_per_frame, 'token')} a frame",
+            wording.duration(c.first_token_error_mean_s),
+            wording.duration(c.first_token_error_p99_s),
+            wording.duration(c.inter_token_error_mean_s),
+            wording.duration(c.inter_token_error_p99_s),
+            wording.fraction(c.rate_error_mean_fraction),
+            wording.fraction(c.rate_error_p99_fraction),
+        ]
+        for c in script.calibration
+    ]
+    head = ["Metronome", "First token, mean", "p99", "Between tokens, mean", "p99", "Rate, mean", "p99"]
+    said = (
+        f"The benchmark script (SHA-256 {foreign(script.sha256, cap=64)[:16]}..., Python "
+        f"{foreign(script.python_version, cap=20)} on {foreign(script.node, cap=40)}) timed a metronome of known speed "
+        "before it timed anything else; these are its errors."
+    )
+    return (Table(head, rows, list(range(1, 7))) if rows else None), said

@@ -1,0 +1,70 @@
+"""How it was measured and what that does not show, in sentences; docs/methodology.md has the long form."""
+
+from __future__ import annotations
+
+from reports import facts, wording
+from reports.campaign import Campaign
+from reports.record import result_of
+from reports.view_table import foreign
+
+
+def methods_said(campaign: Campaign) -> list[str]:
+    """Return how the numbers came about, with this campaign's own settings."""
+    limits = campaign.limits
+    said = [
+        "Speed-up is the ratio of output tokens per second, EXO over Ollama; "
+        f"the target is {limits.target_ratio:.2f}× "
+        f"({wording.percent_faster(limits.target_ratio)} in rate, which is not as much less time).",
+        "Output tokens over the wall time of the whole request, from one client on the bench node with a monotonic "
+        "clock, is the one metric that votes; first token, time between tokens and decode rate are shown and never do.",
+        "The replicate is a run (the model freshly loaded, warm-ups discarded, then the timed requests); its value is "
+        "the mean of the logarithms of its rates. Requests of one run are not independent of each other.",
+        f"Welch's t on the runs gives one-sided {limits.confidence:.0%} bounds; exact Mann-Whitney bounds with the "
+        "Hodges-Lehmann estimate check them. GO needs the lower bound at or above the target against every baseline, "
+        "NO-GO an upper bound below it against one; where the two methods disagree the verdict is INCONCLUSIVE.",
+    ]
+    for number, title in ((11, "Baseline (step 11)"), (12, "Comparison (step 12)"), (13, "Larger model (step 13)")):
+        benchmark = result_of(campaign.records.get(number), facts.Benchmark)
+        if benchmark:
+            said.append(f"{title}: {_schedule(benchmark)}")
+    return said
+
+
+def limits_said(campaign: Campaign) -> list[str]:
+    """Return what this result does not show."""
+    said = [
+        "One request at a time: nothing here tells how either side serves several people at once.",
+        "These nodes, this network, these models and versions, on the day of the measurement; a new release is a new "
+        "campaign (fab compare OLD NEW puts two side by side).",
+        "The bounds cover the scatter between runs that was seen, not what no run varied: another day, another prompt "
+        "set, a warmer room.",
+    ]
+    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
+    if benchmark:
+        names = {foreign(m.quantization or "not known", cap=40) for m in benchmark.ollama.values()}
+        if benchmark.exo_precision or names:
+            said.append(
+                f"Precision: EXO {foreign(benchmark.exo_precision, cap=60) or 'not known'}, Ollama "
+                f"{wording.listed(sorted(names)) or 'not known'}; where they differ, so do the weights, and a ratio "
+                "compares the pair rather than the engines alone."
+            )
+    sources = {s.token_source for s in campaign.samples.get(12, [])}
+    if "frames" in sources:
+        said.append(
+            "Some token counts are counted frames, because that server tells no count; with several tokens a frame "
+            "such a count would be too low."
+        )
+    return said
+
+
+def _schedule(benchmark: facts.Benchmark) -> str:
+    reload = ", ".join(f"{foreign(arm, cap=40)}: {foreign(how, cap=40)}" for arm, how in benchmark.reload.items())
+    model = f"{foreign(benchmark.exo_model, cap=80)} on EXO, " if benchmark.exo_model else ""
+    resumed = f" {benchmark.resumed} runs were kept from an interrupted call." if benchmark.resumed else ""
+    return (
+        f"{model}{foreign(benchmark.ollama_model, cap=80)} on Ollama; {wording.count(benchmark.runs, 'run')} a side, "
+        f"{wording.count(benchmark.requests, 'timed request')} and "
+        f"{wording.count(benchmark.warmups, 'warm-up')} a run, "
+        f"{benchmark.max_tokens} output tokens, seed {benchmark.seed}. Loaded afresh by: {reload or 'not noted'}. "
+        f"Order: {foreign(' '.join(benchmark.order), cap=700) or 'not noted'}.{resumed}"
+    )

@@ -1,0 +1,158 @@
+"""Records -> what the report says about the machines: cluster formation and environment."""
+
+from __future__ import annotations
+
+import msgspec
+
+from reports import facts, plan, wording
+from reports.record import Record, result_of
+from reports.view_engines import calibration_said, gpu_table, model_table, ollama_table
+from reports.view_table import Code, Table, foreign, without_empty
+
+INSTALL_STEPS = {2: "srv1", 3: "srv2", 4: "rog"}
+START_STEPS = {5: "srv1", 6: "srv2", 7: "rog"}
+Records = dict[int, Record]
+
+
+class ClusterView(msgspec.Struct, frozen=True):
+    """Whether the cluster formed, and who saw whom."""
+
+    outcome: str
+    """`success`, `fail` or `not run`."""
+    said: str
+    table: Table | None
+
+
+class EnvironmentView(msgspec.Struct, frozen=True):
+    """What everything ran on."""
+
+    nodes: Table | None
+    commands: list[tuple[str, str]]
+    """Node and its start command."""
+    ollama: Table | None
+    models: Table | None
+    gpu: Table | None
+    calibration: Table | None
+    instrument: str
+
+
+def cluster_view(records: Records) -> ClusterView:
+    """Say whether step 8 succeeded and what every node sees; later topologies where the benchmark noted them."""
+    record = records.get(8)
+    found = result_of(record, facts.Cluster)
+    if record is None:
+        return ClusterView("not run", "Step 8 (verify-cluster) has not run.", None)
+    if found is None:
+        why = record.error.found if record.error else record.summary or f"the step ended as {record.status}"
+        outcome = "not run" if record.status == "skipped" else "fail"
+        return ClusterView(outcome, foreign(why, plan.step_numbered(8).record_name), None)
+    seen = len([view for view in found.nodes.values() if view.complete])
+    said = (
+        f"{seen} of {len(found.expected_nodes)} nodes report the whole cluster in their own topology "
+        f"({len(found.expected_nodes)} nodes, {found.expected_edges} directed links)."
+    )
+    benchmark = _last_benchmark(records)
+    head = ["Node", "Sees", "Links", "Complete", "After", "Computes on"]
+    if benchmark:
+        head.append("At the benchmark's start / end")
+    rows = []
+    for name in [*found.expected_nodes, *(extra for extra in found.nodes if extra not in found.expected_nodes)]:
+        view = found.nodes.get(name)
+        row = [
+            name,
+            wording.listed([foreign(other, cap=40) for other in view.sees]) or "nobody" if view else "did not answer",
+            f"{view.edges} of {found.expected_edges}" if view else "",
+            wording.yes_no(view.complete) if view else "no",
+            wording.duration(view.formed_s) if view and view.formed_s is not None else "",
+            foreign(view.devices.get(name, ""), cap=80) if view else "",
+        ]
+        if benchmark:
+            row.append(" / ".join(_whole(b.get(name)) for b in (benchmark.topology_start, benchmark.topology_end)))
+        rows.append(row)
+    outcome = "success" if found.complete and record.status in ("ok", "already") else "fail"
+    return ClusterView(outcome, said, Table(head, rows, [2]))
+
+
+def environment_view(records: Records) -> EnvironmentView:
+    """Collect hardware, software and models from the records of steps 1 to 13."""
+    preflight = result_of(records.get(1), facts.Preflight)
+    installed = {node: result_of(records.get(step), facts.Installed) for step, node in INSTALL_STEPS.items()}
+    started = {node: result_of(records.get(step), facts.Started) for step, node in START_STEPS.items()}
+    calibration, instrument = calibration_said(result_of(records.get(10), facts.ScriptReady))
+    return EnvironmentView(
+        nodes=_nodes(preflight, installed, started),
+        commands=[(node, foreign(found.command, cap=900)) for node, found in started.items() if found],
+        ollama=ollama_table(preflight, records),
+        models=model_table(records),
+        gpu=gpu_table([found.gpu for found in installed.values() if found and found.gpu]),
+        calibration=calibration,
+        instrument=instrument,
+    )
+
+
+def _whole(complete: bool | None) -> str:
+    return {True: "whole", False: "not whole", None: "not noted"}[complete]
+
+
+def _last_benchmark(records: Records) -> facts.Benchmark | None:
+    found = result_of(records.get(12), facts.Benchmark)
+    return found if found and (found.topology_start or found.topology_end) else None
+
+
+NODE_LABELS = [
+    "Host", "Calls itself", "OS", "Kernel", "CPU", "CPUs", "Memory", "Free disk", "Round trip from the bench node",
+    "Network", "Python", "EXO", "Revision", "Source", "EXO's Python", "Packages", "Node id", "Computes on",
+    "Ready after",
+]  # fmt: skip
+
+
+def _nodes(
+    preflight: facts.Preflight | None,
+    installed: dict[str, facts.Installed | None],
+    started: dict[str, facts.Started | None],
+) -> Table | None:
+    names = list(preflight.nodes) if preflight else []
+    names += [node for node in INSTALL_STEPS.values() if node not in names and (installed[node] or started[node])]
+    if not names:
+        return None
+    network = preflight.network if preflight else {}
+    columns = [
+        [
+            *_machine(preflight.nodes.get(name) if preflight else None, network.get(name, "")),
+            *_software(installed.get(name), started.get(name)),
+        ]
+        for name in names
+    ]
+    return without_empty(["", *names], columns, NODE_LABELS)
+
+
+def _machine(node: facts.NodePython | None, network: str) -> list[str]:
+    if node is None:
+        return [*[""] * 9, foreign(network, cap=80), ""]
+    return [
+        foreign(node.host, cap=80),
+        foreign(node.hostname, cap=80),
+        foreign(node.os, cap=80),
+        foreign(node.kernel, cap=80),
+        foreign(node.cpu, cap=80),
+        str(node.cpu_count),
+        wording.size(node.memory_bytes),
+        wording.size(node.disk_free_bytes),
+        wording.duration(node.round_trip_s) if node.round_trip_s is not None else "",
+        foreign(network, cap=80),
+        foreign(f"{node.python_version} ({node.python})", cap=120),
+    ]
+
+
+def _software(exo: facts.Installed | None, process: facts.Started | None) -> list[str]:
+    packages = ", ".join(f"{name} {version}" for name, version in exo.packages.items()) if exo else ""
+    return [
+        foreign(f"{exo.release} (generation {exo.generation})", cap=80) if exo else "",
+        Code(foreign(exo.revision, cap=64)) if exo and exo.revision else "",
+        Code(foreign(exo.source, cap=120)) if exo and exo.source else "",
+        foreign(exo.python_version, cap=40) if exo else "",
+        foreign(packages, cap=200),
+        Code(foreign(process.node_id, cap=64)) if process else "",
+        foreign(f"{process.device} ({process.device_kind})", cap=120) if process else "",
+        wording.duration(process.ready_s) if process else "",
+    ]

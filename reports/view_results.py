@@ -1,0 +1,171 @@
+"""Decision and estimates -> the decision box and the tables of results, as words."""
+
+from __future__ import annotations
+
+import msgspec
+
+from reports import wording
+from reports.check import Check
+from reports.decision import Decision
+from reports.limits import Limits
+from reports.stats import ArmEstimate, Comparison
+from reports.view_table import Table, foreign
+
+TONES = {"GO": "go", "NO-GO": "no", "NO-GO (blocked)": "no", "INVALID": "invalid"}
+TITLES = {"GO": "GO", "NO-GO": "NO-GO", "NO-GO (blocked)": "NO-GO (blocked)", "NOT YET": "NOT YET: no verdict so far"}
+STATUS_ORDER = ("fatal", "warn", "unknown")
+STATUS_WORDS = {"fatal": "FATAL", "warn": "warning", "unknown": "not known", "pass": "pass"}
+
+
+class Box(msgspec.Struct, frozen=True):
+    """What is read in ten seconds."""
+
+    verdict: str
+    tone: str
+    """`go`, `no`, `open` or `invalid`: the colour where there is one."""
+    headline: str
+    lines: list[tuple[str, str]]
+    context: str
+
+
+def box(decision: Decision, context: str) -> Box:
+    """Return the decision box: verdict, speed-up with its interval, the plan's word, what would change it."""
+    target, confidence = decision.limits.target_ratio, decision.limits.confidence
+    lines = [
+        (
+            f"Speed-up over Ollama {foreign(c.baseline, cap=60)}",
+            f"{wording.ratio(c.ratio)} ({wording.percent_faster(c.ratio)}), "
+            f"{confidence:.0%} bounds {wording.interval(c.lower, c.upper, target)}; "
+            f"target {target:.2f}×: {against_target(c, target)}",
+        )
+        for c in decision.comparisons
+    ]
+    if decision.blocked_step is not None:
+        lines.append(("Blocked at", f"step {decision.blocked_step}"))
+    if decision.plan_word != "-":
+        lines.append(("In the plan's word", foreign(decision.plan_word, cap=200)))
+    if decision.further_runs is not None:
+        lines.append(
+            ("Runs still needed", f"about {decision.further_runs} a side, in a fresh campaign, at the noise seen")
+        )
+    if decision.would_change:
+        lines.append(("What would change it", foreign(decision.would_change, cap=500)))
+    return Box(
+        verdict=TITLES.get(decision.verdict, decision.verdict),
+        tone=TONES.get(decision.verdict, "open"),
+        headline=foreign(decision.headline, cap=400),
+        lines=lines,
+        context=context,
+    )
+
+
+def against_target(comparison: Comparison, target: float) -> str:
+    """Say on which side of the target the whole interval lies."""
+    if comparison.lower >= target:
+        return "reached"
+    return "missed" if comparison.upper < target else "open"
+
+
+def speedups(comparisons: list[Comparison], limits: Limits) -> Table | None:
+    """Tabulate every comparison with its bounds and its cross-check."""
+    if not comparisons:
+        return None
+    target = limits.target_ratio
+    rows = [
+        [
+            f"Ollama {foreign(c.baseline, cap=60)}",
+            wording.ratio(c.ratio),
+            wording.percent_faster(c.ratio),
+            wording.interval(c.lower, c.upper, target),
+            against_target(c, target),
+            f"{wording.ratio(c.hl_ratio)} ({wording.interval(c.hl_lower, c.hl_upper, target)})"
+            if c.hl_lower is not None and c.hl_upper is not None
+            else f"{wording.ratio(c.hl_ratio)} (too few runs for exact bounds)",
+            "yes" if c.agree else "NO",
+            f"{c.exo_runs} / {c.ollama_runs}",
+            foreign(c.method, cap=120),
+        ]
+        for c in comparisons
+    ]
+    head = [
+        "EXO against", "Speed-up", "In per cent", f"{limits.confidence:.0%} bounds", f"Target {target:.2f}×",
+        "Cross-check", "They agree", "Runs, EXO / Ollama", "Method",
+    ]  # fmt: skip
+    return Table(head, rows, [1, 2])
+
+
+def arms_table(arms: list[ArmEstimate]) -> Table | None:
+    """Tabulate every arm: rate, scatter, latencies, lengths, failures."""
+    if not arms:
+        return None
+    rows = [
+        [
+            arm_label(arm.arm, arm.side),
+            wording.rate(arm.rate_tokens_per_s),
+            wording.fraction(arm.rate_cv),
+            _median(arm.first_token_s),
+            _median(arm.inter_token_s),
+            wording.duration(arm.inter_token_s.p99) if arm.inter_token_s else "",
+            wording.rate(arm.decode_tokens_per_s.median) if arm.decode_tokens_per_s else "",
+            f"{arm.output_tokens.mean:.0f}" if arm.output_tokens else "",
+            str(len(arm.runs)),
+            str(arm.timed),
+            str(arm.failed),
+            str(arm.warmups),
+        ]
+        for arm in arms
+    ]
+    head = [
+        "Arm", "Tokens/s", "Scatter of runs (CV)", "First token, median", "Between tokens, median", "p99",
+        "Decode tokens/s", "Tokens an answer", "Runs", "Timed requests", "Failed", "Warm-ups (discarded)",
+    ]  # fmt: skip
+    return Table(head, rows, list(range(1, 12)))
+
+
+def checks_table(checks: list[Check], *, passed: bool) -> Table | None:
+    """Tabulate the checks that passed, or all the others with the gravest first."""
+    wanted = (
+        [c for c in checks if c.status == "pass"]
+        if passed
+        else [c for status in STATUS_ORDER for c in checks if c.status == status]
+    )
+    if not wanted:
+        return None
+    rows = [[c.name, STATUS_WORDS[c.status], foreign(c.evidence, cap=420), foreign(c.why, cap=300)] for c in wanted]
+    return Table(["Check", "Result", "Evidence", "Why it matters"], rows)
+
+
+def checks_said(checks: list[Check]) -> str:
+    """Count the checks by result in one sentence."""
+    if not checks:
+        return "No check has run: there is nothing to check yet."
+    parts = [(status, sum(c.status == status for c in checks)) for status in ("pass", *STATUS_ORDER)]
+    words = {"pass": "passed", "fatal": "fatal", "warn": "with a warning", "unknown": "not known (which is not a pass)"}
+    return f"{wording.count(len(checks), 'check')}: " + ", ".join(f"{n} {words[s]}" for s, n in parts if n) + "."
+
+
+def naive_table(decision: Decision, limits: Limits) -> Table | None:
+    """Put what simpler rules say beside ours."""
+    if not decision.naive:
+        return None
+    rows = [[r.name, wording.ratio(r.ratio), r.says, foreign(r.note, cap=300)] for r in decision.naive]
+    ours = min(decision.comparisons, key=lambda c: c.ratio, default=None)
+    rows.append(
+        [
+            "this report's rule",
+            wording.ratio(ours.ratio) if ours else wording.UNKNOWN,
+            decision.verdict,
+            f"the whole {limits.confidence:.0%} bounds against {limits.target_ratio:.2f}×, for every baseline",
+        ]
+    )
+    return Table(["Rule", "Speed-up", "Says", "Note"], rows, [1])
+
+
+def arm_label(arm: str, side: str) -> str:
+    """Name an arm for a reader: `EXO`, `Ollama srv1`."""
+    return "EXO" if side == "exo" else f"Ollama {foreign(arm, cap=60)}"
+
+
+def _median(spread: object) -> str:
+    median = getattr(spread, "median", None)
+    return wording.duration(median) if median is not None else ""

@@ -1,0 +1,99 @@
+"""Step 13, the larger model, and the concurrency experiment: what they showed, in words and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from reports import facts, plan, wording
+from reports.campaign import Campaign
+from reports.decision import Decision
+from reports.record import result_of
+from reports.samples import Sample
+from reports.stats import ArmEstimate
+from reports.view_results import arm_label, arms_table, speedups
+from reports.view_table import Table, foreign
+
+
+class ScaleUp(msgspec.Struct, frozen=True):
+    """The section on the larger model."""
+
+    title: str
+    lines: list[str]
+    arms: Table | None = None
+    speedups: Table | None = None
+
+
+def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | None) -> ScaleUp:
+    """Say what became of step 13. Without a single-node baseline there is no ratio, and none is made up."""
+    title = "Scale-up: the larger model (the plan's 32B)"
+    record = campaign.records.get(13)
+    if record is None:
+        return ScaleUp(title, ["Step 13 (bench-scale-up) has not run."])
+    skipped = result_of(record, facts.Skipped)
+    if record.status == "skipped":
+        reason = (skipped.reason if skipped else "") or record.summary or "no reason was recorded"
+        return ScaleUp(title, [f"Skipped: {foreign(reason, plan.step_numbered(13).record_name, cap=600)}"])
+    if record.error is not None:
+        return ScaleUp(title, [f"Step 13 {record.status}: {foreign(record.error.found, cap=600)}"], arms_table(arms))
+    benchmark = result_of(record, facts.Benchmark)
+    model = foreign(benchmark.exo_model or "", cap=80) if benchmark else "the larger model"
+    exo = next((arm for arm in arms if arm.side == "exo" and arm.rate_tokens_per_s is not None), None)
+    single = [arm for arm in arms if arm.side == "ollama" and arm.rate_tokens_per_s is not None]
+    if exo and not single:
+        return ScaleUp(
+            title,
+            [
+                f"No single node could run this model, so there is no ratio and this is not a speed-up. EXO made it "
+                f"possible: {model} ran over the cluster at {wording.rate(exo.rate_tokens_per_s)} tokens per second "
+                f"in {wording.count(len(exo.runs), 'run')}."
+            ],
+            arms_table(arms),
+        )
+    table = speedups(decision.comparisons, campaign.limits) if decision and exo else None
+    if table and decision:
+        lines = [f"{model}: {foreign(decision.headline, cap=400)}", "It does not change the verdict above."]
+        return ScaleUp(title, lines, arms_table(arms), table)
+    return ScaleUp(title, ["Step 13 left no finished requests of both sides to compare."], arms_table(arms))
+
+
+def concurrency_table(campaign: Campaign) -> Table | None:
+    """Tabulate the separate experiment with several requests at once, where there was one."""
+    groups: dict[tuple[str, str, int], list[Sample]] = {}
+    alone: dict[tuple[str, str], set[str]] = {}
+    for sample in (s for number in sorted(campaign.samples) for s in campaign.samples[number]):
+        if sample.concurrency > 1:
+            groups.setdefault((sample.arm, sample.side, sample.concurrency), []).append(sample)
+        elif sample.error is None and sample.text_sha256:
+            alone.setdefault((sample.arm, sample.prompt_sha256), set()).add(sample.text_sha256)
+    rows = []
+    for (arm, side, level), together in sorted(groups.items()):
+        good = [s for s in together if s.error is None]
+        known = [s for s in good if (s.arm, s.prompt_sha256) in alone and s.text_sha256]
+        differing = sum(s.text_sha256 not in alone[(s.arm, s.prompt_sha256)] for s in known)
+        rows.append(
+            [
+                arm_label(arm, side),
+                str(level),
+                str(len(together)),
+                str(len(together) - len(good)),
+                wording.rate(_aggregate(good)),
+                f"{differing} of {len(known)}" if known else wording.UNKNOWN,
+            ]
+        )
+    head = ["Arm", "At once", "Requests", "Failed", "Tokens/s, all together", "Texts unlike the single-stream text"]
+    return Table(head, rows, [1, 2, 3, 4]) if rows else None
+
+
+def _aggregate(good: Sequence[Sample]) -> float | None:
+    """Return output tokens over the wall time from the first start to the last end, in tokens/s."""
+    whole = [
+        (s.start_monotonic_s, s.start_monotonic_s + s.total_s, s.output_tokens)
+        for s in good
+        if s.start_monotonic_s is not None and s.total_s is not None and s.output_tokens is not None
+    ]
+    if not whole or len(whole) < len(good):
+        return None
+    wall = max(end for _, end, _ in whole) - min(start for start, _, _ in whole)
+    return sum(tokens for _, _, tokens in whole) / wall if wall > 0 else None

@@ -1,0 +1,110 @@
+"""Where the time of one token goes: measured systems beside the best a pipeline over these nodes could do."""
+
+from __future__ import annotations
+
+import msgspec
+
+from reports import wording
+from reports.ceiling import Ceiling
+from reports.chart_data import TimePart, TokenBar, TokenTimeChart
+from reports.estimates import token_time_s
+from reports.stats import ArmEstimate
+from reports.view_results import arm_label
+from reports.view_table import Table, foreign
+
+WHY_NO_FASTER = (
+    "Several nodes serve one stream as a pipeline: every token passes all stages in turn, so its time is the sum of "
+    "the stages' computing and of the hops between them. A pipeline makes room for a larger model; it does not by "
+    "itself make one stream faster."
+)
+
+
+class TimeView(msgspec.Struct, frozen=True):
+    """The section's sentences and its tables."""
+
+    lines: list[str]
+    table: Table | None
+    stages: Table | None = None
+
+
+def time_view(arms: list[ArmEstimate], ceiling: Ceiling | None, target: float) -> TimeView:
+    """Put the token-time chart and the ceiling into words."""
+    chart = token_time_chart(arms, ceiling, target)
+    if chart is None:
+        return TimeView([WHY_NO_FASTER, "Nothing has been measured yet that could be set against it."], None)
+    rows = []
+    for bar in chart.bars:
+        whole = sum(part.milliseconds for part in bar.parts)
+        rows.append([bar.label, wording.digits(whole), wording.digits(1000 / whole), _shares(bar, whole)])
+    table = Table(["System", "ms per token, decoding", "Tokens/s, decoding", "Of which"], rows, [1, 2])
+    if ceiling is None:
+        missing = "The ceiling of this pipeline is not known: it needs step 1's nodes and one measured baseline."
+        return TimeView([WHY_NO_FASTER, missing], table)
+    exo = next((token_time_s(arm) for arm in arms if arm.side == "exo"), None)
+    return TimeView([WHY_NO_FASTER, *_ceiling_said(ceiling, exo, target)], table, _stages(ceiling))
+
+
+def token_time_chart(arms: list[ArmEstimate], ceiling: Ceiling | None, target: float) -> TokenTimeChart | None:
+    """Return one bar a system; None where nothing was measured."""
+    times = {arm.arm: token_time_s(arm) for arm in arms}
+    bars = [
+        TokenBar(arm_label(arm.arm, arm.side), [TimePart("one node", "whole", token_s * 1000)])
+        for arm in arms
+        if arm.side == "ollama" and (token_s := times[arm.arm]) is not None
+    ]
+    single = [token_s for arm in arms if arm.side == "ollama" and (token_s := times[arm.arm]) is not None]
+    best: list[TimePart] = []
+    if ceiling:
+        best = [TimePart("computing, in turn", "compute", ceiling.compute_s * 1000)]
+        best += [TimePart("hops between nodes", "hops", ceiling.hops_s * 1000)] if ceiling.hops_s > 0 else []
+        bars.append(TokenBar("Best pipeline", best))
+    exo = next((times[arm.arm] for arm in arms if arm.side == "exo"), None)
+    if exo is not None:
+        beyond = exo - ceiling.token_s if ceiling else -1.0
+        parts = [*best, TimePart("beyond the ceiling", "rest", beyond * 1000)]
+        bars.append(TokenBar("EXO", parts if beyond > 0 else [TimePart("EXO, not divided", "undivided", exo * 1000)]))
+    return TokenTimeChart(bars, min(single) / target * 1000 if single else None) if bars else None
+
+
+def _shares(bar: TokenBar, whole: float) -> str:
+    if len(bar.parts) < 2:
+        return ""
+    return ", ".join(f"{part.label} {wording.fraction(part.milliseconds / whole)}" for part in bar.parts)
+
+
+def _ceiling_said(ceiling: Ceiling, exo_s: float | None, target: float) -> list[str]:
+    said = [
+        f"At its ceiling this pipeline decodes {wording.rate(ceiling.rate_tokens_per_s)} tokens per second, "
+        f"{wording.ratio(ceiling.ratio)} of the fastest single node ({foreign(ceiling.fastest_node, cap=40)}, "
+        f"{wording.rate(ceiling.fastest_rate_tokens_per_s)}); {wording.fraction(ceiling.compute_share)} of a token's "
+        f"time is computing, {wording.fraction(ceiling.hop_share)} hops. "
+        + (
+            f"The target of {target:.2f}× lies beyond that ceiling."
+            if ceiling.ratio < target
+            else f"The target of {target:.2f}× lies within it."
+        )
+    ]
+    if exo_s is not None:
+        reached = ceiling.token_s / exo_s
+        said.append(
+            f"EXO reached {wording.fraction(reached)} of that ceiling."
+            if reached <= 1
+            else f"EXO decoded {wording.ratio(reached)} as fast as that ceiling: it is made from Ollama's rates, so "
+            "EXO's engine must be faster on these nodes than Ollama's."
+        )
+    return said
+
+
+def _stages(ceiling: Ceiling) -> Table:
+    rows = [
+        [
+            foreign(stage.node, cap=40),
+            wording.fraction(stage.share),
+            wording.rate(stage.rate_tokens_per_s) + ("" if stage.rate_known else " (not measured: the fastest's)"),
+            wording.duration(stage.share / stage.rate_tokens_per_s),
+            wording.duration(stage.hop_s),
+        ]
+        for stage in ceiling.stages
+    ]
+    head = ["Stage of the ceiling", "Share of the layers", "Alone, tokens/s", "Its part of a token", "Hop to the next"]
+    return Table(head, rows, [1, 2, 3, 4])
