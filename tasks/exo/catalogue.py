@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import cast
 
 from tasks.exo import gen0, gen1
 from tasks.exo.interface import Generation, Refused
 
 ALL: dict[str, Generation] = {
-    r"0\.0(\..*)?": cast("Generation", gen0),
-    r"1\..*": cast("Generation", gen1),
+    r"0\.0(\..*)?": gen0,
+    r"1\..*": gen1,
 }
 """Pattern of the release -> the module that offers the protocol `Generation`."""
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tasks.exo import gen0_download, logtext
+from tasks.exo import chat, gen0_download, logtext
 from tasks.exo.gen0_install import install_plan
 from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
-from tasks.exo.wire import message_of, read_json, read_reply, said, shortened
+from tasks.exo.wire import message_of, read_json, said, shortened
 from tasks.hosts import Exo, Pair
 
 NAME = "0.0.x"
@@ -152,52 +152,18 @@ def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Fl
 
 def chat_request(model: str, prompt: str, max_tokens: int, timeout_s: float) -> Request:
     """Return a non-streaming chat request; `max_tokens` and `temperature` are sent although 0.0.x ignores them."""
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "stream": False,
-        "max_tokens": max_tokens,
-        "temperature": 0,
-    }
-    return Request("POST", "/v1/chat/completions", body, timeout_s)
-
-
-class _Message(msgspec.Struct, frozen=True):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct, frozen=True):
-    message: _Message = _Message()
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    completion_tokens: int | None = None
-
-
-class _Completion(msgspec.Struct, frozen=True):
-    model: str
-    choices: list[_Choice]
-    usage: _Usage | None = None
+    return chat.request(model, prompt, max_tokens, timeout_s)
 
 
 def parse_chat(reply: Reply, model: str) -> Answer:
     """Read a non-streaming chat answer. Raises Refused for every error and where another model answered."""
     if reply.status != 200:
         raise _chat_refused(reply, model)
-    answer = read_reply(reply, _Completion, "the chat answer")
-    if answer.model != model:
-        raise Refused(
-            f"EXO was asked for '{model}' and '{answer.model}' answered, with HTTP 200",
-            f"an answer from '{model}'",
-            "EXO 0.0.x answers a name it does not know with its default model; put the id EXO uses into hosts.yaml"
-            f" (models that run on Linux: {', '.join(gen0_download.LINUX_MODELS)})",
-        )
-    if not answer.choices:
-        raise Refused("the chat answer has no choices", "one choice", "look at the EXO log of the entry node")
-    first = answer.choices[0]
-    tokens = answer.usage.completion_tokens if answer.usage else None
-    return Answer(answer.model, first.message.content or "", tokens, first.finish_reason)
+    advice = (
+        "EXO 0.0.x answers a name it does not know with its default model; put the id EXO uses into hosts.yaml"
+        f" (models that run on Linux: {', '.join(gen0_download.LINUX_MODELS)})"
+    )
+    return chat.read_answer(reply, model, advice)
 
 
 def _chat_refused(reply: Reply, model: str) -> Refused:

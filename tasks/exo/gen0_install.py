@@ -110,7 +110,7 @@ def _make_venv(venv: str, base_python: str) -> str:
 
 def _put_uv(home: str, python: str, overrides: list[str]) -> str:
     """Write the override file and make sure of a uv: the venv's own, else the node's where pip cannot get one."""
-    lines = " ".join(_quoted_override(text) for text in overrides)
+    lines = " ".join(quoted_override(text) for text in overrides)
     return (
         f"set -e; PY={shlex.quote(python)}; printf '%s\\n' {lines} > {shlex.quote(home + '/overrides.txt')}\n"
         '[ -x "${PY%/*}/uv" ] || "$PY" -m pip install --quiet --no-input uv || command -v uv >/dev/null'
@@ -118,7 +118,8 @@ def _put_uv(home: str, python: str, overrides: list[str]) -> str:
     )
 
 
-def _quoted_override(override: str) -> str:
+def quoted_override(override: str) -> str:
+    """Return `override_line` as shell text; a path below `~` is below the home folder on the node."""
     line = override_line(override)
     before, home, after = line.partition("file://~/")
     return f'{shlex.quote(before + "file://")}"$HOME"/{shlex.quote(after)}' if home else shlex.quote(line)

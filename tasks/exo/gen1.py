@@ -1,1 +1,176 @@
-"""EXO 1.x; see below."""
+"""EXO 1.x (1.0.69 to 1.0.71, and what comes after): flags, topology, chat. Observed and read on v1.0.71.
+
+Discovery is by mDNS, which does not cross Tailscale, so every node is told the others as libp2p addresses. Node ids
+are random at each start: nodes are known by their addresses. A placement that was accepted (HTTP 200) may never
+happen: gen1_placing waits for the runners. Later commits replaced libp2p by zenoh and have no explicit peers at all.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+
+from tasks.exo import chat, gen1_placing, logtext
+from tasks.exo.gen1_install import install_plan
+from tasks.exo.gen1_state import keys_by_id, read_state
+from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
+from tasks.exo.wire import message_of, said, shortened
+from tasks.hosts import Exo, Pair
+
+NAME = "1.x"
+PYTHON = ">=3.13,<3.14"
+CAN_RELOAD = True
+FIXES_LENGTH_PER_REQUEST = True
+SETTLE_S = 60.0
+"""Observed: a killed node was still in the state of another after about 60 s, an ended one for less than 2 s."""
+
+_TAILSCALE = ipaddress.ip_network("100.64.0.0/10")
+_FIRST_WITH_PEERS = (1, 0, 69)
+_LAST_WITH_LIBP2P = (1, 0, 71)
+
+__all__ = [
+    "CAN_RELOAD",
+    "FIXES_LENGTH_PER_REQUEST",
+    "NAME",
+    "PYTHON",
+    "SETTLE_S",
+    "chat_request",
+    "device_kind",
+    "install_plan",
+    "launch",
+    "log_problems",
+    "make_ready",
+    "parse_chat",
+    "parse_topology",
+    "topology_request",
+    "unload",
+]
+
+
+def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int) -> Launch:
+    """Return how to start `node`; `max_tokens` is for each request to say. Raises Refused.
+
+    Refused: a release without explicit peers (before 1.0.69), and one after 1.0.71 over Tailscale.
+    """
+    del run_folder, max_tokens
+    version = tuple(int(n) for n in re.findall(r"\d+", exo.release)[:3])
+    if version < _FIRST_WITH_PEERS and len(version) == 3:
+        raise Refused(
+            f"EXO {exo.release} has no --bootstrap-peers; it finds peers by mDNS alone",
+            "EXO 1.0.69 to 1.0.71, which can be told their peers",
+            "set exo.release and exo.source in hosts.yaml to 1.0.71",
+        )
+    head = version > _LAST_WITH_LIBP2P
+    if head:
+        _refuse_tailscale(exo.release, peers)
+    others = ",".join(f"/ip4/{peers[key]}/tcp/{exo.ports.peer}" for key in sorted(peers) if key != node)
+    network = (
+        ["--zenoh-port", str(exo.ports.peer)]
+        if head
+        else ["--libp2p-port", str(exo.ports.peer), "--bootstrap-peers", others]
+    )
+    return Launch(
+        argv=[executable, "--api-port", str(exo.ports.api), *network, *exo.flags, *exo.node_flags.get(node, [])],
+        # The namespace keeps somebody else's EXO on the same network out of this cluster.
+        environment={"PYTHONUNBUFFERED": "1", "EXO_LIBP2P_NAMESPACE": "exo-phase1"}
+        | exo.environment
+        | exo.node_environment.get(node, {}),
+        files={},
+        ports=(exo.ports.api, exo.ports.peer),
+        unwanted=(
+            f"EXO's API listens on every address of {node}, port {exo.ports.api}, and asks for no password:"
+            " let only the cluster reach that port",
+            f"the nodes also need TCP {exo.ports.api}, {exo.ports.peer} and 49153 to 65535 open between them:"
+            " the MLX ring takes a random port of that range",
+        ),
+    )
+
+
+def topology_request() -> Request:
+    """Return the request for the whole state: `/state/topology` alone tells neither addresses nor devices."""
+    return Request("GET", "/state", timeout_s=10)
+
+
+def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
+    """Read `GET /state`; ids become the keys of hosts.yaml by address. Raises Refused where it is none.
+
+    A node that none of the addresses in `peers` belongs to keeps EXO's own id.
+    """
+    state = read_state(text)
+    keys = keys_by_id(state, peers)
+    nodes = {}
+    for node in state.topology.nodes:
+        told = state.node_identities.get(node)
+        words = [told.model_id, told.chip_id, told.os_version] if told else []
+        nodes[keys.get(node, node)] = ", ".join(word for word in words if word)
+    edges = {
+        (keys.get(source, source), keys.get(sink, sink))
+        for source, sinks in state.topology.connections.items()
+        for sink, tries in sinks.items()
+        if tries and source != sink
+    }
+    return Topology(nodes, frozenset(edges))
+
+
+def device_kind(device_text: str) -> str:
+    """Return `gpu`, `cpu` or `unknown`: under Linux 1.x computes on the CPU (it has no code for AMD's GPUs).
+
+    A CUDA build says "Linux" too and would be called `cpu`; none of the plan's nodes has such a GPU.
+    """
+    if re.search(r"\bApple\b|\bM[1-9]\b", device_text):
+        return "gpu"
+    return "cpu" if "Linux" in device_text else "unknown"
+
+
+def log_problems(log: str) -> list[str]:
+    """Return the lines of a node's log that mean a failed or half-dead start; see interface.Generation."""
+    return logtext.start_problems(log)
+
+
+def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    """Add, download on every node, place over all nodes, wait for every runner."""
+    return gen1_placing.make_ready(pair, peers, entry, timeout_s)
+
+
+def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    """Delete the instances of the model and wait until they are gone."""
+    return gen1_placing.unload(pair, peers, entry, timeout_s)
+
+
+def chat_request(model: str, prompt: str, max_tokens: int, timeout_s: float) -> Request:
+    """Return a non-streaming chat request; 1.x honours `max_tokens` and `temperature`."""
+    return chat.request(model, prompt, max_tokens, timeout_s)
+
+
+def parse_chat(reply: Reply, model: str) -> Answer:
+    """Read a non-streaming chat answer. Raises Refused for every error and where another model answered."""
+    if reply.status == 200:
+        return chat.read_answer(reply, model, "put the id that EXO uses into hosts.yaml, then: fab download-model")
+    message = message_of(reply.text)
+    if reply.status == 404 and "No instance found" in message:
+        raise Refused(
+            f"no instance of '{model}' is placed: {shortened(message)}",
+            "a placed instance whose runners are all ready (losing a node deletes it)",
+            "fab verify-cluster download-model",
+        )
+    raise Refused(f"the chat failed: {said(reply)}", "HTTP 200", "look at the EXO logs of all nodes")
+
+
+def _refuse_tailscale(release: str, peers: Mapping[str, str]) -> None:
+    inside = {key: address for key, address in peers.items() if _in_tailscale(address)}
+    if inside:
+        told = ", ".join(f"{key} {address}" for key, address in sorted(inside.items()))
+        raise Refused(
+            f"EXO {release} finds its peers by IPv6 multicast only (--bootstrap-peers does nothing there), and these"
+            f" addresses are Tailscale's, which carries no multicast: {told}",
+            "EXO 1.0.69 to 1.0.71, or addresses of one local network",
+            "set exo.release and exo.source in hosts.yaml to 1.0.71, or nodes.*.address to the nodes' LAN addresses",
+        )
+
+
+def _in_tailscale(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address) in _TAILSCALE
+    except ValueError:
+        return False

@@ -26,7 +26,9 @@ _HEALS = {
     "ConnectionResetError",
 }
 _PLAIN = re.compile(
-    r"address already in use|^Error: |: error: |failed to bind|Segmentation fault|panicked at|^Killed$", re.IGNORECASE
+    r"address already in use|^Error: |^Error when loading network config|: error: |failed to bind"
+    r"|Segmentation fault|panicked at|^Killed$|\| CRITICAL +\]",
+    re.IGNORECASE,
 )
 _STOPPING = "Received exit signal"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 _SKIPPED = (".git", "build", "*.egg-info", "__pycache__", "node_modules", "target", ".venv")
@@ -36,13 +37,15 @@ def shell_path(path: str) -> str:
     return '"$HOME"/' + shlex.quote(path[2:]) if path.startswith("~/") else shlex.quote(path)
 
 
-def copy_folder(source: str, target: str) -> str:
+def copy_folder(source: str, target: str, keep: Sequence[str] = ()) -> str:
     """Return a command that makes `target` a copy of the folder `source`, without what builds leave there.
+
+    `keep` names leftovers that are wanted all the same: a dashboard that was built on a machine with a network.
 
     EXO is built in the copy: pip and npm write into the folder they build, which is the owner's own checkout and may
     be shared by several nodes on one machine.
     """
-    skipped = " ".join(f"--exclude={shlex.quote(name)}" for name in _SKIPPED)
+    skipped = " ".join(f"--exclude={shlex.quote(name)}" for name in _SKIPPED if name not in keep)
     to = shlex.quote(target)
     return (
         f"set -o pipefail; test -d {shell_path(source)} ||"

@@ -1,0 +1,130 @@
+"""Getting a model ready on EXO 1.x: add its card, download it, place it, wait for the runners; and back.
+
+`POST /place_instance` answers 200 before
+anything is known: too early, or without memory, no instance ever appears, so it is placed again after a while. The
+instance is ready when every runner of its own is `RunnerReady`; runners of former instances stay in the state, failed
+ones too, and do not count. When a runner fails, EXO deletes the instance; the reason then stands in the runners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from urllib.parse import quote
+
+from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, download, state_at
+from tasks.exo.gen1_state import Assignments, instances_of, runner_state
+from tasks.exo.interface import Ask, Flow, Prepared, Refused, Reply, Request, Wait
+from tasks.exo.patience import Patience
+from tasks.exo.wire import ask, read_reply, said, shortened
+from tasks.hosts import Pair
+
+_APPEARS_S = 10.0
+"""How long an accepted placement may take to show as an instance before it is placed again."""
+_PLACINGS = 12
+_GONE_S = 60.0
+
+
+def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    """Bring the model of `pair` to every node of `peers` and place it over all of them; returns Prepared.
+
+    Raises Refused.
+    """
+    patience = Patience(timeout_s)
+    ids: dict[str, str] = {}
+    for node in peers:
+        reply = yield from ask(node, Request("GET", "/node_id"))
+        ids[node] = read_reply(reply, str, f"the id of {node}")
+    yield from add_card(pair.exo, entry)
+    told = yield from download(pair.exo, ids, entry, patience)
+    instance = yield from _place(pair.exo, len(peers), entry, patience)
+    return Prepared(told, instance)
+
+
+def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    """Delete every instance of the model and wait until the state has none; returns Prepared. Raises Refused."""
+    patience = Patience(min(timeout_s, _GONE_S))
+    state = yield from state_at(entry)
+    yield from _delete(list(instances_of(state, pair.exo)), pair.exo, entry, patience)
+    return Prepared(dict.fromkeys(peers, "on disk, not in memory"))
+
+
+def _place(model: str, nodes: int, entry: str, patience: Patience) -> Generator[Ask | Wait, Reply | None, str]:
+    """Place the model over `nodes` nodes, again and again until it shows, and wait for its runners; returns its id."""
+    state = yield from state_at(entry)
+    there = instances_of(state, model)
+    whole = [key for key, found in there.items() if len(found.node_to_runner or found.runner_to_shard) == nodes]
+    keep = whole[:1]
+    yield from _delete([key for key in there if key not in keep], model, entry, patience)
+    if keep:
+        return (yield from _wait_ready(keep[0], there[keep[0]], model, entry, patience))
+    body = {"model_id": model, "sharding": "Pipeline", "instance_meta": "MlxRing", "min_nodes": nodes}
+    for attempt in range(1, _PLACINGS + 1):
+        reply = yield from ask(entry, Request("POST", "/place_instance", body, timeout_s=HUB_TIMEOUT_S))
+        if reply.status != 200:
+            raise Refused(f"'{model}' cannot be placed: {said(reply)}", "HTTP 200", f"look at the EXO log of {entry}")
+        since_s = patience.waited_s
+        while patience.waited_s - since_s < _APPEARS_S:
+            state = yield from state_at(entry)
+            for key, found in instances_of(state, model).items():
+                return (yield from _wait_ready(key, found, model, entry, patience))
+            yield from patience.wait(f"no instance yet, placed {attempt} times", f"an instance of '{model}'")
+    raise Refused(
+        f"'{model}' was placed {_PLACINGS} times with HTTP 200 and no instance ever appeared",
+        f"an instance over {nodes} nodes",
+        f"fab verify-cluster; enough free memory on the nodes? the reason stands in the EXO log of the master: "
+        f"grep 'command processor' (start with {entry})",
+    )
+
+
+def _wait_ready(
+    key: str, found: Assignments, model: str, entry: str, patience: Patience
+) -> Generator[Ask | Wait, Reply | None, str]:
+    runners = list(found.runner_to_shard)
+    while True:
+        state = yield from state_at(entry)
+        states = {runner: runner_state(state, runner) for runner in runners}
+        failed = [told.error_message for name, told in states.values() if name == "RunnerFailed"]
+        if failed or key not in state.instances:
+            raise _runner_failed(model, failed)
+        if all(name == "RunnerReady" for name, _ in states.values()):
+            return key
+        names = [
+            f"loads {told.layers_loaded}/{told.total_layers}"
+            if name == "RunnerLoading"
+            else name.removeprefix("Runner")
+            for name, told in states.values()
+        ]
+        yield from patience.wait(f"runners: {', '.join(names)}", f"every runner of '{model}' ready")
+
+
+def _runner_failed(model: str, messages: list[str]) -> Refused:
+    why = "; ".join(dict.fromkeys(shortened(text) for text in messages if text))
+    if not why:
+        return Refused(
+            f"the instance of '{model}' was deleted while it was loading: a node was lost or a runner ended",
+            "every runner ready",
+            "fab verify-cluster, then: fab download-model; the EXO logs of the nodes say more",
+        )
+    pin = "new_thread_local_stream" in why or "GenerationBatch" in why
+    return Refused(
+        f"a runner of '{model}' failed: {why}",
+        "every runner ready",
+        "as locked, 1.0.71 cannot run a model on Linux: set exo.overrides to mlx==0.31.2 and mlx-cpu==0.31.2 in"
+        " hosts.yaml, then: fab install start"
+        if pin
+        else "look at the EXO logs of the nodes, then: fab download-model",
+    )
+
+
+def _delete(keys: list[str], model: str, entry: str, patience: Patience) -> Generator[Ask | Wait, Reply | None, None]:
+    """Delete instances and wait until the state has them no more."""
+    for key in keys:
+        reply = yield from ask(entry, Request("DELETE", f"/instance/{quote(key, safe='')}", timeout_s=30))
+        if reply.status not in (200, 404):
+            raise Refused(f"the instance of '{model}' cannot be deleted: {said(reply)}", "HTTP 200", "fab cleanup")
+    while keys:
+        state = yield from state_at(entry)
+        left = [key for key in keys if key in state.instances]
+        if not left:
+            return
+        yield from patience.wait(f"{len(left)} instances of '{model}' are still there", "no instance of it")
