@@ -1,0 +1,1 @@
+"""Stand-in for Ollama 0.5.13, from its recorded traffic."""
