@@ -826,7 +826,7 @@ class Progress:
 
 def _columns() -> int:
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except OSError:
         return 80
 
@@ -1406,6 +1406,7 @@ def bench(options: argparse.Namespace) -> int:
         options.runs, options.requests, options.warmup, options.max_tokens, options.seed, options.timeout,
         options.campaign, _bases(options.prompt_file), unload_after,
     )  # fmt: skip
+    skip = set(_numbers(options.skip_requests, "--skip-requests", 0))
     out = SampleFile(options.samples)
     people = sys.stderr if options.samples == "-" else sys.stdout
     if options.concurrency is not None:
@@ -1420,7 +1421,6 @@ def bench(options: argparse.Namespace) -> int:
         return 0 if all(one["failed"] < one["requests"] for one in results) else 1
     if not options.json:
         print(f"Benchmarking model: {options.model}\nRuns per configuration: {options.runs}", file=people, flush=True)
-    skip = set(_numbers(options.skip_requests, "--skip-requests", 0))
     samples, reloads = measure_all(arms, order, skip, options.resume, settings, out)
     shown = [arm for arm in arms if arm.name in {name for name, _ in order}]
     found = summary(shown, order, samples)

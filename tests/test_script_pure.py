@@ -1,0 +1,119 @@
+"""The script's pure functions: schedule, prompts, token accounting, stamps; and that it is one file for Python 3.9."""
+
+from __future__ import annotations
+
+import ast
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import benchmark_exo_vs_ollama as script
+
+
+def test_schedule_of_two_arms_is_abba_with_a_seeded_first_side() -> None:
+    """Rounds go forward and backward in turn; over many seeds each arm begins about half of the time."""
+    order = [arm for arm, _ in script.schedule(["exo", "srv1"], 4, 1)]
+    first, second = order[:2]
+    assert order == [first, second, second, first] * 2
+    firsts = [script.schedule(["exo", "srv1"], 1, seed)[0][0] for seed in range(400)]
+    assert 150 < firsts.count("exo") < 250
+
+
+@pytest.mark.parametrize("arms", [1, 2, 3, 5])
+@pytest.mark.parametrize("runs", [1, 2, 5])
+def test_schedule_has_each_run_of_each_arm_once_in_order(arms: int, runs: int) -> None:
+    """Every (arm, run) stands once, an arm's runs in ascending order, and the input's order does not matter."""
+    names = [f"arm{number}" for number in range(arms)]
+    order = script.schedule(names, runs, 7)
+    assert sorted(order) == sorted((arm, run) for arm in names for run in range(1, runs + 1))
+    assert [run for _, run in order] == sorted(run for _, run in order)
+    assert order == script.schedule(names[::-1], runs, 7)
+
+
+def test_linear_drift_cancels_after_an_even_number_of_rounds() -> None:
+    """Each arm's mean place in the schedule is the same, so a linear drift favours nobody."""
+    order = [arm for arm, _ in script.schedule(["a", "b", "c"], 6, 3)]
+    assert len({sum(place for place, arm in enumerate(order) if arm == name) for name in "abc"}) == 1
+
+
+def test_schedule_and_prompts_do_not_change_between_versions() -> None:
+    """Both are fixed by hashes: an interrupted campaign can be resumed by another Python."""
+    assert script.schedule(["exo", "rog", "srv1"], 2, 20260101) == [
+        ("srv1", 1), ("exo", 1), ("rog", 1), ("rog", 2), ("exo", 2), ("srv1", 2),
+    ]  # fmt: skip
+    assert script.prompt(1, 1, 0).split()[:2] == ["Vivid", "zebra"]
+
+
+def test_prompts_differ_from_the_first_words_and_have_similar_length() -> None:
+    """No two prompts of a long campaign share more than their first words; lengths lie within 15 %."""
+    prompts = [script.prompt(5, run, request) for run in range(1, 21) for request in range(8)]
+    assert len(set(prompts)) == len(prompts)
+    openings = [tuple(text.split()[:3]) for text in prompts]
+    assert len(set(openings)) == len(openings)
+    lengths = [len(text) for text in prompts]
+    assert max(lengths) < 1.15 * min(lengths)
+
+
+def test_prompt_file_replaces_the_task_and_keeps_the_unique_opening() -> None:
+    """Lines are used in turn behind the opening."""
+    texts = [script.prompt(5, 1, request, ("Say one.", "Say two.")) for request in range(4)]
+    assert {text.rsplit(". ", 1)[1] for text in texts} == {"Say one.", "Say two."}
+    assert len({text.split()[0:2][0] + text.split()[1] for text in texts}) == 4
+
+
+@pytest.mark.parametrize(
+    ("tokens", "with_text", "events", "to_first", "expected"),
+    [
+        (10, 10, 10, 1, 1),
+        (11, 10, 10, 1, 1),
+        (9, 10, 10, 1, 1),
+        (4, 2, 4, 3, 3),
+        (128, 32, 33, 1, 4),
+        (130, 33, 33, 1, 4),
+        (24, 1, 1, 1, 24),
+        (None, 3, 3, 1, None),
+        (5, 0, 5, 0, None),
+    ],
+)
+def test_tokens_of_the_first_frame(
+    tokens: int | None, with_text: int, events: int, to_first: int, expected: int | None
+) -> None:
+    """1 where frames match tokens, the events so far where those match, else the rounded mean."""
+    assert script._first_frame_tokens(tokens, with_text, events, to_first) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [("m", "m", True), ("m:latest", "m", True), ("m", "m:latest", True), ("m:3b", "m", False), ("M", "m", False)],
+)
+def test_model_names_are_compared_exactly_but_for_latest(one: str, other: str, same: bool) -> None:
+    """Only Ollama's implied tag is forgiven."""
+    assert script.same_model(one, other) is same
+
+
+def test_kernel_stamp_is_taken_only_where_it_fits() -> None:
+    """It must lie between the stamp before and the call's return; else, or after a clock step, the return counts."""
+
+    def stamped(seconds: int) -> list[tuple[int, int, bytes]]:
+        return [(socket.SOL_SOCKET, script.SO_TIMESTAMPNS, script.TIMESPEC.pack(1000 + seconds, 500_000_000))]
+
+    arrivals: list[script.Arrival] = [
+        (12.0, stamped(11), b"a"),
+        (13.0, stamped(13), b"later than its return"),
+        (14.0, stamped(11), b"before the one before"),
+        (15.0, [], b"not stamped"),
+        (16.0, stamped(15), b"b"),
+        (17.0, stamped(16), b""),
+    ]
+    assert [stamp for stamp, _ in script._settle(arrivals, 10.0, 1000.0)] == [11.5, 13.0, 14.0, 15.0, 15.5]
+    assert [stamp for stamp, _ in script._settle(arrivals, 10.0, None)] == [12.0, 13.0, 14.0, 15.0, 16.0]
+
+
+def test_script_is_one_file_of_python_39_with_the_standard_library_alone() -> None:
+    """It parses as Python 3.9 and imports nothing that does not come with Python."""
+    tree = ast.parse(Path(script.__file__).read_text(encoding="utf-8"), feature_version=(3, 9))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in imported} <= set(sys.stdlib_module_names)
