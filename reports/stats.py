@@ -26,6 +26,7 @@ __all__ = [
     "arm_estimates",
     "compare",
     "decode_rate_tokens_per_s",
+    "in_schedule",
     "inter_token_gaps_s",
     "is_good",
     "run_values",
@@ -71,11 +72,16 @@ class ArmEstimate(msgspec.Struct, frozen=True):
     """Every failed timed request, `run 2 request 3: reason`."""
 
 
+def in_schedule(sample: Sample) -> bool:
+    """Tell whether a request belongs to the schedule of runs; the concurrency experiment has run 0."""
+    return sample.concurrency == 1 and sample.run >= 1
+
+
 def is_good(sample: Sample) -> bool:
-    """Tell whether a request counts: timed, single-stream, whole, with tokens and a time."""
+    """Tell whether a request counts: timed, of the schedule, whole, with tokens and a time."""
     return (
         not sample.warmup
-        and sample.concurrency == 1
+        and in_schedule(sample)
         and sample.error is None
         and bool(sample.output_tokens)
         and bool(sample.total_s)
@@ -114,7 +120,7 @@ def run_values(samples: Iterable[Sample]) -> list[RunValue]:
     """Return one value for every run of one arm that has a good timed request, by run number."""
     by_run: dict[int, list[Sample]] = {}
     for sample in samples:
-        if sample.concurrency == 1:
+        if in_schedule(sample):
             by_run.setdefault(sample.run, []).append(sample)
     values = []
     for run, members in sorted(by_run.items()):
@@ -134,7 +140,7 @@ def arm_estimates(samples: Iterable[Sample]) -> list[ArmEstimate]:
     """Return one estimate an arm, EXO first, the baselines by name. The order of `samples` does not matter."""
     by_arm: dict[str, list[Sample]] = {}
     for sample in samples:
-        if sample.concurrency == 1:
+        if in_schedule(sample):
             by_arm.setdefault(sample.arm, []).append(sample)
     estimates = [_estimate(arm, members) for arm, members in by_arm.items()]
     return sorted(estimates, key=lambda estimate: (estimate.side != "exo", estimate.arm))

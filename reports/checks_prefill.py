@@ -1,0 +1,122 @@
+"""Checks of what comes before the first token: no model load and no cached prompt in a timed request."""
+
+from __future__ import annotations
+
+from reports.campaign import Campaign
+from reports.check import Check
+from reports.intervals import median_of_sorted
+from reports.measured import benchmark_of, first_few, schedule_samples, timed_by_arm
+from reports.samples import Sample
+from reports.stats import is_good
+
+LOAD_FLOOR_S, LOAD_SHARE = 0.1, 0.05
+"""A warm Ollama reports 8 to 10 ms of load_duration; a real load is far beyond 0.1 s and 5 % of the request."""
+COLD_FLOOR_S, COLD_SHARE, COLD_FACTOR = 0.3, 0.15, 5.0
+CACHED_SHARE, TEMPLATE_SLACK = 2 / 3, 8
+
+
+def warm(campaign: Campaign, step: int) -> Check:
+    """Tell whether a timed request contains a model load.
+
+    Ollama tells the load's duration. EXO does not: there the first timed request of a run is cold when its first token
+    took COLD_FACTOR times the arm's median and at least COLD_FLOOR_S and COLD_SHARE of a request longer.
+    """
+    name, why = "warm", "A load takes seconds and belongs to no token."
+    by_arm = timed_by_arm(campaign, step)
+    if not by_arm:
+        return Check(name, "unknown", "nothing was measured", why)
+    cold, untold, worst = [], [], 0.0
+    warmed = {(s.arm, s.run) for s in schedule_samples(campaign, step) if s.warmup}
+    for arm, members in by_arm.items():
+        good = [s for s in members if is_good(s)]
+        for s in good:
+            worst = max(worst, s.load_s or 0.0)
+            if (s.load_s or 0.0) > max(LOAD_FLOOR_S, LOAD_SHARE * (s.total_s or 0.0)):
+                cold.append(f"{arm} run {s.run} request {s.request}: {s.load_s:.2f} s of loading inside")
+        silent = [s for s in good if s.load_s is None]
+        cold += [
+            f"{arm} run {s.run} request {s.request}: first token after {s.first_token_s:.2f} s" for s in _cold(silent)
+        ]
+        bare = sorted({s.run for s in silent if (arm, s.run) not in warmed})
+        if bare:
+            untold.append(f"{arm}: no warm-up in run {', '.join(map(str, bare[:6]))}, and its server tells no load")
+    if cold:
+        return Check(name, "fatal", first_few(cold), why)
+    if untold:
+        return Check(name, "unknown", first_few(untold), why)
+    return Check(
+        name, "pass", f"longest load told inside a timed request {worst * 1000:.0f} ms; no cold first one", why
+    )
+
+
+def no_cache(campaign: Campaign, step: int) -> Check:
+    """Tell whether a timed request was answered from a cached prompt.
+
+    Servers share the chat template's opening between any two prompts, so a few cached tokens are normal: the smallest
+    number above zero that an arm reports is taken for its template. Beyond that (and TEMPLATE_SLACK tokens), or beyond
+    CACHED_SHARE of the prompt, the prompt itself was cached. A server that tells nothing is judged by the prompts: none
+    may be sent twice to one loaded model.
+    """
+    name, why = "no cache", "A cached prompt skips the prefill, and only one side may have it."
+    by_arm = timed_by_arm(campaign, step)
+    if not by_arm:
+        return Check(name, "unknown", "nothing was measured", why)
+    benchmark = benchmark_of(campaign, step)
+    wrong, untold, said = [], [], []
+    for arm, members in by_arm.items():
+        told = [s.cached_prompt_tokens for s in members if s.cached_prompt_tokens is not None]
+        template = min((count for count in told if count > 0), default=0)
+        for s in members:
+            if _cached(s, template) or _says_hit(s):
+                wrong.append(f"{arm} run {s.run} request {s.request}: {s.cached_prompt_tokens} of {s.prompt_tokens}")
+        kept = benchmark is not None and benchmark.reload.get(arm) == "keep"
+        every = [s for s in schedule_samples(campaign, step) if s.arm == arm]
+        places = [(s.prompt_sha256, 0 if kept else s.run) for s in every]
+        if len(told) < len([s for s in members if is_good(s)]):
+            if any(not prompt for prompt, _ in places):
+                untold.append(f"{arm}: neither cached tokens nor prompts are told")
+            elif len(set(places)) < len(places):
+                untold.append(
+                    f"{arm}: a prompt was sent twice to one loaded model, and its server tells no cached tokens"
+                )
+            said.append(f"{arm}: every prompt new to the loaded model")
+        else:
+            said.append(f"{arm}: at most {max(told, default=0)} cached tokens (the template's)")
+    if wrong:
+        return Check(name, "fatal", "prompt tokens from the cache: " + first_few(wrong), why)
+    if untold:
+        return Check(name, "unknown", first_few(untold), why)
+    return Check(name, "pass", "; ".join(said), why)
+
+
+def _cold(silent: list[Sample]) -> list[Sample]:
+    """Return the first timed requests of a run that look like loads, among requests whose server tells none."""
+    waits = sorted(s.first_token_s for s in silent if s.first_token_s is not None)
+    totals = sorted(s.total_s for s in silent if s.total_s is not None)
+    if len(waits) < 3:
+        return []
+    usual = median_of_sorted(waits)
+    extra = max(COLD_FLOOR_S, COLD_SHARE * median_of_sorted(totals))
+    first = {run: min(s.request for s in silent if s.run == run) for run in {s.run for s in silent}}
+    return [
+        s
+        for s in silent
+        if s.first_token_s is not None
+        and s.request == first[s.run]
+        and s.first_token_s > COLD_FACTOR * usual
+        and s.first_token_s > usual + extra
+    ]
+
+
+def _cached(sample: Sample, template: int) -> bool:
+    cached = sample.cached_prompt_tokens or 0
+    beyond_template = cached > template + TEMPLATE_SLACK
+    most_of_it = sample.prompt_tokens is not None and cached > CACHED_SHARE * sample.prompt_tokens
+    return cached > 0 and (beyond_template or most_of_it)
+
+
+def _says_hit(sample: Sample) -> bool:
+    """EXO 1.x says `prefix_cache_hit`: none, partial or exact, beside its other generation_stats."""
+    stats = sample.server.get("generation_stats")
+    hit = (stats if isinstance(stats, dict) else sample.server).get("prefix_cache_hit")
+    return isinstance(hit, str) and hit == "exact"

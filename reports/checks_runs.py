@@ -1,0 +1,168 @@
+"""Checks of the schedule: all of it there, in turns, steady, and by an instrument whose error is known."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from reports import comparison, intervals, plan
+from reports.campaign import Campaign
+from reports.check import Check
+from reports.facts import Calibration, ScriptReady
+from reports.measured import benchmark_of, first_few, schedule_samples, setting
+from reports.record import result_of
+from reports.samples import Sample
+from reports.stats import RunValue, arm_estimates, is_good, run_values, start_order
+
+DRIFT_ERROR = 0.01
+"""Probability of calling a trend where there is none, per arm: rare enough that the warning means something."""
+DRIFT_RUNS = 4
+
+
+def complete(campaign: Campaign, step: int) -> Check:
+    """Tell whether every planned request of every run is in the raw data, once."""
+    name, why = "complete", "Leaving out requests after seeing them is the oldest way to any result."
+    benchmark = benchmark_of(campaign, step)
+    files = (plan.step_numbered(step).samples_name, plan.step_numbered(step).conditions_name)
+    torn = [f"{file} line {line.line}" for file in files for line in campaign.torn.get(file, [])]
+    if benchmark is None:
+        return Check(name, "unknown", f"step {step} has not ended", why)
+    count = Counter((s.arm, s.run, s.request) for s in schedule_samples(campaign, step) if not s.warmup)
+    missing = []
+    for arm in benchmark.arms:
+        for run in range(1, benchmark.runs + 1):
+            found = sum(1 for key in count if key[:2] == (arm, run))
+            if found < benchmark.requests:
+                missing.append(f"{arm} run {run} has {found} of {benchmark.requests} requests")
+    if missing:
+        said = first_few(missing) + (f" (unreadable: {first_few(torn)})" if torn else "")
+        return Check(name, "fatal", said, why)
+    twice = [f"{arm} run {run} request {request}" for (arm, run, request), times in count.items() if times > 1]
+    if twice or torn:
+        odd = [*(f"{key} is there twice" for key in twice), *(f"{line} cannot be read" for line in torn)]
+        return Check(name, "warn", first_few(odd), why)
+    total = len(benchmark.arms) * benchmark.runs * benchmark.requests
+    return Check(name, "pass", f"all {total} planned requests of {benchmark.runs} runs of each arm", why)
+
+
+def baselines(campaign: Campaign, step: int) -> Check:
+    """Tell whether every Ollama that hosts.yaml names was measured: a missing one might have been the best."""
+    name, why = "baselines", "The plan asks about the best single node; one that was not measured might be it."
+    named = setting(campaign, step, "ollama")
+    benchmark = benchmark_of(campaign, step)
+    if step != 12 and benchmark is not None:  # the larger model runs where it fits
+        named = dict.fromkeys(arm for arm in benchmark.arms if arm != "exo")
+    measured = {s.arm for s in schedule_samples(campaign, step) if s.side == "ollama" and is_good(s)}
+    if not isinstance(named, dict) or not named:
+        return Check(name, "unknown", f"none is named; measured: {', '.join(sorted(measured)) or 'none'}", why)
+    lacking = sorted(set(named) - measured)
+    if lacking:
+        return Check(name, "unknown", f"no good request of {', '.join(lacking)}", why)
+    return Check(name, "pass", ", ".join(sorted(named)), why)
+
+
+def interleaved(campaign: Campaign, step: int) -> Check:
+    """Tell whether the sides took turns: EXO's runs neither all before nor all after a baseline's."""
+    name, why = "interleaved", "With one side after the other, a drift of the machines decides: 10-25 % false GO."
+    runs: dict[str, list[RunValue]] = {}
+    for estimate in arm_estimates(campaign.samples.get(step, [])):
+        runs[estimate.arm if estimate.side == "ollama" else ""] = estimate.runs
+    exo = [run.start_utc for run in runs.pop("", [])]
+    blocks, untold = [], []
+    for arm, values in runs.items():
+        theirs = [run.start_utc for run in values]
+        if not exo or not theirs or not all([*exo, *theirs]):
+            untold.append(arm)
+        elif min(len(exo), len(theirs)) >= 2 and (max(exo) < min(theirs) or max(theirs) < min(exo)):
+            blocks.append(f"all of EXO's {len(exo)} runs lie on one side of {arm}'s {len(theirs)}")
+    if blocks:
+        return Check(name, "fatal", "; ".join(blocks), why)
+    if untold or not runs:
+        return Check(name, "unknown", "no times of both sides to compare", why)
+    return Check(name, "pass", "the sides took turns", why)
+
+
+def instrument(campaign: Campaign, step: int) -> Check:
+    """Tell whether the script's own error is small beside what it measured, at the nearest calibrated speed.
+
+    The rate votes, so its error is fatal beyond the limit; the latencies are only shown, so theirs is a warning.
+    """
+    name, why = "instrument", "No result is finer than the error of what it was measured with."
+    ready = result_of(campaign.records.get(10), ScriptReady)
+    arms = [a for a in arm_estimates(campaign.samples.get(step, [])) if a.rate_tokens_per_s and a.first_token_s]
+    if ready is None or not ready.calibration or not arms:
+        return Check(name, "unknown", "no calibration (step 10) or nothing measured", why)
+    limit = campaign.limits.instrument_fraction
+    fatal, warned, said = [], [], []
+    for arm in arms:
+        decode = arm.decode_tokens_per_s.median if arm.decode_tokens_per_s else arm.rate_tokens_per_s or 1.0
+        for found in _nearest(ready.calibration, decode):
+            rate = abs(found.rate_error_mean_fraction)
+            wait = abs(found.first_token_error_mean_s) / arm.first_token_s.median if arm.first_token_s else 0.0
+            gap = abs(found.inter_token_error_mean_s) * decode
+            said.append((rate, f"{arm.arm}: rate {rate:.2%}, first token {wait:.2%}, inter-token {gap:.2%}"))
+            if rate > limit:
+                fatal.append(f"{arm.arm}: the rate is off by {rate:.2%} at {found.tokens_per_s:g} tokens/s")
+            elif max(wait, gap) > limit:
+                warned.append(f"{arm.arm}: first token {wait:.2%}, inter-token {gap:.2%} (shown, not voting)")
+    if fatal:
+        return Check(name, "fatal", f"{first_few(fatal)}; limit {limit:.0%}", why)
+    if warned:
+        return Check(name, "warn", f"rate within {limit:.0%}; {first_few(dict.fromkeys(warned))}", why)
+    return Check(name, "pass", f"largest error of what was measured: {max(said)[1]}; limit {limit:.0%}", why)
+
+
+def drift(campaign: Campaign, step: int) -> Check:
+    """Tell whether an arm's runs went up or down over time: the slope of log rate over the run's place, by t test."""
+    name, why = "drift", "A machine that warms up or fills up measures the hour; the interleaved order only halves it."
+    trends, said = [], []
+    for arm in arm_estimates(campaign.samples.get(step, [])):
+        values = sorted(arm.runs, key=lambda run: (run.start_utc, run.start_monotonic_s or 0.0, run.run))
+        if len(values) < DRIFT_RUNS:
+            continue
+        slope, t = _slope([run.log_rate for run in values])
+        said.append(f"{arm.arm} {math.expm1(slope * (len(values) - 1)):+.1%} from first to last run")
+        if abs(t) >= intervals.t_quantile(1 - DRIFT_ERROR / 2, len(values) - 2):
+            trends.append(said[-1])
+    if trends:
+        return Check(name, "warn", f"a trend: {'; '.join(trends)}", why, essential=False)
+    if not said:
+        return Check(name, "unknown", f"fewer than {DRIFT_RUNS} runs tell no trend", why, essential=False)
+    return Check(name, "pass", f"no trend: {'; '.join(said)}", why, essential=False)
+
+
+def control(campaign: Campaign, _step: int) -> Check:
+    """Tell whether Ollama against itself through the same pipeline came out as 1.00 within its interval."""
+    name, why = "A/A", "A pipeline that finds a difference between a server and itself would find one anywhere."
+    by_arm: dict[str, list[Sample]] = {}
+    for sample in campaign.control:
+        by_arm.setdefault(sample.arm, []).append(sample)
+    first_second = sorted(by_arm.values(), key=lambda members: min(start_order(s) for s in members))[:2]
+    runs = [run_values(members) for members in first_second]
+    if len(runs) < 2 or min(len(values) for values in runs) < 2:
+        return Check(name, "unknown", "no control was run (`fab bench --control`)", why, essential=False)
+    found = comparison.compare(runs[0], runs[1], campaign.limits)
+    said = (
+        f"{runs[0][0].arm} / {runs[1][0].arm} = {found.ratio:.3f}, bounds {found.lower:.3f} to {found.upper:.3f}, "
+        f"{len(runs[0])} and {len(runs[1])} runs"
+    )
+    inside = found.lower <= 1 <= found.upper
+    return Check(name, "pass" if inside else "warn", said, why, essential=False)
+
+
+def _nearest(calibration: list[Calibration], tokens_per_s: float) -> list[Calibration]:
+    """Return the calibrations (one per frame size) at the speed nearest on a logarithmic scale."""
+    nearest = min((c.tokens_per_s for c in calibration), key=lambda speed: abs(math.log(speed / tokens_per_s)))
+    return [c for c in calibration if c.tokens_per_s == nearest]
+
+
+def _slope(values: list[float]) -> tuple[float, float]:
+    """Return the least-squares slope over 0, 1, 2, ... and its t; t is 0 where nothing varies."""
+    n = len(values)
+    middle, mean = (n - 1) / 2, math.fsum(values) / n
+    width = sum((i - middle) ** 2 for i in range(n))
+    slope = sum((i - middle) * (value - mean) for i, value in enumerate(values)) / width
+    rest = sum((value - mean - slope * (i - middle)) ** 2 for i, value in enumerate(values))
+    if rest < 1e-24:
+        return slope, 0.0 if abs(slope) < 1e-12 else math.copysign(math.inf, slope)
+    return slope, slope / math.sqrt(rest / (n - 2) / width)

@@ -1,0 +1,171 @@
+"""Checks of what was compared: the software, the cluster, the devices, the weights. Each is one pure function."""
+
+from __future__ import annotations
+
+from reports.campaign import Campaign
+from reports.check import Check
+from reports.facts import Cleaned, Cluster, Installed, Started
+from reports.measured import benchmark_of, conditions_by_run, first_few, node_names, schedule_samples, setting
+from reports.record import result_of
+
+INSTALL_STEPS, START_STEPS = (2, 3, 4), (5, 6, 7)
+SIXTEEN_BIT = {"f16", "fp16", "float16", "half"}
+
+
+def right_software(campaign: Campaign, step: int) -> Check:
+    """Tell whether every node has the EXO that hosts.yaml names, the same revision everywhere."""
+    why = "Another program of that name, or another revision on one node, would be measured as if it were EXO."
+    wanted = setting(campaign, step, "profile", "exo", "release")
+    found = [f for n in INSTALL_STEPS if (f := result_of(campaign.records.get(n), Installed)) is not None]
+    lacking = [
+        f"step {number}: " + (record.error.found if record and record.error else "not recorded")
+        for number in INSTALL_STEPS
+        if result_of(record := campaign.records.get(number), Installed) is None
+    ]
+    said = "; ".join(f"{f.node}: EXO {f.release} ({f.generation}), revision {f.revision[:12]}" for f in found)
+    wrong = [f"{f.node} has {f.release}, not {wanted}" for f in found if wanted and f.release != wanted]
+    for what, values in (("revisions", {f.revision for f in found}), ("generations", {f.generation for f in found})):
+        if len(values) > 1:
+            wrong.append(f"the nodes run different {what}")
+    if wrong:
+        return Check("right software", "fatal", f"{'; '.join(wrong)} ({said})", why)
+    if lacking:
+        return Check("right software", "unknown", "; ".join([*lacking, said] if said else lacking), why)
+    return Check("right software", "pass", said, why)
+
+
+def whole_cluster(campaign: Campaign, step: int) -> Check:
+    """Tell whether every node's own topology had every node, at the start, before each EXO run and at the end."""
+    name, why = "whole cluster", "A node that dropped out makes the measured cluster another one than the plan's."
+    benchmark = benchmark_of(campaign, step)
+    bad: list[str] = []
+    for (_, run), notes in sorted(conditions_by_run(campaign, step).items()):
+        for noted in notes:
+            bad += [
+                f"before EXO run {run}: not on {node}" for node, whole in noted.topology_complete.items() if not whole
+            ]
+    if benchmark is not None:
+        for when, seen in (("start", benchmark.topology_start), ("end", benchmark.topology_end)):
+            bad += [f"at the {when}: not on {node}" for node, whole in seen.items() if not whole]
+    if bad:
+        return Check(name, "fatal", "the topology was not complete " + first_few(bad), why)
+    if benchmark is None:
+        cluster = result_of(campaign.records.get(8), Cluster)
+        said = "step 8 saw it whole" if cluster and cluster.complete else "step 8 did not see it whole"
+        return Check(name, "unknown", f"{said}; step {step} has not ended", why)
+    nodes = node_names(campaign, step) or sorted(benchmark.topology_start)
+    untold = [n for n in nodes if n not in benchmark.topology_start or n not in benchmark.topology_end]
+    if untold or not nodes:
+        return Check(name, "unknown", f"not told by {', '.join(untold) or 'any node'}", why)
+    runs = sum(bool(noted.topology_complete) for noted in campaign.conditions.get(step, []))
+    return Check(name, "pass", f"complete on {', '.join(nodes)} at start and end, and before {runs} EXO runs", why)
+
+
+def device(campaign: Campaign, step: int) -> Check:
+    """Tell whether every side that hosts.yaml puts on a GPU computed there."""
+    name, why = "device", "A side that silently fell back to its CPU is slower than the machine it is compared as."
+    benchmark = benchmark_of(campaign, step)
+    if benchmark is None:
+        return Check(name, "unknown", f"step {step} has not ended", why)
+    claimed = [arm for arm in benchmark.arms if benchmark.gpu_claims.get(arm)]
+    said = "; ".join(f"{arm}: {benchmark.devices.get(arm, 'not told')}" for arm in benchmark.arms)
+    wrong, untold, odd = [], [], []
+    for arm in claimed:
+        kind = benchmark.gpu_kinds.get(arm, "unknown")
+        if kind == "cpu":
+            wrong.append(f"{arm} computed on its CPU")
+        elif kind == "unknown":
+            untold.append(arm)
+        parts = _offloaded(campaign, step, arm)
+        if any(part == 0 for part in parts):
+            wrong.append(f"{arm}: its server held nothing of the model on the GPU (size_vram 0)")
+        elif any(part < 0.99 for part in parts):
+            odd.append(f"{arm}: only {min(parts):.0%} of the model was on the GPU")
+        busy = _busy(campaign, step, arm)
+        if busy and max(busy) <= 0:
+            odd.append(f"{arm}: no GPU was ever busy while it ran")
+    if "exo" in benchmark.arms:
+        started = [s for n in START_STEPS if (s := result_of(campaign.records.get(n), Started)) is not None]
+        wrong += [f"EXO on {s.node} computes on its CPU" for s in started if s.gpu_expected and s.device_kind == "cpu"]
+    if wrong:
+        return Check(name, "fatal", f"{first_few(wrong)} ({said})", why)
+    if untold:
+        return Check(name, "unknown", f"{', '.join(untold)} should be on a GPU and did not tell ({said})", why)
+    if odd:
+        return Check(name, "warn", f"{first_few(odd)} ({said})", why)
+    return Check(name, "pass", said or "no side claims a GPU", why)
+
+
+def same_weights(campaign: Campaign, step: int) -> Check:
+    """Tell whether both sides loaded weights of one precision, and every baseline the same ones."""
+    name, why = (
+        "same weights",
+        "At batch 1 a token costs about its bytes of weights: another precision is another race.",
+    )
+    benchmark = benchmark_of(campaign, step)
+    if benchmark is None or "exo" not in benchmark.arms:
+        return Check(name, "unknown", f"step {step} has not ended", why, essential=False)
+    exo = benchmark.exo_precision
+    models = {arm: model for arm, model in sorted(benchmark.ollama.items()) if arm in benchmark.arms}
+    said = f"EXO {benchmark.exo_model} ({exo or 'not told'}); " + "; ".join(
+        f"{arm} {model.model} ({model.quantization or 'not told'})" for arm, model in models.items()
+    )
+    if not exo or not models or any(model.quantization is None for model in models.values()):
+        return Check(name, "unknown", said, why, essential=False)
+    if len({_precision(exo), *(_precision(model.quantization or "") for model in models.values())}) > 1:
+        return Check(name, "warn", f"the precisions differ: {said}", why, essential=False)
+    if len({model.digest for model in models.values()}) > 1:
+        return Check(name, "warn", f"the baselines hold different files of that name: {said}", why, essential=False)
+    return Check(name, "pass", said, why, essential=False)
+
+
+def one_campaign(campaign: Campaign, step: int) -> Check:
+    """Tell whether everything was measured under one hosts.yaml, and all of it for real or all of it in rehearsal."""
+    name, why = "one campaign", "Numbers taken under different settings do not add up to one measurement."
+    labels = sorted({sample.campaign for sample in schedule_samples(campaign, step)})
+    if len(labels) > 1:
+        return Check(name, "fatal", f"the samples of step {step} are of {len(labels)}: {first_few(labels)}", why)
+    records = {n: r for n, r in campaign.records.items() if n <= step}
+    if len({r.rehearsal is None for r in records.values()}) > 1:
+        return Check(name, "fatal", "some steps ran in a rehearsal and some on the real nodes", why)
+    if step not in records:
+        return Check(name, "unknown", f"step {step} has left no record", why)
+    others = [f"step {n}" for n, r in sorted(records.items()) if r.campaign != records[step].campaign]
+    if others:
+        said = f"hosts.yaml was changed between {', '.join(others)} and step {step}"
+        return Check(name, "warn", said, why)
+    return Check(name, "pass", f"one hosts.yaml ({records[step].campaign or 'no mark'})", why)
+
+
+def ollama_unaffected(campaign: Campaign, step: int) -> Check:
+    """Tell whether Ollama's models, version and health after cleanup are those before."""
+    name, why = "Ollama unaffected", "The plan promises that Ollama stays as it is."
+    cleaned = result_of(campaign.records.get(15), Cleaned)
+    if cleaned is None:
+        return Check(
+            name, "unknown", f"known after `fab cleanup` (verdict on step {step} stands)", why, essential=False
+        )
+    if not cleaned.ollama_unchanged:
+        said = first_few(cleaned.ollama_changes) or "its state is not the one before"
+        return Check(name, "fatal", said, why, essential=False)
+    said = "; ".join(f"{arm}: {len(s.models)} models, version {s.version}" for arm, s in cleaned.ollama_after.items())
+    return Check(name, "pass", f"unchanged ({said})", why, essential=False)
+
+
+def _offloaded(campaign: Campaign, step: int, arm: str) -> list[float]:
+    """Return the share of the model on the GPU before each of an Ollama arm's runs, where its server told."""
+    return [
+        noted.ollama_size_vram_bytes / (noted.ollama_size_bytes or max(1, noted.ollama_size_vram_bytes))
+        for noted in campaign.conditions.get(step, [])
+        if noted.arm == arm and noted.ollama_size_vram_bytes is not None
+    ]
+
+
+def _busy(campaign: Campaign, step: int, arm: str) -> list[float]:
+    notes = [noted for noted in campaign.conditions.get(step, []) if noted.arm == arm]
+    return [percent for noted in notes for values in noted.gpu_busy_percent.values() for percent in values]
+
+
+def _precision(said: str) -> str:
+    plain = said.strip().lower()
+    return "16-bit float" if plain in SIXTEEN_BIT else plain

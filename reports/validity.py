@@ -1,0 +1,45 @@
+"""Every validity check, in the order in which a report shows them. One that fails fatally makes the campaign INVALID.
+
+A check is a pure function of a campaign and the number of the step that measured (12, or 13 for the larger model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reports.campaign import Campaign
+from reports.check import Check
+from reports.checks_answers import errors, same_model, same_work, token_counts
+from reports.checks_quiet import no_neighbour
+from reports.checks_prefill import no_cache, warm
+from reports.checks_runs import baselines, complete, control, drift, instrument, interleaved
+from reports.checks_setup import device, ollama_unaffected, one_campaign, right_software, same_weights, whole_cluster
+
+__all__ = ["CHECKS", "Check", "check_all"]
+
+CHECKS: tuple[Callable[[Campaign, int], Check], ...] = (
+    right_software,
+    whole_cluster,
+    same_model,
+    same_weights,
+    same_work,
+    device,
+    warm,
+    no_cache,
+    no_neighbour,
+    instrument,
+    errors,
+    complete,
+    baselines,
+    one_campaign,
+    interleaved,
+    token_counts,
+    drift,
+    control,
+    ollama_unaffected,
+)
+
+
+def check_all(campaign: Campaign, step: int = 12) -> list[Check]:
+    """Run every check on what `step` measured."""
+    return [check(campaign, step) for check in CHECKS]
