@@ -25,7 +25,7 @@ from reports.decision import Decision
 from reports.escape import one_line
 from reports.record import result_of
 from reports.samples import Sample
-from reports.stats import ArmEstimate, Spread, inter_token_gaps_s, is_good, start_order
+from reports.stats import ArmEstimate, Spread, in_schedule, inter_token_gaps_s, is_good, start_order
 from reports.view_nodes import START_STEPS
 from reports.view_results import arm_label
 from reports.view_time import token_time_chart
@@ -39,7 +39,7 @@ def chart_set(
 ) -> ChartSet:
     """Return the data of every chart that `step`'s samples (12, or 11 where 12 has none) can fill."""
     marks = arm_marks(arms)
-    samples = sorted((s for s in campaign.samples.get(step, []) if s.concurrency == 1 and s.run > 0), key=start_order)
+    samples = sorted((s for s in campaign.samples.get(step, []) if in_schedule(s)), key=start_order)
     return ChartSet(
         speedup=_speedup(campaign, decision),
         order=_order(samples, marks, arms),

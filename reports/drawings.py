@@ -24,26 +24,34 @@ FILLS = {"compute": "#0b4f9e", "hops": "#f3c98b", "rest": "#e9e6df", "whole": "#
 def speedup(figure: Figure, data: SpeedupChart) -> None:
     """Draw a dot with its interval per baseline, the cross-check under it, the target as a line."""
     axes = figure.subplots()
-    values = [v for row in data.rows for v in (row.lower, row.upper, row.check_lower, row.check_upper) if v is not None]
-    low, high = min([*values, 0.95]), max([*values, data.target * 1.06])
-    margin = 0.06 * (high - low)
-    axes.set_xlim(max(0.0, low - margin), high + margin)
+    values = [v for row in data.rows for v in (row.lower, row.upper, row.check_lower, row.check_upper) if v]
+    low, high = min([*values, 0.92, data.target / 1.1]), max([*values, data.target * 1.08])
+    margin = (high / low) ** 0.06
+    low, high = low / margin, high * margin
+    axes.set_xscale("log")  # twice as fast and half as fast are equally far from equal speed
+    axes.set_xlim(low, high)
     axes.set_ylim(len(data.rows) - 0.45, -0.62)
-    axes.axvspan(data.target, high + margin, color="#dcebe0", zorder=0)
+    axes.axvspan(data.target, high, color="#dcebe0", zorder=0)
     axes.axvline(data.target, color=INK, linewidth=2)
     axes.axvline(1, color=QUIET, linewidth=1, linestyle=(0, (2, 3)))
+    ticks = round_ticks(low, high)
+    axes.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    # The two labels lean away from each other, so that they never meet.
+    sides = ("left", "right") if data.target >= 1 else ("right", "left")
     top = axes.get_xaxis_transform()
-    axes.text(data.target, 1.02, f"target {data.target:.2f}×", transform=top, ha="center", weight="bold", fontsize=9.5)
-    axes.text(1, 1.02, "equal speed", transform=top, ha="center", color=QUIET, fontsize=9)
+    axes.text(data.target, 1.02, f" target {data.target:.2f}×", transform=top, ha=sides[0], weight="bold", fontsize=9.5)
+    axes.text(1, 1.02, "equal speed ", transform=top, ha=sides[1], color=QUIET, fontsize=9)
     for place, row in enumerate(data.rows):
         colour = COLOURS[0]
         axes.plot([row.lower, row.upper], [place, place], color=colour, linewidth=5, solid_capstyle="butt")
         axes.plot([row.ratio], [place], "o", color=CARD, markeredgecolor=colour, markeredgewidth=3, markersize=11)
-        words = f"{wording.ratio(row.ratio)}   ({wording.interval(row.lower, row.upper, data.target)})"
-        share = (row.ratio - axes.get_xlim()[0]) / (axes.get_xlim()[1] - axes.get_xlim()[0])
-        side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
-        edge = row.lower if side == "left" else row.upper if side == "right" else row.ratio
-        axes.annotate(words, (edge, place), (0, 11), textcoords="offset points", ha=side, weight="bold")
+        right = axes.get_yaxis_transform()
+        axes.text(
+            1.03, place - 0.11, wording.ratio(row.ratio), transform=right, va="center", weight="bold", fontsize=13
+        )
+        bounds = wording.interval(row.lower, row.upper, data.target)
+        axes.text(1.03, place + 0.17, bounds, transform=right, va="center", fontsize=9.5)
         if row.check_ratio is not None and row.check_lower is not None and row.check_upper is not None:
             below = place + 0.22
             axes.plot([row.check_lower, row.check_upper], [below, below], color=QUIET, linewidth=1.4, linestyle="--")
@@ -113,7 +121,9 @@ def token_time(figure: Figure, data: TokenTimeChart) -> None:
                 linewidth=0.8, hatch=HATCHES[part.kind], label=label,
             )  # fmt: skip
             left += part.milliseconds
-        axes.text(left + longest * 0.012, place, f"{wording.digits(left)} ms", va="center", weight="bold", fontsize=9.5)
+        axes.text(left + longest * 0.012, place, f"{wording.digits(left)} ms", va="center", weight="bold", fontsize=9.5,
+            bbox={"facecolor": CARD, "edgecolor": "none", "pad": 1.5},
+        )  # fmt: skip
     if data.target_ms is not None:
         axes.axvline(data.target_ms, color=INK, linewidth=2)
         axes.text(
@@ -133,3 +143,12 @@ def token_time(figure: Figure, data: TokenTimeChart) -> None:
 def look(mark: ArmMark) -> tuple[str, str]:
     """Return colour and shape of an arm."""
     return COLOURS[mark.order % len(COLOURS)], SHAPES[mark.order % len(SHAPES)]
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between `low` and `high` for a logarithmic axis, three to seven of them."""
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + 0.2 * n for n in range(45))):
+        ticks = [step * 10.0**power for power in range(-4, 9) for step in steps if low <= step * 10.0**power <= high]
+        if len(ticks) >= 3:
+            return ticks if len(ticks) <= 7 else ticks[:: len(ticks) // 5]
+    return [low, high]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reports import wording
 from reports.chart_data import LatencyChart, LatencyRow, NodeChart
-from reports.drawings import CARD, COLOURS, INK, QUIET, look
+from reports.drawings import CARD, COLOURS, INK, QUIET, look, round_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def _distribution(axes: Axes, title: str, rows: list[LatencyRow]) -> None:
     if everything:
         low, high = min(everything) / 1.12, max(everything) * 1.12
         axes.set_xlim(low, high)
-        ticks = _round_ticks(low, high)
+        ticks = round_ticks(low, high)
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
     axes.grid(axis="x")
@@ -105,12 +105,3 @@ def nodes(figure: Figure, data: NodeChart) -> None:
 def _spread(place: float, n: int) -> list[float]:
     """Return n heights about `place`, so that equal values do not hide each other; never random."""
     return [place + 0.055 * ((number * 3) % 7 - 3) for number in range(n)]
-
-
-def _round_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers between `low` and `high` for a logarithmic axis, three to seven of them."""
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + 0.2 * n for n in range(45))):
-        ticks = [step * 10.0**power for power in range(-4, 9) for step in steps if low <= step * 10.0**power <= high]
-        if len(ticks) >= 3:
-            return ticks if len(ticks) <= 7 else ticks[:: len(ticks) // 5]
-    return [low, high]

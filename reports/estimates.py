@@ -22,7 +22,7 @@ class Estimates(msgspec.Struct, frozen=True):
 
 def estimates_of(campaign: Campaign) -> Estimates:
     """Return the arms of every step that measured and, where step 13 did, its own decision."""
-    arms = {step: arm_estimates(s for s in campaign.samples[step] if s.run > 0) for step in sorted(campaign.samples)}
+    arms = {step: arm_estimates(campaign.samples[step]) for step in sorted(campaign.samples)}
     large = decide(campaign, 13) if 13 in campaign.samples else None
     return Estimates(arms, large, campaign_ceiling(campaign, arms.get(12) or arms.get(11) or []))
 

@@ -6,9 +6,10 @@ import msgspec
 
 from reports import wording
 from reports.check import Check
+from reports.comparison import Comparison
 from reports.decision import Decision
 from reports.limits import Limits
-from reports.stats import ArmEstimate, Comparison
+from reports.stats import ArmEstimate
 from reports.view_table import Table, foreign
 
 TONES = {"GO": "go", "NO-GO": "no", "NO-GO (blocked)": "no", "INVALID": "invalid"}
@@ -36,7 +37,7 @@ def box(decision: Decision, context: str) -> Box:
             f"Speed-up over Ollama {foreign(c.baseline, cap=60)}",
             f"{wording.ratio(c.ratio)} ({wording.percent_faster(c.ratio)}), "
             f"{confidence:.0%} bounds {wording.interval(c.lower, c.upper, target)}; "
-            f"target {target:.2f}×: {against_target(c, target)}",
+            f"target {target:.2f}×: {against_target(c)}",
         )
         for c in decision.comparisons
     ]
@@ -59,11 +60,9 @@ def box(decision: Decision, context: str) -> Box:
     )
 
 
-def against_target(comparison: Comparison, target: float) -> str:
+def against_target(comparison: Comparison) -> str:
     """Say on which side of the target the whole interval lies."""
-    if comparison.lower >= target:
-        return "reached"
-    return "missed" if comparison.upper < target else "open"
+    return {"above": "reached", "below": "missed", "across": "open"}[comparison.says]
 
 
 def speedups(comparisons: list[Comparison], limits: Limits) -> Table | None:
@@ -77,10 +76,10 @@ def speedups(comparisons: list[Comparison], limits: Limits) -> Table | None:
             wording.ratio(c.ratio),
             wording.percent_faster(c.ratio),
             wording.interval(c.lower, c.upper, target),
-            against_target(c, target),
+            against_target(c),
             f"{wording.ratio(c.hl_ratio)} ({wording.interval(c.hl_lower, c.hl_upper, target)})"
             if c.hl_lower is not None and c.hl_upper is not None
-            else f"{wording.ratio(c.hl_ratio)} (too few runs for exact bounds)",
+            else f"{wording.ratio(c.hl_ratio)} (without exact bounds)",
             "yes" if c.agree else "NO",
             f"{c.exo_runs} / {c.ollama_runs}",
             foreign(c.method, cap=120),

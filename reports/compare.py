@@ -1,0 +1,191 @@
+"""`fab compare OLD NEW`: two campaigns side by side, to see whether a new release or a new cable helped.
+
+The same statistics as the verdict's: Welch's t on the runs' mean log rates, here of the new over the old. The two were
+not measured interleaved, so a difference may also be the day's; the text says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from reports import facts, plan, wording
+from reports.campaign import Campaign, load_campaign
+from reports.comparison import Comparison, compare
+from reports.decision import Decision, decide
+from reports.escape import markdown
+from reports.estimates import Estimates, estimates_of
+from reports.limits import Limits
+from reports.record import result_of
+from reports.stats import ArmEstimate
+from reports.view_results import arm_label
+from reports.view_table import Table, foreign
+
+
+class NoCampaignError(Exception):
+    """A folder holds no campaign; the message says which, what was found and what to give instead."""
+
+
+def compare_campaigns(old: Path, new: Path) -> str:
+    """Return both campaigns side by side as Markdown that also reads well as plain text.
+
+    Each path is a campaign's folder (`logs/PROFILE`, `logs/archive/...`) or a folder that holds exactly one. Raises
+    NoCampaignError.
+    """
+    one, two = (load_campaign(campaign_folder(path)) for path in (old, new))
+    decisions = decide(one, 12), decide(two, 12)
+    estimates = estimates_of(one), estimates_of(two)
+    changes = _changes(estimates, two.limits)
+    parts = [
+        "# Two campaigns side by side",
+        *_banners(one, two),
+        _table(_heads(one, two, decisions)),
+        "## New over old",
+        *([_table(changes)] if changes else ["No arm was measured in both: there is nothing to compare."]),
+        *_caveats(one, two),
+        "## What changed around it",
+        _table(_surroundings(one, two)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def campaign_folder(path: Path) -> Path:
+    """Return the folder of the one campaign at `path`. Raises NoCampaignError."""
+    if not path.is_dir():
+        raise NoCampaignError(f"{path}: there is no such folder; give a campaign's, logs/PROFILE for one")
+    names = {name for step in plan.STEPS for name in (step.record_name, step.samples_name)}
+    holds: Callable[[Path], bool] = lambda folder: any((folder / name).is_file() for name in names)  # noqa: E731
+    if holds(path):
+        return path
+    inside = sorted(folder for folder in path.iterdir() if folder.is_dir() and holds(folder))
+    if len(inside) == 1:
+        return inside[0]
+    found = f"{len(inside)} campaigns ({', '.join(folder.name for folder in inside)})" if inside else "no record"
+    raise NoCampaignError(f"{path}: holds {found}; give the folder of one campaign, logs/PROFILE for one")
+
+
+def change_said(comparison: Comparison) -> str:
+    """Say whether new differs from old: only an interval that leaves 1 out on one side is called a difference."""
+    if comparison.lower > 1:
+        return "faster"
+    return "slower" if comparison.upper < 1 else "no significant difference"
+
+
+def _changes(estimates: tuple[Estimates, Estimates], limits: Limits) -> Table | None:
+    rows = []
+    for step in (12, 11, 13):
+        before, after = ({arm.arm: arm for arm in e.arms.get(step, [])} for e in estimates)
+        rows += [_change(step, before[name], after[name], limits) for name in before if name in after]
+    rows = [row for row in rows if row]
+    interval = f"{limits.confidence:.0%} interval (two-sided)"
+    head = ["Step", "Arm", "Old, tokens/s", "New, tokens/s", "New / old", interval, "Runs", "So"]
+    return Table(head, rows, [2, 3, 4]) if rows else None
+
+
+def _change(step: int, before: ArmEstimate, after: ArmEstimate, limits: Limits) -> list[str]:
+    if not before.runs or not after.runs:
+        return []
+    # Two-sided, because a change may go either way: both bounds share the error that the verdict gives to one.
+    two_sided = msgspec.structs.replace(limits, confidence=(1 + limits.confidence) / 2)
+    found = compare(after.runs, before.runs, two_sided)
+    return [
+        f"{step}",
+        arm_label(after.arm, after.side),
+        wording.rate(before.rate_tokens_per_s),
+        wording.rate(after.rate_tokens_per_s),
+        wording.ratio(found.ratio),
+        wording.interval(found.lower, found.upper, 1.0),
+        f"{found.ollama_runs} / {found.exo_runs}",
+        change_said(found),
+    ]
+
+
+def _heads(one: Campaign, two: Campaign, decisions: tuple[Decision, Decision]) -> Table:
+    rows = [
+        ["Profile", *(foreign(c.profile, cap=60) for c in (one, two))],
+        ["Measured", *(_when(c) for c in (one, two))],
+        ["Verdict", *(d.verdict for d in decisions)],
+    ]
+    for baseline in sorted({c.baseline for d in decisions for c in d.comparisons}):
+        found = [next((c for c in d.comparisons if c.baseline == baseline), None) for d in decisions]
+        cells = [f"{wording.ratio(c.ratio)} ({wording.interval(c.lower, c.upper)})" if c else "" for c in found]
+        rows.append([f"EXO over Ollama {foreign(baseline, cap=60)}", *cells])
+    return Table(["", "Old", "New"], rows)
+
+
+def _surroundings(one: Campaign, two: Campaign) -> Table:
+    before, after = _setup(one), _setup(two)
+    labels = [*before, *(label for label in after if label not in before)]
+    rows = [
+        [label, before.get(label, ""), after.get(label, "")]
+        for label in labels
+        if before.get(label, "") != after.get(label, "")
+    ]
+    return Table(["", "Old", "New"], rows or [["Nothing that the records tell", "", ""]])
+
+
+def _setup(campaign: Campaign) -> dict[str, str]:
+    """Return what may explain a difference, by a label."""
+    found: dict[str, str] = {}
+    for number in (2, 3, 4):
+        installed = result_of(campaign.records.get(number), facts.Installed)
+        if installed:
+            name = foreign(installed.node, cap=40)
+            found[f"EXO on {name}"] = foreign(f"{installed.release}, {installed.revision}", cap=100)
+            packages = ", ".join(f"{k} {v}" for k, v in sorted(installed.packages.items()))
+            found[f"Packages on {name}"] = foreign(packages, cap=160)
+    for number in (5, 6, 7):
+        started = result_of(campaign.records.get(number), facts.Started)
+        if started:
+            found[f"Device on {foreign(started.node, cap=40)}"] = foreign(started.device, cap=100)
+    preflight = result_of(campaign.records.get(1), facts.Preflight)
+    if preflight:
+        for arm, server in preflight.ollama.items():
+            found[f"Ollama {foreign(arm, cap=40)}"] = foreign(server.version or "", cap=60)
+        for node, network in preflight.network.items():
+            found[f"Network of {foreign(node, cap=40)}"] = foreign(network, cap=80)
+    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
+    if benchmark:
+        found["EXO's model"] = foreign(f"{benchmark.exo_model} ({benchmark.exo_precision})", cap=120)
+        found["Ollama's model"] = foreign(benchmark.ollama_model, cap=120)
+        found["Output tokens"] = str(benchmark.max_tokens)
+        found["Seed"] = str(benchmark.seed)
+    return found
+
+
+def _caveats(one: Campaign, two: Campaign) -> list[str]:
+    said = [
+        "The two were not measured in turn, so a difference may also be the day's. An arm that nothing was changed "
+        "on (an Ollama, say) shows how much that is."
+    ]
+    models = [{s.model_asked for s in c.samples.get(12, []) if s.side == "exo"} for c in (one, two)]
+    if models[0] != models[1] and all(models):
+        said.append("**The two ran different models on EXO: the ratio compares the models as well.**")
+    return said
+
+
+def _banners(one: Campaign, two: Campaign) -> list[str]:
+    sides = [name for name, c in (("old", one), ("new", two)) if any(r.rehearsal for r in c.records.values())]
+    return [f"> **REHEARSAL: the {wording.listed(sides)} one is not about your machines.**"] if sides else []
+
+
+def _when(campaign: Campaign) -> str:
+    record = campaign.records.get(12)
+    return wording.moment(foreign(record.started_utc, cap=40)) if record else "step 12 has not run"
+
+
+def _table(table: Table) -> str:
+    """Lay a table out as Markdown whose columns also line up in a terminal."""
+    cells = [[markdown(cell) for cell in row] for row in [table.head, *table.rows]]
+    widths = [max(3, *(len(row[place]) for row in cells)) for place in range(len(table.head))]
+    rule = [("-" * (w - 1) + ":") if place in table.numeric else "-" * w for place, w in enumerate(widths)]
+    lines = []
+    for row in [cells[0], rule, *cells[1:]]:
+        padded = [
+            cell.rjust(width) if place in table.numeric else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(f"| {' | '.join(padded)} |")
+    return "\n".join(lines)
