@@ -72,10 +72,11 @@ def trust_hosts(c: Any) -> None:
 
 _REHEARSAL_HELP = {
     "speedup": "true ratio of EXO's rate over the best Ollama's",
+    "noise": "standard deviation of a run's log rate",
     "trap": "reproduce one of docs/traps.md",
     "seed": "of the noise",
     "generation": "0 for EXO 0.0.15, 1 for EXO 1.0.71",
-    "root": "folder of the rehearsal",
+    "root": "folder of the rehearsal (.rehearsal when left out)",
 }
 
 
@@ -83,6 +84,7 @@ _REHEARSAL_HELP = {
 def rehearse(
     c: Any,
     speedup: str = "1.5",
+    noise: str = "0.02",
     trap: str = "",
     seed: str = "0",
     generation: str = "0",
@@ -93,19 +95,25 @@ def rehearse(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        rehearsal.rehearse(_root(root), speedup, trap, seed, generation, html)
+        rehearsal.rehearse(_root(root), rehearsal.Wish(speedup, noise, trap, seed, generation), html)
 
 
 @task(help=_REHEARSAL_HELP)
 def rehearsal_up(
-    c: Any, speedup: str = "1.5", trap: str = "", seed: str = "0", generation: str = "0", root: str = ""
+    c: Any,
+    speedup: str = "1.5",
+    noise: str = "0.02",
+    trap: str = "",
+    seed: str = "0",
+    generation: str = "0",
+    root: str = "",
 ) -> None:
     """Start the embedded cluster and print how to use it."""
     from tasks import rehearse as rehearsal
     from tasks import say
 
     with explaining():
-        hosts = rehearsal.bring_up(_root(root), speedup, trap, seed, generation)
+        hosts = rehearsal.bring_up(_root(root), rehearsal.Wish(speedup, noise, trap, seed, generation))
         say.text(f"three nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start")
 
 

@@ -32,24 +32,34 @@ def create_benchmark(lab: Lab, book: Book) -> ScriptReady:
         "wall clocks jump, a cold load or a cached prompt passes for speed, and best-of-N favours the noisier side",
     )
     node = lab.bench_node
-    digest = hashlib.sha256(SCRIPT.read_bytes()).hexdigest()
-    if _digest_on(node) == digest:
+    digest, was_there = ensure_script(node)
+    if was_there:
         book.already()
-    else:
-        node.put(SCRIPT.read_bytes(), script_path(node), 0o755)
-        if _digest_on(node) != digest:
-            raise StepError(
-                node.key,
-                f"{node.key}: {script_path(node)} differs from what was sent",
-                f"SHA-256 {digest}",
-                f"df -h on {node.spec.host}, then: fab create-benchmark",
-            )
     python = fitting_python(node, SCRIPT_PYTHON)
     say.note(node.key, "calibrates the benchmark script against a metronome")
     calibration = _calibrate(node, python.path)
     worst_s = max((abs(c.first_token_error_mean_s) for c in calibration), default=0.0)
     book.summary = f"script at {script_path(node)}, first-token error {worst_s * 1000:.2f} ms at worst"
     return ScriptReady(node.key, script_path(node), digest, python.version, calibration)
+
+
+def ensure_script(node: Node) -> tuple[str, bool]:
+    """Put this version of the script on a node unless it is there; return its SHA-256 and whether it was there.
+
+    Raises StepError where what arrives is not what was sent.
+    """
+    digest = hashlib.sha256(SCRIPT.read_bytes()).hexdigest()
+    if _digest_on(node) == digest:
+        return digest, True
+    node.put(SCRIPT.read_bytes(), script_path(node), 0o755)
+    if _digest_on(node) != digest:
+        raise StepError(
+            node.key,
+            f"{node.key}: {script_path(node)} differs from what was sent",
+            f"SHA-256 {digest}",
+            f"df -h on {node.spec.host}, then: fab create-benchmark",
+        )
+    return digest, False
 
 
 def script_command(node: Node) -> str:

@@ -22,7 +22,7 @@ from scripts.benchmark_exo_vs_ollama import schedule
 from tasks import say
 from tasks.errors import StepError
 from tasks.hosts import Pair
-from tasks.instrument import script_command
+from tasks.instrument import ensure_script, script_command
 from tasks.inventory import campaign_id
 from tasks.lab import Lab
 from tasks.sides import ExoSide, alone, conditions, ollama_in_memory, unload_ollama
@@ -60,6 +60,7 @@ def job_for(lab: Lab, step: PlanStep, pair: Pair, arms: Iterable[str], runs: int
 
 def measure(lab: Lab, job: Job) -> Measured:
     """Run the whole schedule of `job`, or what is missing of it. Raises StepError; what was measured stays."""
+    ensure_script(lab.bench_node)
     order = schedule(job.arms, job.runs, lab.inventory.bench.seed)
     done = take_up(lab, job)
     exo = ExoSide(lab, job.pair) if "exo" in job.arms else None

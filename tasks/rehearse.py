@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import msgspec
 from invoke.exceptions import Exit
 
 from tasks import say
@@ -25,13 +26,33 @@ MARK = "rehearsal.json"
 RUNS = "5"
 
 
-def bring_up(root: Path, speedup: str, trap: str, seed: str, generation: str) -> Path:
-    """Start a rehearsal's nodes below `root` (cleared first) and return its hosts file."""
+class Wish(msgspec.Struct, frozen=True):
+    """What the options of `fab rehearse` and `fab rehearsal-up` say, as typed."""
+
+    speedup: str = "1.5"
+    noise: str = "0.02"
+    trap: str = ""
+    seed: str = "0"
+    generation: str = "0"
+
+
+def bring_up(root: Path, wish: Wish) -> Path:
+    """Start a rehearsal's nodes below `root` and return its hosts file. Raises Exit where an option makes no sense."""
     from rehearsal import cluster
 
-    options = {"speedup": _number("speedup", speedup), "seed": int(_number("seed", seed))}
-    clear(root)
-    cluster.up(root, trap=trap or None, generation=int(_number("generation", generation)), **options)  # type: ignore[arg-type]
+    try:
+        cluster.up(
+            root,
+            speedup=_number("speedup", wish.speedup),
+            noise=_number("noise", wish.noise),
+            trap=wish.trap or None,
+            seed=int(_number("seed", wish.seed)),
+            generation=int(_number("generation", wish.generation)),
+        )
+    except ValueError as error:
+        raise Exit(f"rehearsal: {error}", code=EXIT_USAGE) from error
+    except RuntimeError as error:
+        raise Exit(f"rehearsal: {error}", code=EXIT_FAILED) from error
     return root / "hosts.yaml"
 
 
@@ -52,9 +73,10 @@ def clear(root: Path) -> None:
     shutil.rmtree(root)
 
 
-def rehearse(root: Path, speedup: str, trap: str, seed: str, generation: str, html: bool) -> None:
+def rehearse(root: Path, wish: Wish, html: bool) -> None:
     """Run all fifteen steps on a rehearsal and stop it again. Raises StepError or Exit as the steps do."""
-    hosts = bring_up(root, speedup, trap, seed, generation)
+    clear(root)
+    hosts = bring_up(root, wish)
     lab = Lab(load_inventory(hosts), hosts)
     try:
         verify_python(lab)
@@ -68,9 +90,9 @@ def rehearse(root: Path, speedup: str, trap: str, seed: str, generation: str, ht
     finally:
         _end(lab, root)
     verdict = getattr(documented, "verdict", "")
-    say.text(f"\nREHEARSAL at a true speed-up of {speedup}: {verdict}; nothing here is about your machines.")
+    say.text(f"\nREHEARSAL at a true speed-up of {wish.speedup}: {verdict}; nothing here is about your machines.")
     say.text(f"report: {lab.docs / 'exo-phase1-results.md'}")
-    if verdict == "GO" and float(speedup) <= lab.inventory.decision.target_ratio:
+    if verdict == "GO" and float(wish.speedup) <= lab.inventory.decision.target_ratio:
         raise Exit("a GO that the true speed-up does not carry: this is a bug, report it", code=EXIT_FAILED)
 
 

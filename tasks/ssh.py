@@ -98,7 +98,12 @@ def connect(key: str, spec: NodeSpec) -> Any:
 
 def _explained(key: str, spec: NodeSpec, connection: Any, trusted: Path, error: Exception) -> UnreachableError:
     """Translate what paramiko raises into found, needed and do."""
-    from paramiko.ssh_exception import AuthenticationException, BadHostKeyException, PasswordRequiredException
+    from paramiko.ssh_exception import (
+        AuthenticationException,
+        BadHostKeyException,
+        NoValidConnectionsError,
+        PasswordRequiredException,
+    )
 
     where = f"{connection.host}:{connection.port}"
     port = f"-p {connection.port} " if connection.port != 22 else ""
@@ -130,6 +135,8 @@ def _explained(key: str, spec: NodeSpec, connection: Any, trusted: Path, error: 
         )
     elif isinstance(error, TimeoutError):
         found, do = f"{where} does not answer within {CONNECT_TIMEOUT_S} s", f"is it up? {login}"
+    elif isinstance(error, NoValidConnectionsError):
+        found, do = f"{where} refuses the connection", f"is sshd running there? {login}"
     elif isinstance(error, OSError):
         found, do = f"{where}: {error}", f"is sshd running there? {login}"
     else:

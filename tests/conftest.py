@@ -1,0 +1,30 @@
+"""Fixtures that several files share: a running rehearsal, and a Lab on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rehearsal import cluster
+from rehearsal.layout import Layout
+from tasks.inventory import load_inventory
+from tasks.lab import Lab
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    """Bring up three SSH nodes and two Ollama stand-ins while the tests of one file run."""
+    root = tmp_path_factory.mktemp("rehearsal")
+    yield cluster.up(root)
+    cluster.down(root)
+
+
+@pytest.fixture
+def lab(nodes: Layout) -> Iterator[Lab]:
+    """Give a Lab on the running rehearsal, with links of its own."""
+    hosts = Path(nodes.root) / "hosts.yaml"
+    made = Lab(load_inventory(hosts), hosts)
+    yield made
+    made.close()
