@@ -1,19 +1,36 @@
-"""Estimates + checks + limits -> the verdict. Pure; the rule is docs/methodology.md."""
+"""Estimates + checks + limits -> the verdict. Pure; docs/methodology.md has the rule and its measured error rates.
+
+The order of the questions: could EXO be brought up at all; has anything failed that makes the numbers worthless; is the
+planned schedule complete; and only then what the numbers say. A verdict never comes from a schedule that is unfinished,
+because stopping when it looks good is a decision of its own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
+from reports import planner, reasons
+from reports.blocked import blocked_by, exo_never_answered, next_command, problem_of, standing
+from reports.campaign import Campaign
 from reports.check import Check
+from reports.comparison import Comparison
 from reports.limits import Limits
-from reports.naive import NaiveRule
+from reports.measured import benchmark_of, first_few, schedule_samples, timed_by_arm
+from reports.naive import NaiveRule, PlanWord, naive_rules, plan_word
+from reports.rule import RateDecision, decide_pairs, decide_rates
+from reports.scale_up import without_unable
 from reports.sequential import Look
-from reports.stats import Comparison
+from reports.stats import ArmEstimate, arm_estimates
+from reports.validity import check_all
+
+__all__ = ["Decision", "RateDecision", "decide", "decide_pairs", "decide_rates"]
 
 Verdict = Literal["GO", "NO-GO", "NO-GO (blocked)", "INCONCLUSIVE", "INVALID", "NOT YET"]
-PlanWord = Literal["SUCCESS", "PARTIAL", "FAIL", "-"]
+COUNTS_OF_FAILURE = {"errors", "complete", "baselines"}
+"""Checks that fail as a consequence where EXO never answers; the others come first."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -21,7 +38,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     verdict: Verdict
     plan_word: PlanWord
-    """The plan's word for the measured ratio against the best baseline; `-` where the plan has none."""
+    """The plan's word for the ratio against the best baseline, beside GO and NO-GO; `-` where the plan has none."""
     headline: str
     """One sentence that can stand alone."""
     because: list[str]
@@ -38,3 +55,153 @@ class Decision(msgspec.Struct, frozen=True):
     looks: list[Look]
     """The looks spent by `fab bench --until-decided`; empty for a fixed number of runs."""
     limits: Limits
+
+
+def decide(campaign: Campaign, step: int = 12) -> Decision:
+    """Return the verdict on what `step` measured (12; 13 for the larger model). Same campaign, same verdict."""
+    campaign = without_unable(campaign, step)
+    checks = check_all(campaign, step)
+    rates = _rates(campaign, step)
+    base = Decision(
+        verdict="NOT YET",
+        plan_word="-",
+        headline="",
+        because=[],
+        comparisons=rates.comparisons,
+        checks=checks,
+        naive=naive_rules(schedule_samples(campaign, step), campaign.limits),
+        further_runs=None,
+        would_change="",
+        blocked_step=None,
+        looks=rates.looks,
+        limits=campaign.limits,
+    )
+    fatal = [check for check in checks if check.status == "fatal"]
+    record = blocked_by(campaign) if not timed_by_arm(campaign, step) and step == 12 else None
+    if record is not None:
+        problem = problem_of(record)
+        return _blocked(base, record.step, record.name, f"{problem.what}: {problem.found}", problem.needed, problem.do)
+    if not timed_by_arm(campaign, step):
+        return _not_yet(base, campaign, step)
+    silence = exo_never_answered(campaign, step)
+    if silence and not any(check.name not in COUNTS_OF_FAILURE for check in fatal):
+        return _blocked(base, step, campaign.records[step].name, silence, "one good answer", "fab logs; fab start")
+    if fatal:
+        return _invalid(base, fatal)
+    if benchmark_of(campaign, step) is None or rates.verdict == "go on":
+        return _not_yet(base, campaign, step)
+    return _measured(base, rates, _arms(campaign, step), planner.seconds_per_run(schedule_samples(campaign, step)))
+
+
+def _measured(base: Decision, rates: RateDecision, arms: list[ArmEstimate], run_s: float | None) -> Decision:
+    limits, comparisons = base.limits, rates.comparisons
+    because = [reasons.per_baseline(c, limits) for c in comparisons]
+    because += [reasons.looks_spent(rates.looks)] if rates.looks else []
+    untold = [check for check in base.checks if check.status == "unknown" and check.essential]
+    if rates.verdict == "GO" and not untold:
+        return msgspec.structs.replace(
+            base,
+            verdict="GO",
+            plan_word=plan_word(comparisons[0].ratio, limits.target_ratio),
+            headline=reasons.go_headline(comparisons[0], limits),
+            because=because,
+            would_change=reasons.would_change_go(comparisons[0], limits),
+        )
+    if rates.verdict == "NO-GO":
+        binding = next(c for c in comparisons if c.says == "below" and c.agree)
+        return msgspec.structs.replace(
+            base,
+            verdict="NO-GO",
+            plan_word=plan_word(comparisons[0].ratio, limits.target_ratio),
+            headline=reasons.no_go_headline(binding, limits),
+            because=because,
+            would_change=reasons.would_change_no_go(binding, limits),
+        )
+    if rates.verdict == "GO":
+        names = ", ".join(check.name for check in untold)
+        return msgspec.structs.replace(
+            base,
+            verdict="INCONCLUSIVE",
+            headline=f"INCONCLUSIVE: the rates alone would say GO, but not everything they rest on is known: {names}.",
+            because=[*(f"{check.name} is not known: {check.evidence}." for check in untold), *because],
+            would_change=f"Getting to know {names} (unknown is not pass), then `fab bench` again.",
+        )
+    because = [reasons.disagreement(c, limits) for c in comparisons if not c.agree] + because
+    further = None if rates.looks else _further_runs(arms, comparisons, limits)
+    lasting = further * len(arms) * run_s if further is not None and run_s is not None else None
+    return msgspec.structs.replace(
+        base,
+        verdict="INCONCLUSIVE",
+        headline=reasons.open_headline(comparisons, limits),
+        because=because,
+        further_runs=further,
+        would_change=reasons.would_change_undecided_looks()
+        if rates.looks
+        else reasons.would_change_open(further, lasting, comparisons, limits),
+    )
+
+
+def _blocked(base: Decision, step: int, name: str, found: str, needed: str, do: str) -> Decision:
+    return msgspec.structs.replace(
+        base,
+        verdict="NO-GO (blocked)",
+        headline=f"NO-GO (blocked): step {step} ({name}) could not be done: {found}",
+        because=[f"Step {step} ({name}) could not be done: {found}.", f"Needed: {needed}."],
+        comparisons=[],
+        would_change=f"Getting step {step} done: {do}",
+        blocked_step=step,
+    )
+
+
+def _invalid(base: Decision, fatal: Sequence[Check]) -> Decision:
+    names = ", ".join(check.name for check in fatal)
+    return msgspec.structs.replace(
+        base,
+        verdict="INVALID",
+        headline=f"INVALID: these numbers do not compare like with like, so they decide nothing. Failed: {names}.",
+        because=[f"{check.name}: {check.evidence}. {check.why}" for check in fatal],
+        would_change=f"Mending what failed ({names}) and measuring again: `fab bench`.",
+    )
+
+
+def _not_yet(base: Decision, campaign: Campaign, step: int) -> Decision:
+    stands = standing(campaign, step)
+    because = [f"{stands[0].upper()}{stands[1:]}."]
+    if base.looks:
+        because.append(reasons.looks_spent(base.looks))
+    if campaign.unreadable:
+        because.append(f"Records that cannot be read: {first_few(campaign.unreadable)}.")
+    if base.comparisons:
+        because.append(
+            "Ratios of an unfinished schedule are no evidence: stopping when it looks good decides by itself."
+        )
+    return msgspec.structs.replace(
+        base,
+        headline=f"NOT YET: {stands}.",
+        because=because,
+        would_change=f"Going on: {next_command(campaign, step)}",
+    )
+
+
+def _arms(campaign: Campaign, step: int) -> list[ArmEstimate]:
+    return arm_estimates(campaign.samples.get(step, []))
+
+
+def _rates(campaign: Campaign, step: int) -> RateDecision:
+    """Apply the rule that the campaign was planned with."""
+    arms = _arms(campaign, step)
+    exo = next((arm.runs for arm in arms if arm.side == "exo"), [])
+    baselines = {arm.arm: arm.runs for arm in arms if arm.side == "ollama"}
+    benchmark = benchmark_of(campaign, step)
+    if benchmark is not None and benchmark.until_decided:
+        return decide_pairs(exo, baselines, campaign.limits)
+    return decide_rates(exo, baselines, campaign.limits)
+
+
+def _further_runs(arms: list[ArmEstimate], comparisons: Sequence[Comparison], limits: Limits) -> int | None:
+    exo = next((arm.runs for arm in arms if arm.side == "exo"), [])
+    needed = planner.runs_to_settle(exo, [arm.runs for arm in arms if arm.side == "ollama"], limits)
+    if needed is None or not comparisons:
+        return None
+    # It was not settled with the runs that there were, whatever the formula says of the average campaign.
+    return max(needed, max(min(c.exo_runs, c.ollama_runs) for c in comparisons) + 1)

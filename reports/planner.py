@@ -15,8 +15,8 @@ from reports.stats import RunValue, run_values, start_order
 
 ALTERNATIVE_RATIO = 1.40
 """The speed-up that a planned campaign is to tell from the target."""
-MOST_RUNS = 400
-"""No plan goes beyond it: at ten minutes a pair that is three days."""
+MOST_RUNS = 200
+"""No plan goes beyond it: at ten minutes a round of all sides that is a day and a half."""
 FEWEST_RUNS = 3
 """Below 3 a side there is no exact cross-check, hence no verdict."""
 SETTLE_PROBABILITY = 0.80

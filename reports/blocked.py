@@ -1,0 +1,74 @@
+"""Where a campaign stands before there is anything to decide: which step could not be done, which is next."""
+
+from __future__ import annotations
+
+from reports import plan
+from reports.campaign import Campaign
+from reports.facts import Skipped
+from reports.measured import first_few, timed_by_arm
+from reports.record import Problem, Record, result_of
+from reports.stats import is_good
+
+LAST_PREPARATION = 9
+"""Steps up to this one prepare EXO: one that cannot be done is a finding about EXO on these machines."""
+PROVES_THE_REST = (8, 9)
+"""The cluster stands, the model answers: what failed before and below has been mended since."""
+INTERRUPTED = "to be let finish"
+"""What the record of a step that was stopped from the keyboard says it needed; that is no finding about anything."""
+
+
+def blocked_by(campaign: Campaign) -> Record | None:
+    """Return the first failed step of the preparation; None where there is none, or a later success mended it."""
+    records = campaign.records
+    for number in range(1, LAST_PREPARATION + 1):
+        record = records.get(number)
+        if record is None or record.status not in ("failed", "broken") or _interrupted(record):
+            continue
+        since = [r for n in PROVES_THE_REST if n > number and (r := records.get(n)) and r.status in ("ok", "already")]
+        if not any(later.started_utc > record.started_utc for later in since):
+            return record
+    return None
+
+
+def exo_never_answered(campaign: Campaign, step: int) -> str:
+    """Return why, where EXO was asked and gave no good answer at all while a baseline did; else nothing."""
+    by_arm = timed_by_arm(campaign, step)
+    exo = [s for members in by_arm.values() for s in members if s.side == "exo"]
+    ollama = [s for members in by_arm.values() for s in members if s.side != "exo"]
+    if step not in campaign.records or not exo or any(map(is_good, exo)) or not any(map(is_good, ollama)):
+        return ""
+    reasons = first_few(dict.fromkeys(s.error or "no tokens in the answer" for s in exo))
+    return f"all {len(exo)} timed requests to EXO failed: {reasons}"
+
+
+def problem_of(record: Record) -> Problem:
+    """Return the record's error, or a stand-in where an old or odd record has none."""
+    return record.error or Problem(record.name, record.summary or record.status, "it done", f"fab {record.name}")
+
+
+def next_command(campaign: Campaign, step: int) -> str:
+    """Return what to type next: the first step that has not been done, up to `step`."""
+    for number in range(1, step + 1):
+        record = campaign.records.get(number)
+        if record is None or record.status in ("failed", "broken"):
+            return f"fab {plan.step_numbered(number).name}"
+    return "fab report"
+
+
+def standing(campaign: Campaign, step: int) -> str:
+    """Say in one sentence how far the campaign has come and why `step` has no verdict yet."""
+    record = campaign.records.get(step)
+    name = f"step {step} ({plan.step_numbered(step).name})"
+    if record is not None and record.status == "skipped":
+        skipped = result_of(record, Skipped)
+        return f"{name} was skipped: {(skipped.reason if skipped else '') or record.summary or 'no reason given'}"
+    if record is not None and record.status in ("failed", "broken"):
+        return f"{name} {'was interrupted' if _interrupted(record) else 'ended early'}: {problem_of(record).found}"
+    if campaign.samples.get(step):
+        return f"{name} has samples and no record: it is still running, or it was killed"
+    done = sorted(n for n, r in campaign.records.items() if r.status in ("ok", "already"))
+    return f"{name} has not been run; done so far: {', '.join(map(str, done)) or 'nothing'}"
+
+
+def _interrupted(record: Record) -> bool:
+    return record.error is not None and record.error.needed == INTERRUPTED

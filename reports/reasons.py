@@ -1,0 +1,135 @@
+"""The verdict in words: the headline, why, and what would change it. Numbers in, sentences out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from reports import wording
+from reports.comparison import Comparison
+from reports.limits import Limits
+from reports.sequential import MOST_PAIRS, Look
+
+
+def times(ratio: float, limits: Limits) -> str:
+    """Return a ratio to two decimals, or as many as it takes not to be rounded onto the target."""
+    return "any number of" if math.isinf(ratio) else wording.bound(ratio, limits.target_ratio)
+
+
+def go_headline(binding: Comparison, limits: Limits) -> str:
+    """Say GO with the smallest ratio, which is the one against the best baseline."""
+    return (
+        f"GO: EXO on the cluster is {times(binding.ratio, limits)} times as fast as the best single-node Ollama "
+        f"({binding.baseline}), at least {times(binding.lower, limits)} times with {limits.confidence:.0%} confidence; "
+        f"{limits.target_ratio:.2f} was asked for."
+    )
+
+
+def no_go_headline(binding: Comparison, limits: Limits) -> str:
+    """Say NO-GO with the baseline that EXO does not beat by enough."""
+    return (
+        f"NO-GO: EXO on the cluster is {times(binding.ratio, limits)} times as fast as the single-node Ollama on "
+        f"{binding.baseline}, at most {times(binding.upper, limits)} times with {limits.confidence:.0%} confidence; "
+        f"{limits.target_ratio:.2f} was asked for."
+    )
+
+
+def open_headline(comparisons: Sequence[Comparison], limits: Limits) -> str:
+    """Say INCONCLUSIVE with the smallest ratio and its interval."""
+    if not comparisons:
+        return "INCONCLUSIVE: there is no ratio of EXO to a single-node Ollama to decide by."
+    binding = comparisons[0]
+    if binding.degrees_of_freedom == 0:
+        return (
+            f"INCONCLUSIVE: one run of EXO or of Ollama ({binding.baseline}) tells no noise; "
+            f"the ratio {times(binding.ratio, limits)} alone decides nothing."
+        )
+    return (
+        f"INCONCLUSIVE: EXO on the cluster is {times(binding.ratio, limits)} times as fast as the single-node Ollama on "
+        f"{binding.baseline}, between {times(binding.lower, limits)} and {times(binding.upper, limits)} "
+        f"({limits.confidence:.0%} each way); that does not settle whether it reaches {limits.target_ratio:.2f}."
+    )
+
+
+def per_baseline(comparison: Comparison, limits: Limits) -> str:
+    """Say what one comparison shows, cross-check included."""
+    if comparison.degrees_of_freedom == 0:
+        return f"Against {comparison.baseline}: {times(comparison.ratio, limits)}, and no interval from a single run."
+    where = {"above": "reaches", "below": "misses", "across": "straddles"}[comparison.says]
+    exact = (
+        f"{times(comparison.hl_lower, limits)} to {times(comparison.hl_upper, limits)}"
+        if comparison.hl_lower is not None and comparison.hl_upper is not None
+        else "none at so few runs"
+    )
+    check = "the looks' own bounds" if "paired" in comparison.method else f"exact interval {exact}"
+    return (
+        f"Against {comparison.baseline}: {times(comparison.ratio, limits)}, interval {times(comparison.lower, limits)} to "
+        f"{times(comparison.upper, limits)} {where} the target {limits.target_ratio:.2f} ({check})."
+    )
+
+
+def disagreement(comparison: Comparison, limits: Limits) -> str:
+    """Say that the cross-check does not support what Welch's interval says."""
+    if comparison.hl_lower is None or comparison.hl_upper is None:
+        return (
+            f"Against {comparison.baseline} the cross-check cannot confirm anything: {comparison.exo_runs} and "
+            f"{comparison.ollama_runs} runs have no exact interval."
+        )
+    return (
+        f"Against {comparison.baseline} the two methods disagree: Welch {times(comparison.lower, limits)} to "
+        f"{times(comparison.upper, limits)}, exact {times(comparison.hl_lower, limits)} to {times(comparison.hl_upper, limits)}."
+    )
+
+
+def looks_spent(looks: Sequence[Look]) -> str:
+    """Say which looks were taken and what each said."""
+    each = "; ".join(f"after {k.pairs} pairs t = {k.t:.2f} against ±{k.bound:.3f}: {k.decision}" for k in looks)
+    return f"Looks spent: {each}."
+
+
+def would_change_go(binding: Comparison, limits: Limits) -> str:
+    """Say how far a GO is from falling."""
+    slack = binding.lower / limits.target_ratio - 1
+    return (
+        f"The lower bound would have to fall by {slack / (1 + slack):.1%}: a fresh campaign with a slower EXO or a "
+        f"faster Ollama than {binding.baseline}'s, or a validity check that fails."
+    )
+
+
+def would_change_no_go(binding: Comparison, limits: Limits) -> str:
+    """Say how far a NO-GO is from a GO."""
+    return (
+        f"EXO would have to become {limits.target_ratio / binding.ratio - 1:.0%} faster than measured to reach "
+        f"{limits.target_ratio:.2f} against {binding.baseline} (even at the upper bound "
+        f"{limits.target_ratio / binding.upper - 1:.1%} are missing); more runs of the same will not do it."
+    )
+
+
+def would_change_open(
+    further_runs: int | None, seconds: float | None, comparisons: Sequence[Comparison], limits: Limits
+) -> str:
+    """Say how to settle it and how long that takes (`seconds`, where known).
+
+    Runs added to these after looking at the result would cost error, so it is a fresh campaign.
+    """
+    if further_runs is not None:
+        lasting = f", about {wording.duration(seconds)}" if seconds is not None else ""
+        return (
+            f"A fresh campaign of {further_runs} runs a side should settle it at the noise seen "
+            f"(`fab bench --runs {further_runs}`{lasting}), or `fab bench --until-decided`. Runs added to these after a look "
+            "at the result would raise the error."
+        )
+    if any(c.degrees_of_freedom == 0 for c in comparisons):
+        return "At least 3 runs a side, better 6: `fab bench --runs 6`."
+    return (
+        f"No affordable number of runs would settle it: at the noise seen the speed-up is too close to "
+        f"{limits.target_ratio:.2f}. Less noise between runs would (see the checks), or another target."
+    )
+
+
+def would_change_undecided_looks() -> str:
+    """Say what is left after the last look."""
+    return (
+        f"{MOST_PAIRS} pairs did not settle it: the speed-up is close to the target or the runs are noisy. A fresh "
+        "campaign with a fixed, larger number of runs would tell more."
+    )
