@@ -1,12 +1,14 @@
 """A server whose true speed is known, in a process of its own: the script's own metronome, started and asked.
 
 It answers /api/generate, /api/chat and /v1/chat/completions for any model name that
-`scripts.benchmark_exo_vs_ollama.metronome_model` made, and /truth with its own stamps of the last answer.
+`scripts.benchmark_exo_vs_ollama.metronome_model` made, and /truth with its own stamps of the answers so far.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import statistics
 import subprocess
 import sys
 import urllib.request
@@ -27,6 +29,26 @@ class Truth(msgspec.Struct, frozen=True):
     sent_s: list[float]
     """Just before each content frame was sent."""
 
+    @property
+    def first_token_s(self) -> float:
+        """Return the true time to first token, from the receipt of the request."""
+        return self.sent_s[0] - self.received_s
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """Return the true times between content frames."""
+        return gaps(self.sent_s)
+
+
+def gaps(stamps: list[float]) -> list[float]:
+    """Return the differences of neighbours."""
+    return [later - earlier for earlier, later in itertools.pairwise(stamps)]
+
+
+def p99(values: list[float]) -> float:
+    """Return the 99th percentile, by linear interpolation."""
+    return statistics.quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else values[0]
+
 
 @contextmanager
 def metronome() -> Iterator[str]:
@@ -42,7 +64,7 @@ def metronome() -> Iterator[str]:
         child.communicate()
 
 
-def last_truth(url: str) -> Truth:
-    """Ask a metronome about its last answer."""
+def truths(url: str) -> list[Truth]:
+    """Return what a metronome knows of its answers, in order; it remembers the last thousand."""
     with urllib.request.urlopen(f"{url}/truth", timeout=10) as answer:
-        return msgspec.convert(json.load(answer), Truth)
+        return msgspec.convert(json.load(answer)["answers"], list[Truth])

@@ -1048,7 +1048,7 @@ def calibrate_once(url: str, speed: float, frame_tokens: int, tokens: int, reque
         arm = Arm("metronome", "exo" if number % 2 else "ollama", url, model, "keep")
         with collector_off():
             sample = ask(arm, settings, 1, number, False)
-        truth = call(arm, "/truth", None, CONNECT_TIMEOUT_S)
+        truth = call(arm, "/truth", None, CONNECT_TIMEOUT_S)["answers"][-1]
         if sample["error"]:
             raise ServerError(f"calibration: {sample['error']}")
         seen, sent = sample["frame_times_s"], truth["sent_s"]
@@ -1076,51 +1076,53 @@ def serve_metronome() -> None:
     print(listener.getsockname()[1], flush=True)
     truths: List[Dict[str, Any]] = []
 
-    def accept() -> None:
+    def work() -> None:
         while True:
             connection, _ = listener.accept()
-            Thread(target=beat, args=(connection, truths), daemon=True).start()
+            with connection, contextlib.suppress(OSError):  # a client may go away
+                beat(connection, truths)
 
-    Thread(target=accept, daemon=True).start()
+    gc.disable()
+    for _ in range(32):  # waiting already, so that no thread is started between a request and its receipt
+        Thread(target=work, daemon=True).start()
     sys.stdin.buffer.read()
 
 
 def beat(connection: socket.socket, truths: List[Dict[str, Any]]) -> None:
     """Answer one request: frames at absolute times (no drift), in the engine's format that the path asks for."""
-    with connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        raw = b""
-        while not (_announced_size(raw) is not None and len(raw) >= (_announced_size(raw) or 0)):
-            piece = connection.recv(65536)
-            if not piece:
-                return
-            raw += piece
-        received_s = clock()
-        path = raw.split(b" ", 2)[1]
-        asked = parse_object(raw[raw.find(b"\r\n\r\n") + 4 :]) or {}
-        shape = re.fullmatch(r"metronome-([\d.]+)-(\d+)-(\d+)-([\d.]+)(:latest)?", str(asked.get("model")))
-        if not shape:
-            told = truths[-1] if path == b"/truth" and truths else {"error": "not a metronome's model"}
-            body = json.dumps(told).encode()
-            state = "404 Not Found" if "error" in told else "200 OK"
-            connection.sendall(f"HTTP/1.1 {state}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    raw, size = b"", None
+    while size is None or len(raw) < size:
+        piece = connection.recv(65536)
+        if not piece:
             return
-        speed, size, tokens, first_s = float(shape[1]), int(shape[2]), int(shape[3]), float(shape[4])
-        head, content, end = metronome_frames(path.decode("ascii", "replace"), str(asked["model"]), size, tokens)
-        sent: List[float] = []
-        gc.disable()
-        for number, frame in enumerate(content):
-            moment = received_s + first_s + number * size / speed
-            pause = moment - clock() - 0.0005  # sleep is late by up to this much; the rest is spun
-            if pause > 0:
-                time.sleep(pause)
-            while clock() < moment:
-                pass
-            sent.append(clock())
-            connection.sendall(frame if number else head + frame)
-        connection.sendall(end)
-        truths.append({"model": asked["model"], "received_s": received_s, "sent_s": sent})
-        del truths[:-1000]
+        raw += piece
+        size = _announced_size(raw)
+    received_s = clock()
+    path = raw.split(b" ", 2)[1]
+    asked = parse_object(raw[raw.find(b"\r\n\r\n") + 4 :]) or {}
+    shape = re.fullmatch(r"metronome-([\d.]+)-(\d+)-(\d+)-([\d.]+)(:latest)?", str(asked.get("model")))
+    if not shape:
+        told = {"answers": truths} if path == b"/truth" else {"error": "not a metronome's model"}
+        body = json.dumps(told).encode()
+        state = "200 OK" if path == b"/truth" else "404 Not Found"
+        connection.sendall(f"HTTP/1.1 {state}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        return
+    speed, per_frame, tokens, first_s = float(shape[1]), int(shape[2]), int(shape[3]), float(shape[4])
+    head, content, end = metronome_frames(path.decode("ascii", "replace"), str(asked["model"]), per_frame, tokens)
+    sent: List[float] = []
+    for number, frame in enumerate(content):
+        moment = received_s + first_s + number * per_frame / speed
+        pause = moment - clock() - 0.0005  # sleep is late by up to this much; the rest is spun
+        if pause > 0:
+            time.sleep(pause)
+        while clock() < moment:
+            pass
+        sent.append(clock())
+        connection.sendall(frame if number else head + frame)
+    truths.append({"model": asked["model"], "received_s": received_s, "sent_s": sent})
+    del truths[:-1000]
+    connection.sendall(end)
 
 
 def metronome_frames(path: str, model: str, size: int, tokens: int) -> Tuple[bytes, List[bytes], bytes]:
