@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reports import wording
 from reports.chart_data import LatencyChart, LatencyRow, NodeChart
-from reports.drawings import CARD, COLOURS, INK, QUIET, look, round_ticks
+from reports.drawings import COLOURS, INK, QUIET, look, round_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def latency(figure: Figure, data: LatencyChart) -> None:
-    """Draw both distributions: single times as dots, a bar from p10 to p90, a white tick at the median, p99 as `|`."""
+    """Draw both distributions: single times as dots, a bar from p10 to p90, a dark line at the median, p99 dashed."""
     panels = [
         ("Time to first token", data.first_token),
         ("Time between tokens", data.inter_token),
@@ -24,7 +24,7 @@ def latency(figure: Figure, data: LatencyChart) -> None:
     for axes, (title, rows) in zip(grid[:, 0], panels, strict=True):
         _distribution(axes, title, rows)
     grid[-1, 0].set_xlabel(
-        "milliseconds (logarithmic)      dots: single times     bar: p10 to p90     gap: median     ¦: p99",
+        "milliseconds (logarithmic)      dots: single times     bar: p10 to p90     line: median     dashed: p99",
         fontsize=9,
         color=QUIET,
     )
@@ -37,9 +37,10 @@ def _distribution(axes: Axes, title: str, rows: list[LatencyRow]) -> None:
         colour, shape = look(row.mark)
         wobble = [place + 0.26 + 0.05 * ((number * 7) % 5 - 2) for number in range(len(row.shown_ms))]
         axes.plot(row.shown_ms, wobble, shape, color=colour, markersize=3, alpha=0.45, markeredgewidth=0)
-        axes.plot([row.p10_ms, row.p90_ms], [place - 0.08] * 2, color=colour, linewidth=9, solid_capstyle="butt")
-        axes.plot([row.median_ms] * 2, [place - 0.2, place + 0.04], color=CARD, linewidth=2.4)
-        axes.plot([row.p99_ms] * 2, [place - 0.2, place + 0.04], color=colour, linewidth=1.6, linestyle=(0, (2, 1)))
+        bar = [row.p10_ms, row.p90_ms]
+        axes.plot(bar, [place - 0.08] * 2, color=colour, linewidth=9, solid_capstyle="butt", alpha=0.55)
+        axes.plot([row.median_ms] * 2, [place - 0.22, place + 0.06], color=INK, linewidth=2.2)
+        axes.plot([row.p99_ms] * 2, [place - 0.18, place + 0.02], color=colour, linewidth=1.6, linestyle=(0, (2, 1)))
         axes.annotate(
             f"{wording.duration(row.median_ms / 1000)}", (row.median_ms, place - 0.2), (0, 2.5),
             textcoords="offset points", ha="center", va="bottom", fontsize=9, weight="bold",
