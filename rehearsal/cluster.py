@@ -60,6 +60,8 @@ def up(
     write_hosts(layout, content)
     try:
         _start(layout)
+        if trap and (starts := TRAPS[trap].starts):
+            starts(layout)
     except RuntimeError:
         down(root)
         raise

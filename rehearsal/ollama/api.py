@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+from rehearsal.engine.gpu import Gpu
 from rehearsal.engine.settings import Settings
 from rehearsal.engine.wire import Exchange, date
 from rehearsal.ollama import gojson
@@ -20,10 +21,11 @@ JSON = "application/json; charset=utf-8"
 
 
 class Api:
-    """Routes of one Ollama stand-in; `gpu` says whether it claims to hold its models in video memory."""
+    """Routes of one Ollama stand-in; the setting `gpu` says whether it claims to hold its models in video memory."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, gpu: Gpu) -> None:
         self.settings = settings
+        self.gpu = gpu
         self.memory = Memory(settings)
         self.answered = 0
         self.ids = itertools.count(628)
@@ -114,7 +116,11 @@ class Api:
         if model is None:
             send_json(exchange, {"error": f"model '{name}' not found"}, 404)
             return
-        answer(self, exchange, model, data)
+        self.gpu.enter()
+        try:
+            answer(self, exchange, model, data)
+        finally:
+            self.gpu.leave()
         self.answered += 1
         if self.settings.get("forgets_models", False):
             self.memory.unload(model)

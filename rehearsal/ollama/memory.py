@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass, field
 
 from rehearsal.engine.settings import Settings
-from rehearsal.ollama.models import Model
+from rehearsal.ollama.models import MODELS, Model
 
 KEEP_ALIVE_S = 300.0
+FOR_EVER_S = 1e9
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Memory:
         """Return what is loaded, what has expired taken out."""
         with self._lock:
             self.loaded = {name: one for name, one in self.loaded.items() if one.expires_s > time.time()}
+            for name in self.settings.get("others_use", []):
+                self.loaded.setdefault(name, Loaded(MODELS[name], self.loads, time.time() + FOR_EVER_S))
             return list(self.loaded.values())
 
     def load(self, model: Model, keep_alive_s: float) -> tuple[Loaded, float]:
@@ -53,10 +56,9 @@ class Memory:
         return one, time.monotonic() - began
 
     def unload(self, model: Model) -> None:
-        """Take `model` out of memory, unless this Ollama is set to hold on to it."""
+        """Take `model` out of memory; one that others use comes back at once."""
         with self._lock:
-            if not self.settings.get("keeps_models", False):
-                self.loaded.pop(model.name, None)
+            self.loaded.pop(model.name, None)
 
 
 def keep_alive(value: object) -> float:
@@ -66,4 +68,4 @@ def keep_alive(value: object) -> float:
     text = str(value)
     unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
     seconds = float(text[:-1]) * unit if unit else float(text)
-    return 10.0**9 if seconds < 0 else seconds
+    return FOR_EVER_S if seconds < 0 else seconds

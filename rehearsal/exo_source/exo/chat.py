@@ -76,6 +76,9 @@ class Chat:
             lines[-1].say({"ask": "prompt", "id": request_id, "model": model, "weights": weights})
         if model in TINYGRAD:
             self._downloads.ensure(model, weights_of(0, len(ring) + 1))
+            if not self._downloads.there(model):
+                print(f"ValueError: [TODO] Unsupported model: {TINYGRAD[model][0]}")
+                raise ValueError(model)
         for line in lines:
             line.sock.settimeout(60.0)
             try:

@@ -46,6 +46,10 @@ class Downloads:
             if missing:
                 self._fetch(model, wanted, missing)
 
+    def there(self, model: str) -> bool:
+        """Tell whether the model's tokenizer is on this node, without which it cannot even be asked."""
+        return (folder(model) / "tokenizer.json").exists()
+
     def ensure_aside(self, model: str) -> None:
         """Fetch the whole of `model` from a thread of its own."""
         threading.Thread(target=self.ensure, args=(model, [1, 2, 3, 4]), daemon=True).start()

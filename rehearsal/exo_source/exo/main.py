@@ -1,5 +1,6 @@
 """Start as EXO 0.0.15 does, with its words on the terminal, its exit codes and its silences."""
 
+import itertools
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from .chat import Chat
 from .device import capabilities
 from .discovery import Manual, Nobody, Udp
 from .download import Downloads
+from .engine.gpu import Gpu
+from .engine.settings import Settings
 from .engine.wire import listen, serve_aside
 from .flags import NOISE, parse
 from .node import Node
@@ -87,6 +90,8 @@ def _serve(node: Node, flags) -> None:
 
 def _peer_answers(node: Node, downloads: Downloads):
     """Return what this node answers its peers."""
+    on_gpu = "Device:" not in node.capabilities["model"]
+    gpu, prompts = Gpu(Settings("gpu" if on_gpu else "no gpu")), itertools.count()
 
     def answer(message: dict) -> dict | None:
         asked = message["ask"]
@@ -98,8 +103,13 @@ def _peer_answers(node: Node, downloads: Downloads):
             node.note_download(message["node_id"], message["progress"])
             return {}
         if asked == "prompt":
+            if next(prompts) >= node.settings.number("dies_at_prompt", float("inf")):
+                os.kill(os.getpid(), signal.SIGKILL)
+            gpu.enter()
             downloads.ensure(message["model"], message["weights"])
             return {}
+        if asked == "end":
+            gpu.leave()
         return None  # a token passing by
 
     return answer

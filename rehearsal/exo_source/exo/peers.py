@@ -75,17 +75,25 @@ class Line:
 
 
 def serve(listener: socket.socket, answer) -> None:
-    """Answer every message of every peer with `answer(message)`; None sends nothing."""
+    """Answer every message of every peer with `answer(message)`; None sends nothing.
+
+    A connection that brought a prompt ends with a message of our own making, `{"ask": "end"}`.
+    """
 
     def converse(sock: socket.socket) -> None:
-        line = Line(sock)
+        line, prompts = Line(sock), 0
         try:
             while True:
-                reply = answer(line.hear())
+                message = line.hear()
+                prompts += message["ask"] == "prompt"
+                reply = answer(message)
                 if reply is not None:
                     line.say(reply)
         except (OSError, ValueError, KeyError):
             line.close()
+        finally:
+            for _ in range(prompts):
+                answer({"ask": "end"})
 
     def accept() -> None:
         while True:
