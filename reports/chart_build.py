@@ -65,7 +65,11 @@ def _speedup(campaign: Campaign, decision: Decision) -> SpeedupChart | None:
         for c in decision.comparisons
         if math.isfinite(c.upper) and c.lower > 0
     ]
-    return SpeedupChart(campaign.limits.target_ratio, campaign.limits.confidence, rows) if rows else None
+    if not rows:
+        return None
+    limits = campaign.limits
+    bounds = "the bounds of the looks" if decision.looks else f"one-sided {limits.confidence:.0%} bounds"
+    return SpeedupChart(limits.target_ratio, rows, bounds, decision.comparisons[0].method)
 
 
 def _order(samples: Sequence[Sample], marks: dict[str, ArmMark], arms: list[ArmEstimate]) -> OrderChart | None:

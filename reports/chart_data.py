@@ -30,8 +30,10 @@ class SpeedupChart(msgspec.Struct, frozen=True):
     """Speed-up EXO / Ollama per baseline against the target."""
 
     target: float
-    confidence: float
     rows: list[IntervalRow]
+    bounds: str
+    """What the bar is: `one-sided 95% bounds`, or the bounds of a look."""
+    method: str
 
 
 class RequestPoint(msgspec.Struct, frozen=True):

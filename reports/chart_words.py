@@ -102,7 +102,7 @@ def _nodes(data: NodeChart) -> str:
         )
         labels = {mark.arm: mark.label for mark in data.marks}
         busy = [
-            f"GPU {min(values):.0f} to {max(values):.0f} % busy while {labels.get(arm, arm)} ran"
+            f"GPU {min(values):.0f} to {max(values):.0f}% busy while {labels.get(arm, arm)} ran"
             for arm, values in row.gpu_busy_percent.items()
             if values
         ]

@@ -57,9 +57,9 @@ def speedup(figure: Figure, data: SpeedupChart) -> None:
             axes.plot([row.check_lower, row.check_upper], [below, below], color=QUIET, linewidth=1.4, linestyle="--")
             axes.plot([row.check_ratio], [below], "D", color=QUIET, markersize=4.5)
     axes.set_yticks(range(len(data.rows)), [row.label for row in data.rows])
+    check = "     diamond and dashes: Hodges-Lehmann cross-check" if any(row.check_lower for row in data.rows) else ""
     axes.set_xlabel(
-        f"speed-up: EXO's output tokens per second ÷ Ollama's, with one-sided {data.confidence:.0%} bounds\n"
-        "ring and bar: Welch on the runs     diamond and dashes: Hodges-Lehmann cross-check",
+        f"speed-up: EXO's output tokens per second ÷ Ollama's, with {data.bounds}\nring and bar: {data.method}{check}",
         fontsize=9,
         color=QUIET,
     )

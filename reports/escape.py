@@ -31,6 +31,7 @@ _MARKDOWN = {
     "$": "&#36;",  # GitHub reads $...$ as a formula, a backslash would not stop it
 }
 _BLOCK_START = re.compile(r"^(\d{1,9})([.)])(?=\s|$)|^([-+=])(?=[-+=\s]|$)")
+_PLAIN_CODE = re.compile(r"`([A-Za-z0-9/~][A-Za-z0-9 ._/=:,+~-]*)`")
 _OUTER_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
@@ -61,16 +62,28 @@ def one_line(text: str, cap: int = CAP) -> str:
 
 
 def markdown(value: object) -> str:
-    """Return `value` as Markdown that shows its text, on one line; safe in a table cell. `Md` passes as it is."""
+    """Return `value` as Markdown that shows its text, on one line; safe in a table cell. `Md` passes as it is.
+
+    Words in backticks that are nothing but a plain command or path stay code, as our own sentences mean them.
+    """
     if isinstance(value, Md):
         return value
     if value is None:
         return ""
-    line = one_line(str(value))
-    escaped = "".join(_MARKDOWN.get(character, character) for character in line)
-    escaped = _OUTER_UNDERSCORE.sub(r"\\_", escaped)
-    escaped = escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
+    escaped = "".join(f"`{text}`" if is_code else _escaped(text) for text, is_code in pieces(one_line(str(value))))
     return _BLOCK_START.sub(lambda match: f"{match[1]}\\{match[2]}" if match[1] else f"\\{match[3]}", escaped)
+
+
+def pieces(text: str) -> list[tuple[str, bool]]:
+    """Split `text` into plain pieces and pieces of code (without their backticks), in order."""
+    parts = _PLAIN_CODE.split(text)
+    return [(part, bool(number % 2)) for number, part in enumerate(parts) if part]
+
+
+def _escaped(text: str) -> str:
+    escaped = "".join(_MARKDOWN.get(character, character) for character in text)
+    escaped = _OUTER_UNDERSCORE.sub(r"\\_", escaped)
+    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def code(value: object) -> Md:
@@ -91,10 +104,3 @@ def block(value: str, language: str = "") -> Md:
     longest = max((len(run) for run in re.findall(r"`+", body)), default=0)
     fence = "`" * max(3, longest + 1)
     return Md(f"{fence}{language}\n{body}\n{fence}")
-
-
-def href(name: str) -> str:
-    """Return the relative link target of a file whose name came from disk: only plain letters survive unquoted."""
-    from urllib.parse import quote
-
-    return quote(name, safe="/.-_")

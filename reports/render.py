@@ -105,13 +105,22 @@ def _markdown_environment() -> Environment:
 def _html_environment() -> Environment:
     from markupsafe import Markup
 
-    def shown(value: object) -> object:
-        if isinstance(value, Markup) or value is None:
-            return value or ""
-        text = escape.clean(str(value))
-        return Markup("<code>{}</code>").format(text) if isinstance(value, Code) else text
+    as_code = Markup("<code>{}</code>")
 
-    return _environment(autoescape=True, finalize=shown)
+    def plain(value: object) -> Markup:
+        return Markup("{}").format(escape.clean(str(value)))
+
+    def shown(value: object) -> Markup:
+        if isinstance(value, Markup):
+            return value
+        if isinstance(value, Code):
+            return as_code.format(escape.clean(value))
+        parts = escape.pieces(escape.clean("" if value is None else str(value)))
+        return Markup("").join(as_code.format(part) if is_code else plain(part) for part, is_code in parts)
+
+    environment = _environment(autoescape=True, finalize=shown)
+    environment.filters["plain"] = plain  # for attributes and preformatted text, where no element may stand
+    return environment
 
 
 def _environment(**options: Any) -> Environment:

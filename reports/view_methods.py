@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reports import facts, wording
 from reports.campaign import Campaign
+from reports.planner import plan_from_control
 from reports.record import result_of
 from reports.view_table import foreign
 
@@ -23,6 +24,7 @@ def methods_said(campaign: Campaign) -> list[str]:
         "Hodges-Lehmann estimate check them. GO needs the lower bound at or above the target against every baseline, "
         "NO-GO an upper bound below it against one; where the two methods disagree the verdict is INCONCLUSIVE.",
     ]
+    said += _control(campaign)
     for number, title in ((11, "Baseline (step 11)"), (12, "Comparison (step 12)"), (13, "Larger model (step 13)")):
         benchmark = result_of(campaign.records.get(number), facts.Benchmark)
         if benchmark:
@@ -55,6 +57,23 @@ def limits_said(campaign: Campaign) -> list[str]:
             "such a count would be too low."
         )
     return said
+
+
+def _control(campaign: Campaign) -> list[str]:
+    """Say what the A/A control found and how many runs its noise asks for."""
+    settling = plan_from_control(campaign.control, campaign.limits) if campaign.control else None
+    if settling is None:
+        return []
+    needed = (
+        f"{wording.count(settling.runs, 'run')} a side ({wording.duration(settling.total_s)} in all) settle"
+        if settling.runs is not None
+        else "no affordable number of runs settles"
+    )
+    return [
+        f"Control (Ollama against itself, {wording.count(settling.control_runs, 'run')}): the runs scatter by "
+        f"{wording.fraction(settling.rate_cv)}; at that noise {needed} {settling.alternative_ratio:.2f}× against "
+        f"{settling.target_ratio:.2f}× with {wording.fraction(settling.error)} error either way."
+    ]
 
 
 def _schedule(benchmark: facts.Benchmark) -> str:

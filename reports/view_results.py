@@ -32,11 +32,12 @@ class Box(msgspec.Struct, frozen=True):
 def box(decision: Decision, context: str) -> Box:
     """Return the decision box: verdict, speed-up with its interval, the plan's word, what would change it."""
     target, confidence = decision.limits.target_ratio, decision.limits.confidence
+    level = " (bounds of the looks)" if decision.looks else f" ({confidence:.0%} each way)"
     lines = [
         (
             f"Speed-up over Ollama {foreign(c.baseline, cap=60)}",
             f"{wording.ratio(c.ratio)} ({wording.percent_faster(c.ratio)}), "
-            f"{confidence:.0%} bounds {wording.interval(c.lower, c.upper, target)}; "
+            f"between {wording.interval(c.lower, c.upper, target, 'and')}{level}; "
             f"target {target:.2f}×: {against_target(c)}",
         )
         for c in decision.comparisons
@@ -54,10 +55,16 @@ def box(decision: Decision, context: str) -> Box:
     return Box(
         verdict=TITLES.get(decision.verdict, decision.verdict),
         tone=TONES.get(decision.verdict, "open"),
-        headline=foreign(decision.headline, cap=400),
+        headline=_headline(decision),
         lines=lines,
         context=context,
     )
+
+
+def _headline(decision: Decision) -> str:
+    """Return the headline without the verdict in front: it stands above it, larger."""
+    said = foreign(decision.headline.removeprefix(f"{decision.verdict}: "), cap=400)
+    return said[:1].upper() + said[1:]
 
 
 def against_target(comparison: Comparison) -> str:
@@ -87,7 +94,7 @@ def speedups(comparisons: list[Comparison], limits: Limits) -> Table | None:
         for c in comparisons
     ]
     head = [
-        "EXO against", "Speed-up", "In per cent", f"{limits.confidence:.0%} bounds", f"Target {target:.2f}×",
+        "EXO against", "Speed-up", "In per cent", "Bounds", f"Target {target:.2f}×",
         "Cross-check", "They agree", "Runs, EXO / Ollama", "Method",
     ]  # fmt: skip
     return Table(head, rows, [1, 2])

@@ -31,17 +31,17 @@ def ratio(value: float | None) -> str:
 
 
 def percent_faster(value: float | None) -> str:
-    """Write a speed-up in the plan's words: `+42.0 %`."""
-    return UNKNOWN if value is None else f"{(value - 1) * 100:+.1f} %".replace("-", "−")
+    """Write a speed-up in the plan's words: `+42.0%`."""
+    return UNKNOWN if value is None else f"{(value - 1) * 100:+.1f}%".replace("-", "−")
 
 
-def interval(lower: float | None, upper: float | None, against: float | None = None) -> str:
+def interval(lower: float | None, upper: float | None, against: float | None = None, joint: str = "to") -> str:
     """Write an interval of a ratio: `1.36 to 1.48`; never rounded onto the number it is held `against`."""
     if lower is None or upper is None:
         return UNKNOWN
     if not isfinite(upper):
         return "without bounds, for want of runs"
-    return f"{bound(lower, against)} to {bound(upper, against)}"
+    return f"{bound(lower, against)} {joint} {bound(upper, against)}"
 
 
 def bound(value: float, against: float | None = None) -> str:
@@ -54,11 +54,11 @@ def bound(value: float, against: float | None = None) -> str:
 
 
 def fraction(value: float | None) -> str:
-    """Write a share as a percentage: `3.1 %`."""
+    """Write a share as a percentage: `3.1%`."""
     if value is None:
         return UNKNOWN
     share = value * 100
-    return f"{share:.2g} %" if 0 < abs(share) < 1 else f"{share:.1f} %" if abs(share) < 10 else f"{share:.0f} %"
+    return f"{share:.2g}%" if 0 < abs(share) < 1 else f"{share:.1f}%" if abs(share) < 10 else f"{share:.0f}%"
 
 
 def duration(seconds: float | None) -> str:

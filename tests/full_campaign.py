@@ -163,6 +163,8 @@ def _settings(text: Text) -> dict[str, Any]:
     return {
         "limits": {"target_ratio": 1.3, "confidence": 0.95},
         "bench": {"runs": 5},
+        "nodes": {node: {"host": f"ndnlinux{node}", "address": None, "gpu": None} for node in NODES},
+        "ollama": {arm: {"node": arm, "url": "http://localhost:11434"} for arm in BASELINES},
         "profile": {"title": text("EXO 0.0.15 with Llama 3.2 3B at 16 bit")},
     }
 
