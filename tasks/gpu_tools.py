@@ -105,7 +105,7 @@ def _card(table: dict[str, str]) -> Card:
     """Read one card's fields; any of them may hold a name, a hex id or N/A, whatever it is called."""
     lower = {key.strip().lower(): value.strip() for key, value in table.items()}
     told = [lower.get(key, "") for key in ("device id", "card series", "device name", "card model")]
-    ids = [value[2:].lower().zfill(4) for value in told if re.fullmatch(r"0x[0-9a-fA-F]{1,4}", value)]
+    ids = [value[2:].lower().zfill(4) for value in told if re.fullmatch(r"0[xX][0-9a-fA-F]{1,4}", value)]
     names = [value for value in told[1:] if value and not value.lower().startswith("0x")]
     named = next((name for name in names if _tells_a_name(name)), names[0] if names else "")
     gfx = lower.get("gfx version", "").lower()
