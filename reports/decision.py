@@ -32,6 +32,9 @@ Verdict = Literal["GO", "NO-GO", "NO-GO (blocked)", "INCONCLUSIVE", "INVALID", "
 COUNTS_OF_FAILURE = {"errors", "complete", "baselines"}
 """Checks that fail as a consequence where EXO never answers; the others come first."""
 
+FEWEST_FRESH_RUNS = 5
+"""Fewer are never advised: noise seen in two or three runs is hardly known."""
+
 
 class Decision(msgspec.Struct, frozen=True):
     """The verdict on one campaign with everything it rests on."""
@@ -204,4 +207,4 @@ def _further_runs(arms: list[ArmEstimate], comparisons: Sequence[Comparison], li
     if needed is None or not comparisons:
         return None
     # It was not settled with the runs that there were, whatever the formula says of the average campaign.
-    return max(needed, max(min(c.exo_runs, c.ollama_runs) for c in comparisons) + 1)
+    return max(needed, FEWEST_FRESH_RUNS, max(min(c.exo_runs, c.ollama_runs) for c in comparisons) + 1)

@@ -38,47 +38,58 @@ def open_headline(comparisons: Sequence[Comparison], limits: Limits) -> str:
     """Say INCONCLUSIVE with the smallest ratio and its interval."""
     if not comparisons:
         return "INCONCLUSIVE: there is no ratio of EXO to a single-node Ollama to decide by."
-    binding = comparisons[0]
+    binding, target = comparisons[0], f"{limits.target_ratio:.2f}"
     if binding.degrees_of_freedom == 0:
         return (
             f"INCONCLUSIVE: one run of EXO or of Ollama ({binding.baseline}) tells no noise; "
             f"the ratio {times(binding.ratio, limits)} alone decides nothing."
         )
+    settles = (
+        f"that does not settle whether it reaches {target}"
+        if all(c.agree for c in comparisons)
+        else f"the exact cross-check does not confirm what that says about {target}"
+    )
     return (
-        f"INCONCLUSIVE: EXO on the cluster is {times(binding.ratio, limits)} times as fast as the single-node Ollama on "
-        f"{binding.baseline}, between {times(binding.lower, limits)} and {times(binding.upper, limits)} "
-        f"({limits.confidence:.0%} each way); that does not settle whether it reaches {limits.target_ratio:.2f}."
+        f"INCONCLUSIVE: EXO on the cluster is {times(binding.ratio, limits)} times as fast as the single-node Ollama "
+        f"on {binding.baseline}, between {between(binding.lower, binding.upper, limits)} "
+        f"({limits.confidence:.0%} each way); {settles}."
     )
 
 
 def per_baseline(comparison: Comparison, limits: Limits) -> str:
     """Say what one comparison shows, cross-check included."""
+    said = f"Against {comparison.baseline}: {times(comparison.ratio, limits)}"
     if comparison.degrees_of_freedom == 0:
-        return f"Against {comparison.baseline}: {times(comparison.ratio, limits)}, and no interval from a single run."
+        return f"{said}, and no interval from a single run."
     where = {"above": "reaches", "below": "misses", "across": "straddles"}[comparison.says]
-    exact = (
-        f"{times(comparison.hl_lower, limits)} to {times(comparison.hl_upper, limits)}"
-        if comparison.hl_lower is not None and comparison.hl_upper is not None
-        else "none at so few runs"
-    )
-    check = "the looks' own bounds" if "paired" in comparison.method else f"exact interval {exact}"
+    check = "the looks' own bounds" if "paired" in comparison.method else f"exact interval {exact(comparison, limits)}"
     return (
-        f"Against {comparison.baseline}: {times(comparison.ratio, limits)}, interval {times(comparison.lower, limits)} to "
-        f"{times(comparison.upper, limits)} {where} the target {limits.target_ratio:.2f} ({check})."
+        f"{said}, interval between {between(comparison.lower, comparison.upper, limits)} {where} the target "
+        f"{limits.target_ratio:.2f} ({check})."
     )
 
 
 def disagreement(comparison: Comparison, limits: Limits) -> str:
     """Say that the cross-check does not support what Welch's interval says."""
-    if comparison.hl_lower is None or comparison.hl_upper is None:
+    if comparison.hl_lower is None:
         return (
             f"Against {comparison.baseline} the cross-check cannot confirm anything: {comparison.exo_runs} and "
             f"{comparison.ollama_runs} runs have no exact interval."
         )
-    return (
-        f"Against {comparison.baseline} the two methods disagree: Welch {times(comparison.lower, limits)} to "
-        f"{times(comparison.upper, limits)}, exact {times(comparison.hl_lower, limits)} to {times(comparison.hl_upper, limits)}."
-    )
+    welch = between(comparison.lower, comparison.upper, limits)
+    return f"Against {comparison.baseline} the two methods disagree: Welch {welch}, exact {exact(comparison, limits)}."
+
+
+def between(lower: float, upper: float, limits: Limits) -> str:
+    """Return an interval in words."""
+    return f"{times(lower, limits)} and {times(upper, limits)}"
+
+
+def exact(comparison: Comparison, limits: Limits) -> str:
+    """Return the cross-check's interval in words."""
+    if comparison.hl_lower is None or comparison.hl_upper is None:
+        return "none at so few runs"
+    return between(comparison.hl_lower, comparison.hl_upper, limits)
 
 
 def looks_spent(looks: Sequence[Look]) -> str:
@@ -116,8 +127,8 @@ def would_change_open(
         lasting = f", about {wording.duration(seconds)}" if seconds is not None else ""
         return (
             f"A fresh campaign of {further_runs} runs a side should settle it at the noise seen "
-            f"(`fab bench --runs {further_runs}`{lasting}), or `fab bench --until-decided`. Runs added to these after a look "
-            "at the result would raise the error."
+            f"(`fab bench --runs {further_runs}`{lasting}), or `fab bench --until-decided`. Runs added to these "
+            "after a look at the result would raise the error."
         )
     if any(c.degrees_of_freedom == 0 for c in comparisons):
         return "At least 3 runs a side, better 6: `fab bench --runs 6`."
