@@ -9,7 +9,7 @@ from fabric import task
 from invoke.collection import Collection
 
 from tasks import bench, cleanup, install, instrument, models, preflight, report, start
-from tasks.command_line import explaining, operating
+from tasks.command_line import explaining, operating, whole_number
 
 
 @task(name="preflight", help={"strict": "fail where a model pair cannot run at all"})
@@ -33,11 +33,28 @@ def start_group(c: Any) -> None:
         start.start_group(lab)
 
 
-@task(name="bench", help={"runs": "freshly loaded runs a side (bench.runs of hosts.yaml when left out)"})
-def bench_group(c: Any, runs: str = "") -> None:
+@task(
+    name="bench",
+    help={
+        "runs": "freshly loaded runs a side (bench.runs of hosts.yaml when left out)",
+        "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
+        "control": "instead: Ollama against itself, and how many runs that noise asks for",
+        "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
+    },
+)
+def bench_group(
+    c: Any, runs: str = "", until_decided: bool = False, control: bool = False, concurrency: str = ""
+) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
+    from tasks import experiments
+
     with operating(c) as lab:
-        bench.bench_group(lab, runs=runs)
+        if control:
+            experiments.control(lab, whole_number("runs", runs))
+        elif concurrency:
+            experiments.concurrency(lab, concurrency)
+        else:
+            bench.bench_group(lab, runs=runs, until_decided=until_decided)
 
 
 @task(
@@ -59,6 +76,13 @@ def cleanup_group(c: Any) -> None:
     """Group: step 15, stop what we started and prove Ollama unchanged."""
     with operating(c) as lab:
         cleanup.stop_cluster(lab)
+
+
+@task(positional=["old", "new"], help={"old": "logs folder of the earlier campaign", "new": "of the later one"})
+def compare(c: Any, old: str, new: str) -> None:
+    """Put two campaigns side by side with the verdict's own statistics."""
+    with explaining():
+        report.show_comparison(Path(old), Path(new))
 
 
 @task
@@ -156,5 +180,5 @@ for _step in (
     ns.add_task(_step.task)
 for _task in (preflight_group, install_group, start_group, bench_group, report_group, cleanup_group):
     ns.add_task(_task)
-for _task in (trust_hosts, rehearse, rehearsal_up, rehearsal_down):
+for _task in (compare, trust_hosts, rehearse, rehearsal_up, rehearsal_down):
     ns.add_task(_task)

@@ -73,10 +73,15 @@ def lab_of(c: Any) -> Lab:
     return _labs[key]
 
 
+def usage_error(line: str) -> Exit:
+    """Return the end of a call whose options cannot be read: one line, exit 2."""
+    return Exit(line, code=EXIT_USAGE)
+
+
 def whole_number(option: str, text: object, least: int = 1) -> int | None:
     """Read an option that must be a whole number; "" is None. Raises Exit with one line instead of a traceback."""
     if text in ("", None):
         return None
     if not re.fullmatch(r"\d{1,9}", str(text)) or int(str(text)) < least:
-        raise Exit(f"--{option} {text}: needs a whole number of at least {least}", code=EXIT_USAGE)
+        raise usage_error(f"--{option} {text}: needs a whole number of at least {least}")
     return int(str(text))

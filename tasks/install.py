@@ -8,8 +8,8 @@ import shlex
 
 import msgspec
 
-from reports.facts import GpuTruth, Installed
-from tasks import gpu, say
+from reports.facts import Installed
+from tasks import say
 from tasks.errors import StepError, refused
 from tasks.exo import identity
 from tasks.exo.catalogue import generation_of
@@ -18,6 +18,7 @@ from tasks.lab import Lab
 from tasks.node import Node
 from tasks.places import state_folder
 from tasks.pythons import fitting_python
+from tasks.rocm import verify_rocm
 from tasks.steps import Book, run_side_by_side, step
 
 _TELLING = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp", "pyrsmi", "transformers")
@@ -85,27 +86,6 @@ def install_on(lab: Lab, book: Book, key: str) -> Installed:
     node.put(note, f"{state_folder(lab, node)}/installed.json")
     book.summary = f"EXO {installed.generation} at {installed.revision[:12]} in {installed.venv}"
     return installed
-
-
-def verify_rocm(lab: Lab, book: Book, key: str) -> GpuTruth | None:
-    """Ask every witness on a node about the GPU that hosts.yaml names; a missing GPU is a warning, not an error."""
-    node = lab.nodes[key]
-    wanted = node.spec.gpu
-    if wanted is None:
-        return None
-    book.departs(
-        "rocm-smi --showproductname must show the 8060S",
-        "rocm-smi, rocminfo, sysfs and /dev/kfd were asked, and each one's word is kept",
-        "the processor itself is called '... w/ Radeon 8060S', so a grep finds that name without any usable GPU",
-    )
-    truth = gpu.read_probe(node.run(gpu.probe_command(wanted), check=False, timeout_s=60).stdout, key, wanted)
-    agree = [w.name for w in truth.witnesses if w.agrees]
-    if not truth.present:
-        said = "; ".join(f"{w.name}: {w.said}" for w in truth.witnesses)
-        book.warn(f"{key}: no witness sees the {wanted.name} ({wanted.gfx}): {said}")
-    elif truth.usable is False:
-        book.warn(f"{key}: the {wanted.name} is there ({', '.join(agree)}) but /dev/kfd is not writable for this user")
-    return truth
 
 
 def plan_of(lab: Lab, node: Node) -> InstallPlan:

@@ -17,7 +17,9 @@ from tasks.errors import StepError, merged, refused
 from tasks.exo.interface import Refused
 from tasks.hosts import Inventory, Profile
 from tasks.inventory import active
-from tasks.node import LocalNode, Node, RemoteNode
+from tasks.local_node import LocalNode
+from tasks.node import Node
+from tasks.remote_node import RemoteNode
 
 T = TypeVar("T")
 

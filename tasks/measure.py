@@ -25,6 +25,7 @@ from tasks.hosts import Pair
 from tasks.instrument import ensure_script, script_command
 from tasks.inventory import campaign_id
 from tasks.lab import Lab
+from tasks.node import Ran
 from tasks.sides import ExoSide, alone, conditions, ollama_in_memory, unload_ollama
 from tasks.watch import GpuWatch
 
@@ -40,6 +41,8 @@ class Job(msgspec.Struct, frozen=True):
     conditions: Path
     label: str
     """Identity of the campaign in every sample; another setting gives another label."""
+    planned: int
+    """Runs of each arm that the schedule is drawn for; `runs` of them are measured now (looks: 6, 12 or 18 of 18)."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -51,17 +54,19 @@ class Measured(msgspec.Struct, frozen=True):
     """What each baseline said of its model while it was loaded."""
 
 
-def job_for(lab: Lab, step: PlanStep, pair: Pair, arms: Iterable[str], runs: int) -> Job:
+def job_for(lab: Lab, step: PlanStep, pair: Pair, arms: Iterable[str], runs: int, planned: int | None = None) -> Job:
     """Return the job of one plan step, with its files and its label."""
     named = tuple(arms)
-    label = f"{campaign_id(lab.inventory)}-{step.number}-{pair.exo}-{'+'.join(named)}-{runs}"
-    return Job(step, pair, named, runs, lab.logs / step.samples_name, lab.logs / step.conditions_name, label)
+    how_many = f"{runs}" if planned is None else f"until-{planned}"
+    label = f"{campaign_id(lab.inventory)}-{step.number}-{pair.exo}-{'+'.join(named)}-{how_many}"
+    files = (lab.logs / step.samples_name, lab.logs / step.conditions_name)
+    return Job(step, pair, named, runs, *files, label, planned or runs)
 
 
 def measure(lab: Lab, job: Job) -> Measured:
     """Run the whole schedule of `job`, or what is missing of it. Raises StepError; what was measured stays."""
     ensure_script(lab.bench_node)
-    order = schedule(job.arms, job.runs, lab.inventory.bench.seed)
+    order = [one for one in schedule(job.arms, job.planned, lab.inventory.bench.seed) if one[1] <= job.runs]
     done = take_up(lab, job)
     exo = ExoSide(lab, job.pair) if "exo" in job.arms else None
     loaded: dict[str, OllamaModel] = {}
@@ -99,8 +104,9 @@ def take_up(lab: Lab, job: Job) -> dict[tuple[str, int], list[Sample]]:
             done.setdefault((sample.arm, sample.run), []).append(sample)
     wanted = lab.inventory.bench.requests
     runs = [(arm, run) for arm in job.arms for run in range(1, job.runs + 1)]
-    if all(_timed(done.get(one, [])) >= wanted for one in runs) or any(s.campaign != job.label for s in samples):
-        archive(lab.logs, [job.samples, job.conditions, lab.logs / job.step.record_name])
+    complete = job.runs == job.planned and all(_timed(done.get(one, [])) >= wanted for one in runs)
+    if complete or any(s.campaign != job.label for s in samples):
+        archive_job(lab, job)
         return {}
     say.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
     return done
@@ -108,6 +114,11 @@ def take_up(lab: Lab, job: Job) -> dict[tuple[str, int], list[Sample]]:
 
 def _timed(samples: Sequence[Sample]) -> int:
     return sum(not sample.warmup for sample in samples)
+
+
+def archive_job(lab: Lab, job: Job) -> None:
+    """Move everything a job has measured, and its step's record, to the archive."""
+    archive(lab.logs, [job.samples, job.conditions, lab.logs / job.step.record_name])
 
 
 def archive(logs: Path, files: Sequence[Path]) -> Path:
@@ -140,7 +151,7 @@ def _one_run(
     if exo is not None and arm == "exo":
         exo.load()
     with GpuWatch(lab) as watch:
-        _script(lab, job, arm, run, finished)
+        _measure_run(lab, job, arm, run, finished)
     if arm != "exo":
         model = ollama_in_memory(lab, arm, job.pair.ollama)
         if model is not None:
@@ -151,10 +162,22 @@ def _one_run(
     append_conditions(job.conditions, msgspec.structs.replace(noted, gpu_busy_percent=watch.busy))
 
 
-def _script(lab: Lab, job: Job, arm: str, run: int, finished: list[int]) -> None:
-    """Have the script do one run; every line it prints is on disk before the next one is read."""
+def _measure_run(lab: Lab, job: Job, arm: str, run: int, finished: list[int]) -> None:
+    options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
+    if arm != "exo":
+        options += ["--reload", f"{arm}={lab.inventory.bench.ollama_reload}"]
+    if finished:
+        options += ["--skip-requests", ",".join(map(str, finished))]
+    ran = run_script(lab, job, options)
+    if not ran.ok and not any(not s.error for s in _samples_of(job, arm, run)):
+        last = (ran.stderr.strip() or "no word").splitlines()[-1][:300]
+        found = f"{arm}: run {run} gave no good sample: {last}"
+        raise StepError(arm, found, "answers", f"fab {job.step.name} takes up from here")
+
+
+def run_script(lab: Lab, job: Job, options: list[str]) -> Ran:
+    """Have the script measure; every line it prints is on disk before the next one is read. Raises StepError."""
     bench, node = lab.inventory.bench, lab.bench_node
-    command = f"{script_command(node)} {shlex.join(script_options(lab, job, arm, run, finished))}"
     budget_s = (bench.requests + bench.warmups) * bench.request_timeout_s + 60
     stray: list[str] = []
 
@@ -166,41 +189,27 @@ def _script(lab: Lab, job: Job, arm: str, run: int, finished: list[int]) -> None
         except msgspec.DecodeError:
             stray.append(line)
 
+    command = f"{script_command(node)} {shlex.join(options)}"
     ran = node.run(command, check=False, timeout_s=budget_s, on_line=keep)
     if stray:
-        raise StepError(
-            arm, f"{arm}: the script printed no sample: {stray[0][:200]}", "JSON lines", "fab create-benchmark"
-        )
-    if not ran.ok:
-        good = [s for s in _samples_of(job, arm, run) if not s.error]
-        if not good:
-            last = (ran.stderr.strip() or "no word").splitlines()[-1][:300]
-            raise StepError(
-                arm,
-                f"{arm}: run {run} gave no good sample: {last}",
-                "answers",
-                f"fab {job.step.name} takes up from here",
-            )
+        found = f"the script printed no sample: {stray[0][:200]}"
+        raise StepError(node.key, f"{node.key}: {found}", "JSON lines", "fab create-benchmark")
+    return ran
 
 
-def script_options(lab: Lab, job: Job, arm: str, run: int, finished: list[int]) -> list[str]:
-    """Return the options with which the script does one run of the schedule and prints its samples."""
-    bench, options = lab.inventory.bench, []
+def script_options(lab: Lab, job: Job) -> list[str]:
+    """Return the options that tell the script the sides and settings of a job, samples going to its stdout."""
+    bench = lab.inventory.bench
+    options: list[str] = []
     for name in job.arms:
         if name == "exo":
             url = f"http://{lab.addresses()[bench.node]}:{lab.profile.exo.ports.api}"
             options += ["--exo", f"exo={url}", "--exo-model", job.pair.exo]
         else:
             options += ["--ollama", f"{name}={lab.inventory.ollama[name].url}"]
-    options += ["--model", job.pair.ollama, "--runs", str(job.runs), "--requests", str(bench.requests)]
+    options += ["--model", job.pair.ollama, "--runs", str(job.planned), "--requests", str(bench.requests)]
     options += ["--warmup", str(bench.warmups), "--max-tokens", str(bench.max_tokens), "--seed", str(bench.seed)]
-    options += ["--timeout", f"{bench.request_timeout_s:g}", "--campaign", job.label, "--samples", "-"]
-    options += ["--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read before it is unloaded
-    if arm != "exo":
-        options += ["--reload", f"{arm}={bench.ollama_reload}"]
-    if finished:
-        options += ["--skip-requests", ",".join(map(str, finished))]
-    return options
+    return [*options, "--timeout", f"{bench.request_timeout_s:g}", "--campaign", job.label, "--samples", "-"]
 
 
 def _samples_of(job: Job, arm: str, run: int) -> list[Sample]:

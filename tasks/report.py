@@ -50,6 +50,18 @@ def report_group(lab: Lab, *, html: bool, commit: bool, gate: bool) -> None:
         raise Exit(f"verdict: {documented.verdict}", code=code)
 
 
+def show_comparison(old: Path, new: Path) -> None:
+    """Print two campaigns side by side; each is the folder of one campaign in `logs/`. Raises StepError."""
+    from reports.compare import NoCampaignError, compare_campaigns
+
+    try:
+        say.text(compare_campaigns(old, new))
+    except NoCampaignError as error:
+        raise StepError(
+            "compare", str(error), "the folders of two campaigns", "ls -d logs/* logs/*/archive/*"
+        ) from error
+
+
 def commit_docs(docs: Path, files: list[str]) -> str:
     """Commit the report's files, and nothing else, in the repository that holds `docs`; return the commit.
 

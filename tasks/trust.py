@@ -13,7 +13,8 @@ import msgspec
 from tasks import say
 from tasks.errors import StepError
 from tasks.lab import Lab
-from tasks.node import Node, RemoteNode
+from tasks.node import Node
+from tasks.remote_node import RemoteNode
 from tasks.ssh import CONNECT_TIMEOUT_S, known_hosts_file, new_connection
 
 

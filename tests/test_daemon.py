@@ -18,7 +18,7 @@ from tasks import daemon
 from tasks.errors import StepError
 from tasks.exo.interface import Launch
 from tasks.hosts import NodeSpec
-from tasks.node import LocalNode
+from tasks.local_node import LocalNode
 from tasks.ports import listening, listens, ports_taken
 
 

@@ -24,11 +24,11 @@ LONG_BY_PURPOSE = {"scripts/benchmark_exo_vs_ollama.py"}
 KEPT_IN = {
     "yaml": {"tasks/inventory.py"},
     "jinja2": {"reports/render.py"},
-    "paramiko": {"tasks/ssh.py", "tasks/node.py", "tasks/trust.py"},
-    "asyncssh": {"rehearsal/node_server.py"},
+    "paramiko": {"tasks/ssh.py", "tasks/remote_node.py", "tasks/trust.py"},
+    "asyncssh": {"rehearsal/node_server.py", "rehearsal/session.py", "rehearsal/keys.py"},
 }
 HEAVY = {"matplotlib", "numpy", "scipy", "jinja2", "asyncssh"}
-LAYERS = ("errors", "hosts", "inventory", "ssh", "node", "lab", "command_line", "steps")
+LAYERS = ("hosts", "inventory", "errors", "ssh", "node", "remote_node", "lab", "command_line", "steps")
 """Lowest first: none of these may import a later one."""
 
 

@@ -21,7 +21,7 @@ from tasks.errors import StepError, UnreachableError
 from tasks.exo.interface import Request
 from tasks.hosts import NodeSpec
 from tasks.lab import Lab
-from tasks.node import RemoteNode
+from tasks.remote_node import RemoteNode
 
 
 def other_spec(lab: Lab, **change: object) -> NodeSpec:

@@ -1,0 +1,159 @@
+"""One interleaved comparison: the cluster whole before and after, the schedule in between, what it ran on beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reports import plan
+from reports.facts import Benchmark, OllamaModel
+from tasks import ollama, say
+from tasks.cluster import cluster_now, topology_of
+from tasks.errors import StepError
+from tasks.exo.catalogue import generation_of
+from tasks.hosts import Pair
+from tasks.lab import Lab
+from tasks.measure import Job, Measured, archive_job, job_for, measure
+from tasks.models import ollama_models
+from tasks.start import gpu_claimed
+from tasks.steps import Book
+
+
+def compare(
+    lab: Lab,
+    book: Book,
+    name: str,
+    size: str,
+    pair: Pair,
+    baselines: Iterable[str],
+    runs: int,
+    *,
+    until_decided: bool = False,
+) -> Benchmark:
+    """Measure EXO against `baselines` in one interleaved schedule. Raises StepError where the cluster is not whole.
+
+    With `until_decided` the schedule stops at the first of three looks (reports.sequential) that decides.
+    """
+    start = whole_cluster(lab)
+    step, arms = plan.step_named(name), ["exo", *baselines]
+    if until_decided:
+        job, measured = _until_decided(lab, pair, step, arms)
+    else:
+        job = job_for(lab, step, pair, arms, runs)
+        measured = measure(lab, job)
+    book.summary = summary_of(job, measured)
+    return benchmark_of(lab, size, job, measured, start, cluster_now(lab), until_decided=until_decided)
+
+
+def whole_cluster(lab: Lab) -> dict[str, bool]:
+    """Return every node's view, all complete. Raises StepError where one is not, or hosts.yaml asks the impossible."""
+    start = cluster_now(lab)
+    bad = [key for key, complete in start.items() if not complete]
+    if bad:
+        raise StepError(
+            ", ".join(bad),
+            "; ".join(f"{key}: its own topology is not complete" for key in bad),
+            "a whole cluster before anything is measured",
+            "fab verify-cluster",
+        )
+    if lab.inventory.bench.exo_reload == "reload" and not generation_of(lab.profile.exo.release).CAN_RELOAD:
+        raise StepError(
+            "hosts.yaml",
+            f"bench.exo_reload is `reload`, and EXO {lab.profile.exo.release} cannot unload a model",
+            "restart or keep",
+            "set bench.exo_reload: restart",
+        )
+    return start
+
+
+def _until_decided(lab: Lab, pair: Pair, step: plan.PlanStep, arms: list[str]) -> tuple[Job, Measured]:
+    """Measure up to the first look that decides; a campaign that had decided before is archived and begun anew."""
+    from reports.rule import RateDecision, decide_pairs
+    from reports.samples import read_samples
+    from reports.sequential import LOOK_AT, MOST_PAIRS
+    from reports.stats import arm_estimates
+
+    def decision(job: Job) -> RateDecision:
+        found = arm_estimates([s for s in read_samples(job.samples)[0] if s.campaign == job.label])
+        exo = next((arm.runs for arm in found if arm.side == "exo"), [])
+        return decide_pairs(exo, {arm.arm: arm.runs for arm in found if arm.side == "ollama"}, lab.inventory.decision)
+
+    last = job_for(lab, step, pair, arms, MOST_PAIRS, MOST_PAIRS)
+    if decision(last).verdict != "go on":
+        archive_job(lab, last)
+    for pairs in sorted(LOOK_AT):
+        job = job_for(lab, step, pair, arms, pairs, MOST_PAIRS)
+        measured = measure(lab, job)
+        verdict = decision(job).verdict
+        say.note("", f"look after {pairs} pairs: {verdict}")
+        if verdict != "go on":
+            break
+    return job, measured
+
+
+def summary_of(job: Job, measured: Measured) -> str:
+    """Return the summary line of a measurement."""
+    again = f", {measured.resumed} of them from an interrupted call" if measured.resumed else ""
+    return f"{len(measured.order)} runs of {', '.join(job.arms)}{again}; samples in {job.samples.name}"
+
+
+def benchmark_of(
+    lab: Lab,
+    size: str,
+    job: Job,
+    measured: Measured,
+    start: dict[str, bool],
+    end: dict[str, bool],
+    *,
+    until_decided: bool = False,
+) -> Benchmark:
+    """Return what a step's record keeps of its measurement; the samples themselves lie beside it."""
+    bench = lab.inventory.bench
+    described = ollama_models(lab, job.pair) | measured.ollama
+    devices, kinds = _devices(lab, job, described)
+    claims = {arm: lab.inventory.ollama[arm].gpu for arm in job.arms if arm != "exo"}
+    if "exo" in job.arms:
+        claims["exo"] = any(gpu_claimed(lab, key) for key in lab.nodes)
+    return Benchmark(
+        pair=size,
+        exo_model=job.pair.exo if "exo" in job.arms else None,
+        ollama_model=job.pair.ollama,
+        arms=list(job.arms),
+        runs=job.runs,
+        requests=bench.requests,
+        warmups=bench.warmups,
+        max_tokens=bench.max_tokens,
+        seed=bench.seed,
+        order=measured.order,
+        reload={arm: bench.exo_reload if arm == "exo" else bench.ollama_reload for arm in job.arms},
+        devices=devices,
+        gpu_claims=claims,
+        gpu_kinds=kinds,  # type: ignore[arg-type]
+        topology_start=start,
+        topology_end=end,
+        ollama=described,
+        exo_precision=job.pair.exo_precision if "exo" in job.arms else "",
+        resumed=measured.resumed,
+        until_decided=until_decided,
+    )
+
+
+def _devices(lab: Lab, job: Job, described: dict[str, OllamaModel]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return where each arm computed, in its server's words and as gpu, cpu or unknown.
+
+    EXO counts as `gpu` when every node that claims one says so: one node on its CPU is what slows a pipeline down.
+    """
+    devices: dict[str, str] = {}
+    kinds: dict[str, str] = {}
+    for arm in job.arms:
+        if arm == "exo":
+            topology = topology_of(lab, lab.bench_node.key)
+            nodes = topology.nodes if topology else {}
+            devices[arm] = "; ".join(f"{key}: {nodes.get(key, 'unknown')}" for key in lab.nodes)
+            generation = generation_of(lab.profile.exo.release)
+            claiming = [key for key in lab.nodes if gpu_claimed(lab, key)] or list(lab.nodes)
+            said = {generation.device_kind(nodes.get(key, "")) for key in claiming}
+            kinds[arm] = said.pop() if len(said) == 1 else ("cpu" if "cpu" in said else "unknown")
+            continue
+        model = described.get(arm)
+        devices[arm], kinds[arm] = ollama.device_of(model) if model else ("not told by its server", "unknown")
+    return devices, kinds

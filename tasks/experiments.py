@@ -1,0 +1,84 @@
+"""Two experiments beside the fifteen steps: the control (Ollama against itself) and requests at once.
+
+Neither votes. The control's samples lie in `control.samples.jsonl`, where the report's A/A check finds them; the
+concurrency experiment leaves its samples in `concurrency.samples.jsonl` and its table on the screen.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from reports import plan
+from reports.campaign import CONTROL_NAME
+from reports.samples import read_samples
+from tasks import say
+from tasks.command_line import usage_error
+from tasks.errors import StepError
+from tasks.hosts import Inventory
+from tasks.instrument import ensure_script
+from tasks.lab import Lab
+from tasks.measure import archive, job_for, measure, run_script, script_options
+
+CONTROL_ARMS = ("a", "b")
+CONTROL_CONDITIONS = "control.conditions.jsonl"
+CONCURRENCY_NAME = "concurrency.samples.jsonl"
+
+
+def control(lab: Lab, runs: int | None) -> None:
+    """Measure one Ollama against itself through the very pipeline, and say what that noise means for a campaign.
+
+    Whatever differs between two names of one server is the pipeline's own error. Raises StepError.
+    """
+    from reports.planner import plan_from_control
+
+    arm = next(iter(lab.inventory.ollama))
+    pair = lab.profile.models.small
+    twin = Lab(_twinned(lab.inventory, arm), lab.path)
+    twin.nodes = lab.nodes  # the same links
+    step = plan.step_named("bench-baseline")
+    job = job_for(twin, step, pair, CONTROL_ARMS, runs or lab.inventory.bench.runs)
+    job = msgspec.structs.replace(
+        job, samples=lab.logs / CONTROL_NAME, conditions=lab.logs / CONTROL_CONDITIONS, label=f"control-{job.label}"
+    )
+    measure(twin, job)
+    samples = [s for s in read_samples(job.samples)[0] if s.campaign == job.label]
+    sides = 1 + len(lab.inventory.ollama)
+    settling = plan_from_control(samples, lab.inventory.decision, sides)
+    if settling is None:
+        raise StepError("control", "fewer than two good runs of it", "two runs", "fab bench --control --runs 5")
+    say.text(
+        f"control: Ollama '{arm}' against itself, {settling.control_runs} runs: CV {settling.rate_cv:.1%} between runs"
+    )
+    if settling.runs is None:
+        say.text("at that noise no number of runs that a weekend holds tells the target from what lies just above it")
+        return
+    lasting = f", about {settling.total_s / 60:.0f} min" if settling.total_s else ""
+    say.text(
+        f"to tell {settling.alternative_ratio:.2f}x from {settling.target_ratio:.2f}x with {settling.error:.0%} error"
+        f" both ways: {settling.runs} runs of each of {sides} sides{lasting}: fab bench --runs {settling.runs}"
+    )
+
+
+def concurrency(lab: Lab, levels: str) -> None:
+    """Send several requests at once to every side; show aggregate rates and where texts differ from a single one's.
+
+    EXO 0.0.15 answers wrongly from three at once on, with HTTP 200. Raises StepError.
+    """
+    if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", levels):
+        raise usage_error(f"--concurrency {levels}: needs whole numbers like 1,2,4")
+    ensure_script(lab.bench_node)
+    file = lab.logs / CONCURRENCY_NAME
+    if file.exists():
+        archive(lab.logs, [file])
+    step, pair = plan.step_named("bench-comparison"), lab.profile.models.small
+    job = job_for(lab, step, pair, ["exo", *lab.inventory.ollama], 1)
+    job = msgspec.structs.replace(job, samples=file, label=f"concurrency-{job.label}")
+    ran = run_script(lab, job, [*script_options(lab, job), "--concurrency", levels])
+    say.text(ran.stderr.rstrip())
+
+
+def _twinned(inventory: Inventory, arm: str) -> Inventory:
+    """Return the inventory with one baseline under two names and nothing else to measure."""
+    return msgspec.structs.replace(inventory, ollama=dict.fromkeys(CONTROL_ARMS, inventory.ollama[arm]))

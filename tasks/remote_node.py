@@ -1,0 +1,91 @@
+"""A machine behind SSH, as a Node: one link, opened strictly at first use and kept."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import UnreachableError
+from tasks.hosts import NodeSpec
+from tasks.node import Node, Ran, cannot_write
+from tasks.ssh import Lines, connect
+
+
+class RemoteNode(Node):
+    """A machine behind SSH; connected at first use, again where the link has died since."""
+
+    def __init__(self, key: str, spec: NodeSpec) -> None:
+        super().__init__(key, spec)
+        self._link: Any = None
+        self._lock = threading.Lock()
+
+    def link(self) -> Any:
+        """Return the open Fabric connection. Raises UnreachableError."""
+        with self._lock:
+            if self._link is None or not self._link.is_connected or not self._link.transport.is_active():
+                self.close()
+                self._link = connect(self.key, self.spec)
+            return self._link
+
+    def _execute(self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None) -> Ran:
+        from invoke.exceptions import CommandTimedOut
+
+        link, start = self.link(), time.monotonic()
+        out, err = Lines(on_line), Lines(None)
+        try:
+            result = link.run(
+                bounded, hide=True, warn=True, in_stream=False, timeout=timeout_s, out_stream=out, err_stream=err
+            )
+        except CommandTimedOut:
+            link.close()
+            raise self._lost(f"no end after {timeout_s:g} s: {command[:120]}") from None
+        except (OSError, EOFError) as error:
+            raise self._lost(f"the link broke: {error}") from error
+        # -1 also means "ended by a signal"; only the transport tells that from a link that was cut.
+        if result.exited == -1 and not link.transport.is_active():
+            raise self._lost(f"the link broke in mid-command: {command[:120]}")
+        return Ran(command, result.exited, time.monotonic() - start, result.stdout, result.stderr)
+
+    def _lost(self, found: str) -> UnreachableError:
+        return UnreachableError(
+            self.key,
+            f"{self.key}: {found}",
+            "an SSH link that stays up",
+            f"ssh {self.spec.host} true, then type it again",
+        )
+
+    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+        """Write `data` to `path` over SFTP; see Node."""
+        self.run(f"mkdir -p {shlex.quote(str(Path(path).parent))}")
+        aside = f"{path}.part"
+        try:
+            sftp = self.link().sftp()
+            sftp.putfo(io.BytesIO(data), aside, file_size=len(data), confirm=True)
+            sftp.chmod(aside, mode)
+            sftp.posix_rename(aside, path)
+        except (OSError, EOFError) as error:
+            raise cannot_write(self.key, path, error) from error
+
+    def dial(self, host: str, port: int, timeout_s: float) -> Any:
+        """Open a tunnel through the SSH link; see Node."""
+        from paramiko.ssh_exception import SSHException
+
+        try:
+            channel = self.link().transport.open_channel(
+                "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s
+            )
+        except (SSHException, EOFError) as error:
+            raise ConnectionRefusedError(f"{host}:{port}: {error}") from error
+        channel.settimeout(timeout_s)
+        return channel
+
+    def close(self) -> None:
+        """End the SSH connection."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
