@@ -52,7 +52,7 @@ probe() {
 }
 members() {  # live PIDs of the group or session that PID $1 leads
   for s in /proc/[0-9]*/stat; do
-    line=$(cat "$s" 2>/dev/null) || continue
+    { read -r line <"$s"; } 2>/dev/null || continue  # no fork: there may be hundreds
     pid=${line%% *}; rest=${line##*) }; set -- "$1" $rest
     [ "$2" = Z ] && continue
     { [ "$4" = "$1" ] || [ "$5" = "$1" ]; } && echo "$pid"
