@@ -150,5 +150,5 @@ def round_ticks(low: float, high: float) -> list[float]:
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + 0.2 * n for n in range(45))):
         ticks = [step * 10.0**power for power in range(-4, 9) for step in steps if low <= step * 10.0**power <= high]
         if len(ticks) >= 3:
-            return ticks if len(ticks) <= 7 else ticks[:: len(ticks) // 5]
+            return ticks[:: -(-len(ticks) // 7)]
     return [low, high]

@@ -20,6 +20,7 @@ from reports.decision import Decision, decide
 from reports.estimates import estimates_of
 from reports.export import results_json, results_of
 from reports.files import write_whole
+from reports.plan import step_numbered
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.plan_text import plan_text
 from reports.view import ChartView, ReportCommands, View, build_view
@@ -140,7 +141,9 @@ def _environment(**options: Any) -> Environment:
 def _without_own_record(campaign: Campaign) -> Campaign:
     """Leave out step 14's record: it is written after the report, which must be the same with it and without it."""
     records = {number: record for number, record in campaign.records.items() if number != REPORT_STEP}
-    return msgspec.structs.replace(campaign, records=records)
+    own = step_numbered(REPORT_STEP).record_name
+    unreadable = [said for said in campaign.unreadable if not said.startswith(f"{own}:")]
+    return msgspec.structs.replace(campaign, records=records, unreadable=unreadable)
 
 
 def _drop_stale_charts(folder: Path, wanted: set[str]) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from reports import facts, plan
-from reports.files import append_line
 from reports.record import Command, Deviation, Problem, Record, write_record
 from reports.samples import Conditions, Sample
 
@@ -72,10 +71,12 @@ def write_campaign(
 def write_measurement(
     folder: Path, step: int, arms: tuple[str, ...], rates: dict[str, float], runs: int, text: Text = as_it_is
 ) -> None:
-    """Append interleaved samples and conditions of `step`: one warm-up and three timed requests a run, CV 2 %."""
+    """Write interleaved samples and conditions of `step`: one warm-up and three timed requests a run, CV 2 %."""
     chance = random.Random(step)
     named = plan.step_numbered(step)
     clock = 1000.0
+    samples: list[bytes] = []
+    conditions: list[bytes] = []
     for run in range(1, runs + 1):
         for arm in arms if run % 2 else tuple(reversed(arms)):
             noted = Conditions(
@@ -91,12 +92,14 @@ def write_measurement(
                 topology_complete=dict.fromkeys(NODES, True) if arm == "exo" else {},
                 notes=[text("nothing")],
             )
-            append_line(folder / named.conditions_name, msgspec.json.encode(noted))
+            conditions.append(msgspec.json.encode(noted) + b"\n")
             for request in range(4):
                 rate = rates[arm] * math.exp(chance.gauss(0, 0.02)) * (0.5 if request == 0 else 1)
                 sample = _sample(arm, run, request, rate, clock, text)
                 clock += (sample.total_s or 0) + 0.5
-                append_line(folder / named.samples_name, msgspec.json.encode(sample))
+                samples.append(msgspec.json.encode(sample) + b"\n")
+    (folder / named.samples_name).write_bytes(b"".join(samples))
+    (folder / named.conditions_name).write_bytes(b"".join(conditions))
 
 
 def _sample(arm: str, run: int, request: int, rate: float, clock: float, text: Text) -> Sample:

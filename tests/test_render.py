@@ -1,0 +1,296 @@
+"""The report: complete, the same bytes from the same logs, and no foreign word can break out of it."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from reports.campaign import load_campaign
+from reports.decision import decide
+from reports.estimates import estimates_of
+from reports.render import Written, render_html, render_markdown, write_report
+from reports.view import ReportCommands, View, build_view
+from tests import campaigns
+from tests.full_campaign import fail_step, write_campaign
+
+PROFILE = "llama-0015"
+SECTIONS = [
+    "Why",
+    "Benchmark results",
+    "Scale-up: the larger model (the plan's 32B)",
+    "Cluster formation: success",
+    "Issues encountered",
+    "Deviations from the plan",
+    "The fifteen steps",
+    "Environment",
+    "Methods in short",
+    "Limits",
+    "Raw data",
+    "Reproduce",
+]
+PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+HOSTILE = [
+    " a|b|c||",
+    " `x ``y ``` ~~~",
+    "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    "](javascript:alert(1)) ![x](http://evil.example/x.png) [y]: http://evil.example",
+    "\nline\n\n# heading\n- item\n> quote\n    code\n```\nfence\n",
+    "x" * 10_000,
+    "\x00\x07\x1b[31mred\x1b[0m \x1b]8;;http://evil.example\x07link\x1b]8;;\x07",
+    "\u202egnp.exe\u2066\u200f",
+    " $x$ **b** _i_ ~~s~~ <!-- c --> &lt;b&gt; &#60;b&#62;",
+    "\" onmouseover=\"alert(1)' autofocus='",
+    " http://evil.example www.evil.example {{ 7*7 }} {% raw %} {# c #}",
+]
+
+
+def view_of(folder: Path) -> View:
+    """Build the view of one campaign's folder, without charts."""
+    campaign = load_campaign(folder)
+    return build_view(campaign, decide(campaign, 12), estimates_of(campaign), ReportCommands(), None)
+
+
+def shape(tokens: list[Token]) -> list[str]:
+    """Return what a Markdown parser makes of a page, without its words."""
+    found = []
+    for token in tokens:
+        found.append(token.type)
+        found += [child.type for child in token.children or [] if child.type not in ("text", "text_special")]
+    return found
+
+
+def marks_up(page: str) -> list[str]:
+    """Return the elements of Markdown that could do something: links, images, HTML and headings."""
+    inline = [child for token in PARSER.parse(page) for child in token.children or []]
+    return [
+        f"{token.type} {token.attrs.get('href') or token.attrs.get('src') or token.content}"
+        for token in [*inline, *PARSER.parse(page)]
+        if token.type in ("link_open", "image", "html_block", "html_inline") and "code>" not in token.content
+    ]
+
+
+class Page(HTMLParser):
+    """Collects elements, attributes and whether every element is closed in its turn."""
+
+    VOID = frozenset({"meta", "img", "link", "br", "hr"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.open: list[str] = []
+        self.attributes: set[str] = set()
+        self.addresses: list[str] = []
+        self.misnested: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element and what it carries."""
+        self.elements.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note an end that does not match the last start."""
+        if not self.open or self.open.pop() != tag:
+            self.misnested.append(tag)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Written]:
+    """One whole rehearsed campaign, rendered once with everything."""
+    root = tmp_path_factory.mktemp("whole")
+    write_campaign(root / "logs" / PROFILE, rehearsal={"speedup": 1.6, "trap": None, "seed": 3})
+    return root, write_report(root / "logs", root / "docs", profile=PROFILE, html=True)
+
+
+def test_every_section_and_every_file_is_there(whole: tuple[Path, Written]) -> None:
+    """The Markdown has all sections in order and every image it shows; the names returned are the files written."""
+    root, written = whole
+    page = (root / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == SECTIONS
+    images = re.findall(r"\]\((charts/[a-z-]+\.(?:svg|png))\)", page)
+    assert len(images) == 10
+    assert set(images) <= set(written.files)
+    assert all((root / "docs" / name).stat().st_size > 0 for name in written.files)
+    on_disk = {path.relative_to(root / "docs").as_posix() for path in (root / "docs").rglob("*") if path.is_file()}
+    assert on_disk == set(written.files)
+
+
+def test_key_lines_of_a_go(whole: tuple[Path, Written]) -> None:
+    """The banner and the decision come first, with ratio, interval, target and the plan's word."""
+    root, written = whole
+    assert written.decision.verdict == "GO"
+    lines = (root / "docs/exo-phase1-results.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# REHEARSAL: EXO Phase 1: results"
+    assert lines[3] == "> **REHEARSAL — true speed-up 1.6 was set by hand; nothing here is about your machines**"
+    assert lines[5] == "> ## GO"
+    box = "\n".join(lines[5:14])
+    assert re.search(r"over Ollama rog: \*\*1\.\d\d× \(\+\d+\.\d%\), between 1\.\d\d and 1\.\d\d \(95% each way\)", box)
+    assert "target 1.30×: reached" in box
+    assert "In the plan's word: **SUCCESS**" in box
+    assert "What would change it" in box
+
+
+def test_the_same_logs_give_the_same_bytes(whole: tuple[Path, Written], tmp_path: Path) -> None:
+    """A second rendering, elsewhere, and one with another record of step 14, change no byte of any file."""
+    root, written = whole
+    (root / "logs" / PROFILE / "14-document-results.json").write_bytes(b"{}")
+    write_report(root / "logs", tmp_path, profile=PROFILE, html=True)
+    for name in written.files:
+        assert (tmp_path / name).read_bytes() == (root / "docs" / name).read_bytes(), name
+
+
+def test_html_needs_nothing_else(whole: tuple[Path, Written]) -> None:
+    """The HTML has no script, no address but data and anchors, closes what it opens, knows dark mode and print."""
+    root, _ = whole
+    text = (root / "docs/exo-phase1-results.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert not page.misnested
+    assert not page.open
+    assert not {"script", "link", "iframe", "object", "form"} & set(page.elements)
+    assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in page.addresses)
+    assert page.elements.count("img") == 5
+    for needed in ("prefers-color-scheme: dark", "@media print", 'name="viewport"', "REHEARSAL — true speed-up 1.6"):
+        assert needed in text
+
+
+@pytest.mark.parametrize("said", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_foreign_word_breaks_out(said: str, tmp_path: Path) -> None:
+    """Thrown through every field, a hostile text leaves the page's structure as a harmless one does."""
+    for name, end in (("plain", " zzz"), ("hostile", said)):
+        write_campaign(tmp_path / name, runs=2, text=lambda text, end=end: text + end, profile=PROFILE)  # type: ignore[misc]
+        fail_step(tmp_path / name, 7, text=lambda text, end=end: text + end)  # type: ignore[misc]
+    plain, hostile = view_of(tmp_path / "plain"), view_of(tmp_path / "hostile")
+    pages = [render_markdown(view, []) for view in (plain, hostile)]
+    assert marks_up(pages[1]) == marks_up(pages[0])
+    kinds = [[t for t in shape(PARSER.parse(page)) if t not in ("html_inline", "code_inline")] for page in pages]
+    assert kinds[1] == kinds[0]
+    htmls = [Page(render_html(view, [])) for view in (plain, hostile)]
+    assert htmls[1].misnested == htmls[1].open == []
+    assert htmls[1].attributes == htmls[0].attributes
+    assert htmls[1].addresses == htmls[0].addresses
+    assert [e for e in htmls[1].elements if e != "code"] == [e for e in htmls[0].elements if e != "code"]
+    for page in (*pages, render_html(hostile, [])):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u200e\u200f]", page)
+    assert max(map(len, pages[1].splitlines())) < 12_000
+
+
+def test_hostile_arms_reach_charts_and_text_files_as_words(tmp_path: Path) -> None:
+    """An arm and a model named to do harm are drawn and printed, and do none."""
+    campaign = campaigns.make_campaign(runs=3)
+    folder = tmp_path / "logs" / PROFILE
+    campaigns.write_campaign(folder, campaign)
+    samples = folder / "12-bench-comparison.samples.jsonl"
+    named = samples.read_text(encoding="utf-8").replace('"rog"', '"$\\\\frac{</svg><script>|`\\u202e\\n#"')
+    samples.write_text(named, encoding="utf-8")
+    write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE, html=True)
+    for name in ("exo-phase1-results.md", "exo-phase1-results.html", "charts/requests.svg"):
+        assert "<script" not in (tmp_path / "docs" / name).read_text(encoding="utf-8")
+    text = (tmp_path / "docs/benchmark-results-qwen3b.txt").read_text(encoding="utf-8")
+    rows = text.split("-" * 70 + "\n")[1].splitlines()
+    assert len(rows) == 3 * 3 * 3
+    assert "\u202e" not in text
+
+
+def test_an_empty_folder_is_a_report_too(tmp_path: Path) -> None:
+    """Nothing has run: the report says so, and no chart of an earlier campaign stays beside it."""
+    (tmp_path / "docs/charts").mkdir(parents=True)
+    (tmp_path / "docs/charts/speedup.png").write_bytes(b"old")
+    (tmp_path / "docs/charts/own.png").write_bytes(b"the owner's")
+    written = write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE, html=True)
+    assert written.decision.verdict == "NOT YET"
+    page = (tmp_path / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
+    assert "> ## NOT YET" in page
+    assert page.count("| not run |") == 14
+    assert sorted(path.name for path in (tmp_path / "docs/charts").iterdir()) == ["own.png"]
+    for name in ("benchmark-results-qwen3b.txt", "benchmark-results-qwen32b.txt"):
+        assert "not run yet" in (tmp_path / "docs" / name).read_text(encoding="utf-8")
+
+
+def test_a_failed_step_is_told_with_what_it_said(tmp_path: Path) -> None:
+    """After step 4 failed: blocked, with found, needed, what to do, and the last words of the command."""
+    write_campaign(tmp_path / "logs" / PROFILE, steps=range(1, 4))
+    fail_step(tmp_path / "logs" / PROFILE, 4)
+    written = write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE)
+    page = (tmp_path / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
+    assert written.decision.verdict == "NO-GO (blocked)"
+    assert "> - Blocked at: **step 4" in page
+    for said in (
+        "### Step 4 (install-rog) failed",
+        "- Found: no witness names the Radeon 8060S",
+        "- Needed: ROCm on rog",
+        "- Do: install ROCm",
+        "on rog-flow-z13: rocm-smi --json (exit code 127); all of it in `04-install-rog.json`",
+        "```\nrocm-smi: not found\n```",
+    ):
+        assert said in page
+
+
+@pytest.mark.parametrize("last", [1, 4, 7, 8, 9, 10, 11, 12, 13, 15])
+def test_any_prefix_of_a_campaign_renders(last: int, tmp_path: Path) -> None:
+    """However far a campaign came, its report is written and names the steps that have not run."""
+    write_campaign(tmp_path / PROFILE, steps=range(1, last + 1), runs=2)
+    page = render_markdown(view_of(tmp_path / PROFILE), [])
+    assert page.count("| not run |") == sum(1 for step in range(last + 1, 16) if step != 14)
+    assert "## The fifteen steps" in page
+
+
+def test_broken_files_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
+    """A record that is no record, another schema, a result of another shape and a torn line stop nothing."""
+    folder = tmp_path / "logs" / PROFILE
+    write_campaign(folder, runs=2)
+    (folder / "03-install-srv2.json").write_bytes(b"{torn")
+    text = (folder / "06-start-srv2.json").read_text(encoding="utf-8")
+    (folder / "06-start-srv2.json").write_text(text.replace('"schema": 1', '"schema": 99'), encoding="utf-8")
+    text = (folder / "08-verify-cluster.json").read_text(encoding="utf-8")
+    (folder / "08-verify-cluster.json").write_text(text.replace('"expected_edges"', '"odd"'), encoding="utf-8")
+    with (folder / "12-bench-comparison.samples.jsonl").open("ab") as file:
+        file.write(b'{"schema": 1, "arm": "ex')
+    write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE, html=True)
+    page = (tmp_path / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
+    broken = page.split("### Files that could not be read")[1].split("\n## ")[0]
+    for named in ("03-install-srv2.json", "06-start-srv2.json", "12-bench-comparison.samples.jsonl, line 25"):
+        assert named in broken
+    assert "## Cluster formation: fail" in page
+    assert str(tmp_path) not in page
+
+
+def test_without_a_single_node_there_is_no_ratio(tmp_path: Path) -> None:
+    """The larger model that only EXO can run: its rate is told, and the word speed-up only to deny it."""
+    write_campaign(tmp_path / PROFILE, runs=2, large_baselines=())
+    section = render_markdown(view_of(tmp_path / PROFILE), []).split("## Scale-up")[1].split("\n## ")[0]
+    assert "No single node could run this model, so there is no ratio and this is not a speed-up." in section
+    assert re.search(r"ran over the cluster at \d\d\.\d tokens per second in 2 runs", section)
+    assert "×" not in section
+
+
+def test_other_profiles_are_summarised(tmp_path: Path) -> None:
+    """Two profiles in `logs`: the report is about one, the other has a row; archives and strangers have none."""
+    write_campaign(tmp_path / "logs" / PROFILE, runs=2, steps=range(1, 3))
+    write_campaign(tmp_path / "logs/qwen-1x", runs=2, profile="qwen-1x", steps=range(1, 9))
+    write_campaign(tmp_path / "logs/archive/old", runs=2, steps=range(1, 2))
+    (tmp_path / "logs/notes").mkdir()
+    write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE)
+    page = (tmp_path / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
+    rows = page.split("## Other profiles")[1].split("\n## ")[0].strip().splitlines()
+    assert len(rows) == 3
+    assert rows[2].startswith("| `qwen-1x` |")
+    assert "8 of 14" in rows[2]
+
+
+def test_the_banner_needs_only_one_record(tmp_path: Path) -> None:
+    """A single rehearsed record among others is enough for the banner, in Markdown, HTML and the text files."""
+    write_campaign(tmp_path / "logs" / PROFILE, steps=range(2, 5))
+    write_campaign(tmp_path / "logs" / PROFILE, steps=range(1, 2), rehearsal={"speedup": 1.2, "trap": "gpu-on-cpu"})
+    write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE, html=True)
+    banner = "REHEARSAL — true speed-up 1.2 was set by hand, with the trap gpu-on-cpu; nothing here is about your"
+    for name in ("exo-phase1-results.md", "exo-phase1-results.html", "benchmark-results-qwen3b.txt"):
+        assert banner in (tmp_path / "docs" / name).read_text(encoding="utf-8")
