@@ -10,7 +10,8 @@ import msgspec
 from reports.campaign import load_campaign
 from reports.decision import decide
 from reports.limits import Limits
-from tests.campaigns import make_campaign, record, write_campaign
+from tests.campaigns import make_campaign, write_campaign
+from tests.made_records import record
 
 
 def test_a_campaign_reads_back_as_it_was(tmp_path: Path) -> None:

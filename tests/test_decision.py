@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 
 import msgspec
@@ -10,114 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.campaign import Campaign
 from reports.decision import decide
-from reports.facts import Benchmark, Skipped
-from reports.limits import Limits
-from reports.naive import naive_rules, plan_word
 from reports.record import Problem
-from reports.rule import decide_rates
 from reports.samples import Sample
-from reports.scale_up import scale_up
 from tests.campaigns import (
     changed,
     failed,
     make_campaign,
-    measurement,
-    record,
-    sample,
     with_failed_step,
     with_result,
 )
-from tests.test_stats import runs
-
-TIGHT = [-0.01, 0.01, 0.0, 0.005, -0.005, 0.002]
-
-
-def rates_at(ratio: float, noise: list[float] = TIGHT) -> list[float]:
-    """Make log rates around a ratio."""
-    return [math.log(ratio) + x for x in noise]
-
-
-@pytest.mark.parametrize(
-    ("exo", "baselines", "says"),
-    [
-        (rates_at(1.5), {"a": TIGHT}, "GO"),
-        (rates_at(1.5), {"a": TIGHT, "b": rates_at(0.5)}, "GO"),
-        (rates_at(1.5), {"a": TIGHT, "b": rates_at(1.15)}, "INCONCLUSIVE"),
-        (rates_at(1.5), {"a": TIGHT, "b": rates_at(1.3)}, "NO-GO"),
-        (rates_at(1.2), {"a": TIGHT}, "NO-GO"),
-        (rates_at(0.7), {"a": TIGHT}, "NO-GO"),
-        (rates_at(1.3), {"a": TIGHT}, "INCONCLUSIVE"),
-        (rates_at(2.0, [0.0, 0.01]), {"a": [0.0, 0.01]}, "INCONCLUSIVE"),
-        (rates_at(2.0, [0.0]), {"a": [0.0]}, "INCONCLUSIVE"),
-        (rates_at(2.0), {"a": []}, "INCONCLUSIVE"),
-        (rates_at(2.0), {"a": TIGHT, "b": []}, "INCONCLUSIVE"),
-        (rates_at(1.1), {"a": TIGHT, "b": []}, "NO-GO"),
-        (rates_at(2.0), {}, "INCONCLUSIVE"),
-        ([], {"a": TIGHT}, "INCONCLUSIVE"),
-        (rates_at(1.3, [0.0] * 3), {"a": [0.0] * 3}, "GO"),
-        (rates_at(1.2999, [0.0] * 3), {"a": [0.0] * 3}, "NO-GO"),
-    ],
-    ids=[
-        "clear GO", "GO against both", "unsure against the better one", "no against the better one",
-        "clear NO-GO", "slower", "on the line", "two runs have no cross-check", "one run", "a baseline without runs",
-        "one of two without runs forbids GO", "but not NO-GO", "no baseline", "no EXO", "exactly the target, no noise",
-        "just below it, no noise",
-    ],
-)  # fmt: skip
-def test_the_rule(exo: list[float], baselines: dict[str, list[float]], says: str) -> None:
-    """The inner rule over rates alone says what the table says."""
-    found = decide_rates(runs(exo), {name: runs(values, name) for name, values in baselines.items()}, Limits())
-    assert found.verdict == says
-    assert [c.ratio for c in found.comparisons] == sorted(c.ratio for c in found.comparisons)
-
-
-@pytest.mark.parametrize(("off", "says"), [(1e-9, "INCONCLUSIVE"), (0.0, "GO"), (-1e-9, "GO")])
-def test_the_lower_bound_exactly_on_the_target_is_go(off: float, says: str) -> None:
-    """GO is L >= target: equality counts, a billionth less does not."""
-    exo, ollama = runs(rates_at(1.6)), runs(TIGHT, "a")
-    bound = decide_rates(exo, {"a": ollama}, Limits()).comparisons[0].lower
-    assert decide_rates(exo, {"a": ollama}, Limits(target_ratio=bound * (1 + off))).verdict == says
-
-
-@pytest.mark.parametrize(("off", "says"), [(1e-9, "NO-GO"), (0.0, "INCONCLUSIVE"), (-1e-9, "INCONCLUSIVE")])
-def test_the_upper_bound_exactly_on_the_target_is_open(off: float, says: str) -> None:
-    """NO-GO is U < target: on the target it is not yet below."""
-    exo, ollama = runs(rates_at(1.1)), runs(TIGHT, "a")
-    bound = decide_rates(exo, {"a": ollama}, Limits()).comparisons[0].upper
-    assert decide_rates(exo, {"a": ollama}, Limits(target_ratio=bound * (1 + off))).verdict == says
-
-
-def test_where_the_methods_disagree_nothing_is_decided() -> None:
-    """Welch says GO on data whose ranks do not support it even at twice the error: INCONCLUSIVE, both shown."""
-    chance = random.Random(5)
-    for _ in range(200_000):
-        exo = runs([math.log(1.38) + chance.gauss(0, 0.10) for _ in range(6)])
-        ollama = runs([chance.gauss(0, 0.005) for _ in range(6)], "a")
-        found = decide_rates(exo, {"a": ollama}, Limits())
-        comparison = found.comparisons[0]
-        if comparison.says == "above" and not comparison.agree:
-            break
-    else:
-        pytest.fail("no such data found")
-    assert found.verdict == "INCONCLUSIVE"
-    assert comparison.lower >= 1.30
-    assert comparison.hl_lower is not None
-    assert comparison.hl_lower < 1.30
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.floats(0.8, 1.8), st.floats(0.1, 50), st.integers(0, 1000))
-def test_the_unit_of_the_rates_does_not_matter(ratio: float, unit: float, seed: int) -> None:
-    """Tokens per second or per minute: the verdict is the same."""
-    chance = random.Random(seed)
-    exo, ollama = ([chance.gauss(level, 0.05) for _ in range(5)] for level in (math.log(ratio), 0.0))
-    shift = math.log(unit)
-    plain = decide_rates(runs(exo), {"a": runs(ollama, "a")}, Limits())
-    scaled = decide_rates(runs([x + shift for x in exo]), {"a": runs([x + shift for x in ollama], "a")}, Limits())
-    assert plain.verdict == scaled.verdict
-    assert plain.comparisons[0].lower == pytest.approx(scaled.comparisons[0].lower, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -299,74 +200,3 @@ def test_the_order_of_lines_does_not_move_the_verdict(chance: random.Random) -> 
     shuffled = campaign.samples[12][:]
     chance.shuffle(shuffled)
     assert decide(msgspec.structs.replace(campaign, samples={**campaign.samples, 12: shuffled})) == decide(campaign)
-
-
-def test_naive_rules_are_the_plans_arithmetic() -> None:
-    """Best over best, mean over the best mean, median over the best median, of single requests."""
-    lines = [sample("exo", 1, k, rate) for k, rate in enumerate((10.0, 20.0, 90.0), start=1)]
-    lines += [sample("rog", 1, k, rate) for k, rate in enumerate((10.0, 20.0, 60.0), start=1)]
-    lines += [sample("srv1", 1, 1, 25.0), sample("srv1", 1, 0, 999.0, warmup=True)]
-    best, mean, median = naive_rules(lines, Limits())
-    assert best.ratio == pytest.approx(1.5)
-    assert best.says == "SUCCESS"
-    assert mean.ratio == pytest.approx(40 / 30)
-    assert mean.says == "SUCCESS"
-    assert median.ratio == pytest.approx(20 / 25)
-    assert median.says == "FAIL"
-    assert [rule.ratio for rule in naive_rules([], Limits())] == [None] * 3
-
-
-@pytest.mark.parametrize(
-    ("ratio", "word"), [(1.30, "SUCCESS"), (1.2999, "PARTIAL"), (1.0001, "PARTIAL"), (1.0, "FAIL"), (None, "-")]
-)
-def test_the_plans_words(ratio: float | None, word: str) -> None:
-    """SUCCESS from 30 % on, PARTIAL above nothing, FAIL otherwise, as the plan's script has it."""
-    assert plan_word(ratio, 1.30) == word
-
-
-def with_large(baselines: tuple[str, ...], unable: tuple[str, ...] = ()) -> Campaign:
-    """Return a campaign whose step 13 ran the larger model on EXO and on these baselines."""
-    campaign = make_campaign()
-    rates = {"exo": 4.0, "rog": 2.0, "srv1": 1.0}
-    lines, noted = measurement(("exo", *baselines), rates, 0.02, 4, chance=random.Random(1), step=13)
-    lines = [failed(s, "model requires more system memory") if s.arm in unable else s for s in lines]
-    large = msgspec.convert(campaign.records[12].result, Benchmark)
-    large = msgspec.structs.replace(large, arms=["exo", *baselines], runs=4)
-    return msgspec.structs.replace(
-        campaign,
-        records={**campaign.records, 13: record(13, large)},
-        samples={**campaign.samples, 13: lines},
-        conditions={**campaign.conditions, 13: noted},
-    )
-
-
-def test_a_model_that_no_single_node_can_run_has_no_speed_up() -> None:
-    """Without a baseline there is a rate and no ratio, whether the baselines failed or were left out."""
-    for campaign in (with_large(()), with_large(("rog", "srv1"), unable=("rog", "srv1"))):
-        found = scale_up(campaign)
-        assert (found.ran, found.has_ratio) == (True, False)
-        assert "no ratio" in found.sentence
-        assert "speed-up" not in found.sentence.lower()
-        decision = decide(campaign, 13)
-        assert decision.comparisons == []
-        assert decision.verdict == "INCONCLUSIVE"
-
-
-def test_a_larger_model_is_compared_with_who_could_run_it() -> None:
-    """One baseline ran it and one could not: the ratio is against the one, the other is named with its reason."""
-    campaign = with_large(("rog", "srv1"), unable=("srv1",))
-    found = scale_up(campaign)
-    assert found.has_ratio
-    assert found.unable == {"srv1": "model requires more system memory"}
-    decision = decide(campaign, 13)
-    assert (decision.verdict, [c.baseline for c in decision.comparisons]) == ("GO", ["rog"])
-
-
-def test_a_skipped_larger_model_is_said_to_be_skipped() -> None:
-    """The reason for skipping is what the section says."""
-    campaign = make_campaign()
-    assert "step 12 did not end in GO" in scale_up(campaign).sentence
-    skipped = msgspec.structs.replace(record(13, Skipped("no time")), status="skipped")
-    found = decide(msgspec.structs.replace(campaign, records={**campaign.records, 13: skipped}), 13)
-    assert found.verdict == "NOT YET"
-    assert "no time" in found.headline

@@ -11,7 +11,8 @@ from reports.campaign import Campaign
 from reports.samples import Conditions
 from reports.validity import CHECKS, Check, check_all
 from tests.campaigns import changed, make_campaign, with_conditions
-from tests.validity_cases import CASES, controlled, failing, of_arm
+from tests.validity_cases import CASES
+from tests.validity_changes import controlled, failing, of_arm
 
 replace = msgspec.structs.replace
 NEEDS_CONTROL = "A/A"
