@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from reports import facts, plan
+from reports import plan
 from reports.record import Command, Deviation, Problem, Record, write_record
 from reports.samples import Conditions, Sample
-
-Text = Callable[[str], str]
-NODES = ("srv1", "srv2", "rog")
-BASELINES = ("rog", "srv1")
+from tests.full_facts import BASELINES, NODES, Text, results_of_steps
 
 
 def as_it_is(text: str) -> str:
@@ -40,7 +36,7 @@ def write_campaign(
     profile: str = "llama-0015",
 ) -> None:
     """Write records, samples and conditions of `steps` into `folder`; EXO is `speedup` times rog's Ollama."""
-    results = _results(text, runs, large_baselines)
+    results = results_of_steps(text, runs, large_baselines)
     for number in steps:
         step = plan.step_numbered(number)
         record = Record(
@@ -170,90 +166,3 @@ def _settings(text: Text) -> dict[str, Any]:
         "ollama": {arm: {"node": arm, "url": "http://localhost:11434"} for arm in BASELINES},
         "profile": {"title": text("EXO 0.0.15 with Llama 3.2 3B at 16 bit")},
     }
-
-
-def _results(text: Text, runs: int, large_baselines: tuple[str, ...]) -> dict[int, msgspec.Struct]:
-    results: dict[int, msgspec.Struct] = {
-        1: facts.Preflight(
-            {node: _machine(node, text) for node in NODES},
-            {arm: _ollama(arm, text) for arm in BASELINES},
-            network={"srv1": text("direct"), "srv2": text("direct"), "rog": text("relayed (fra)")},
-        ),
-        8: facts.Cluster(
-            {n: facts.NodeView(n, [text(m) for m in NODES], 6, True, 3.2, {n: text("CLANG")}) for n in NODES},
-            list(NODES),
-            6,
-            True,
-        ),
-        9: facts.ModelReady(
-            "small", text("llama-3.2-3b"), text("llama-3.2-3b"), text("fp16"), 31.0,
-            {node: text("6.4 GB, 9 of 9 files") for node in NODES}, _models(text),
-        ),
-        10: facts.ScriptReady(
-            "srv1", text("/home/x/benchmark.py"), "ab" * 32, text("3.12.3"),
-            [facts.Calibration(50, 1, 30, 0.0004, 0.0009, 0.00001, 0.0003, 0.0004, 0.001)],
-        ),
-        13: _benchmark(("exo", *large_baselines), runs, text),
-        14: facts.Documented("GO", ["exo-phase1-results.md"]),
-        15: facts.Cleaned(
-            {n: facts.Stopped(n, True, "TERM", 1.2, {"52416": True}, [text("the venv, 1.2 GB")]) for n in NODES},
-            {arm: _ollama(arm, text) for arm in BASELINES},
-            {arm: _ollama(arm, text) for arm in BASELINES},
-            True,
-            [],
-        ),
-        11: _benchmark(BASELINES, runs, text),
-        12: _benchmark(("exo", *BASELINES), runs, text),
-    }  # fmt: skip
-    for step, node in ((2, "srv1"), (3, "srv2"), (4, "rog")):
-        results[step] = _installed(node, text)
-        results[step + 3] = facts.Started(
-            node, node, 4000 + step, 99, text(f"exo --node-id {node} --node-port 50051"), 52416,
-            text("/home/x/exo.log"), 2.4, text("AMD" if node == "rog" else "CLANG"),
-            "gpu" if node == "rog" else "cpu", node == "rog",
-        )  # fmt: skip
-    return results
-
-
-def _machine(node: str, text: Text) -> facts.NodePython:
-    return facts.NodePython(
-        node, text(f"ndnlinux{node}"), text(node), text("Debian GNU/Linux 12"), text("6.1.0"), text("AMD Ryzen"),
-        8, 32_000_000_000, 200_000_000_000, text("/usr/bin/python3.12"), text("3.12.3"), 0.0021,
-    )  # fmt: skip
-
-
-def _ollama(arm: str, text: Text) -> facts.OllamaState:
-    return facts.OllamaState(arm, text("http://localhost:11434"), text("0.5.13"), {"llama3.2:3b": "sha256:12ab"})
-
-
-def _models(text: Text) -> dict[str, facts.OllamaModel]:
-    return {
-        arm: facts.OllamaModel(
-            arm, text("llama3.2:3b-instruct-fp16"), text("sha256:" + "1" * 64), text("F16"), text("3.2B"),
-            6_400_000_000, 6_000_000_000 if arm == "rog" else 0,
-        )
-        for arm in BASELINES
-    }  # fmt: skip
-
-
-def _installed(node: str, text: Text) -> facts.Installed:
-    witnesses = list(_witnesses(text)) if node == "rog" else []
-    return facts.Installed(
-        node, text("0.0.15"), text("0.0.x"), text("git+https://example.org/exo@v0.0.15"), text("c0ffee" * 6),
-        text("/home/x/venv"), text("/home/x/venv/bin/exo"), text("3.12.3"), {"tinygrad": text("0.11")},
-        facts.GpuTruth(node, text("Radeon 8060S"), True, True, witnesses) if witnesses else None,
-    )  # fmt: skip
-
-
-def _witnesses(text: Text) -> Iterator[facts.Witness]:
-    yield facts.Witness("rocm-smi", text("AMD Radeon Graphics"), None)
-    yield facts.Witness("sysfs", text("0x1002:0x1586"), True)
-
-
-def _benchmark(arms: tuple[str, ...], runs: int, text: Text) -> facts.Benchmark:
-    return facts.Benchmark(
-        "small", text("llama-3.2-3b") if "exo" in arms else None, text("llama3.2:3b-instruct-fp16"), list(arms), runs,
-        3, 1, 32, 7, [f"{arm}:{run}" for run in range(1, runs + 1) for arm in arms], dict.fromkeys(arms, "restart"),
-        {arm: text("AMD") for arm in arms}, {"rog": True, "exo": True}, {"rog": "gpu", "exo": "gpu"},
-        dict.fromkeys(NODES, True), dict.fromkeys(NODES, True), _models(text), text("fp16"),
-    )  # fmt: skip

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
-from reports.campaign import load_campaign
-from reports.decision import decide
-from reports.estimates import estimates_of
-from reports.render import Written, render_html, render_markdown, write_report
-from reports.view import ReportCommands, View, build_view
-from tests import campaigns
+from reports.render import Written, render_markdown, write_report
 from tests.full_campaign import fail_step, write_campaign
+from tests.rendered import Page, view_of
 
 PROFILE = "llama-0015"
 SECTIONS = [
@@ -33,74 +26,6 @@ SECTIONS = [
     "Raw data",
     "Reproduce",
 ]
-PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-HOSTILE = [
-    " a|b|c||",
-    " `x ``y ``` ~~~",
-    "<script>alert(1)</script><img src=x onerror=alert(1)>",
-    "](javascript:alert(1)) ![x](http://evil.example/x.png) [y]: http://evil.example",
-    "\nline\n\n# heading\n- item\n> quote\n    code\n```\nfence\n",
-    "x" * 10_000,
-    "\x00\x07\x1b[31mred\x1b[0m \x1b]8;;http://evil.example\x07link\x1b]8;;\x07",
-    "\u202egnp.exe\u2066\u200f",
-    " $x$ **b** _i_ ~~s~~ <!-- c --> &lt;b&gt; &#60;b&#62;",
-    "\" onmouseover=\"alert(1)' autofocus='",
-    " http://evil.example www.evil.example {{ 7*7 }} {% raw %} {# c #}",
-]
-
-
-def view_of(folder: Path) -> View:
-    """Build the view of one campaign's folder, without charts."""
-    campaign = load_campaign(folder)
-    return build_view(campaign, decide(campaign, 12), estimates_of(campaign), ReportCommands(), None)
-
-
-def shape(tokens: list[Token]) -> list[str]:
-    """Return what a Markdown parser makes of a page, without its words."""
-    found = []
-    for token in tokens:
-        found.append(token.type)
-        found += [child.type for child in token.children or [] if child.type not in ("text", "text_special")]
-    return found
-
-
-def marks_up(page: str) -> list[str]:
-    """Return the elements of Markdown that could do something: links, images, HTML and headings."""
-    inline = [child for token in PARSER.parse(page) for child in token.children or []]
-    return [
-        f"{token.type} {token.attrs.get('href') or token.attrs.get('src') or token.content}"
-        for token in [*inline, *PARSER.parse(page)]
-        if token.type in ("link_open", "image", "html_block", "html_inline") and "code>" not in token.content
-    ]
-
-
-class Page(HTMLParser):
-    """Collects elements, attributes and whether every element is closed in its turn."""
-
-    VOID = frozenset({"meta", "img", "link", "br", "hr"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[str] = []
-        self.open: list[str] = []
-        self.attributes: set[str] = set()
-        self.addresses: list[str] = []
-        self.misnested: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element and what it carries."""
-        self.elements.append(tag)
-        self.attributes |= {name for name, _ in attrs}
-        self.addresses += [value or "" for name, value in attrs if name in ("href", "src")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        """Note an end that does not match the last start."""
-        if not self.open or self.open.pop() != tag:
-            self.misnested.append(tag)
 
 
 @pytest.fixture(scope="module")
@@ -160,44 +85,6 @@ def test_html_needs_nothing_else(whole: tuple[Path, Written]) -> None:
     assert page.elements.count("img") == 5
     for needed in ("prefers-color-scheme: dark", "@media print", 'name="viewport"', "REHEARSAL — true speed-up 1.6"):
         assert needed in text
-
-
-@pytest.mark.parametrize("said", HOSTILE, ids=range(len(HOSTILE)))
-def test_no_foreign_word_breaks_out(said: str, tmp_path: Path) -> None:
-    """Thrown through every field, a hostile text leaves the page's structure as a harmless one does."""
-    for name, end in (("plain", " zzz"), ("hostile", said)):
-        write_campaign(tmp_path / name, runs=2, text=lambda text, end=end: text + end, profile=PROFILE)  # type: ignore[misc]
-        fail_step(tmp_path / name, 7, text=lambda text, end=end: text + end)  # type: ignore[misc]
-    plain, hostile = view_of(tmp_path / "plain"), view_of(tmp_path / "hostile")
-    pages = [render_markdown(view, []) for view in (plain, hostile)]
-    assert marks_up(pages[1]) == marks_up(pages[0])
-    kinds = [[t for t in shape(PARSER.parse(page)) if t not in ("html_inline", "code_inline")] for page in pages]
-    assert kinds[1] == kinds[0]
-    htmls = [Page(render_html(view, [])) for view in (plain, hostile)]
-    assert htmls[1].misnested == htmls[1].open == []
-    assert htmls[1].attributes == htmls[0].attributes
-    assert htmls[1].addresses == htmls[0].addresses
-    assert [e for e in htmls[1].elements if e != "code"] == [e for e in htmls[0].elements if e != "code"]
-    for page in (*pages, render_html(hostile, [])):
-        assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u200e\u200f]", page)
-    assert max(map(len, pages[1].splitlines())) < 12_000
-
-
-def test_hostile_arms_reach_charts_and_text_files_as_words(tmp_path: Path) -> None:
-    """An arm and a model named to do harm are drawn and printed, and do none."""
-    campaign = campaigns.make_campaign(runs=3)
-    folder = tmp_path / "logs" / PROFILE
-    campaigns.write_campaign(folder, campaign)
-    samples = folder / "12-bench-comparison.samples.jsonl"
-    named = samples.read_text(encoding="utf-8").replace('"rog"', '"$\\\\frac{</svg><script>|`\\u202e\\n#"')
-    samples.write_text(named, encoding="utf-8")
-    write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE, html=True)
-    for name in ("exo-phase1-results.md", "exo-phase1-results.html", "charts/requests.svg"):
-        assert "<script" not in (tmp_path / "docs" / name).read_text(encoding="utf-8")
-    text = (tmp_path / "docs/benchmark-results-qwen3b.txt").read_text(encoding="utf-8")
-    rows = text.split("-" * 70 + "\n")[1].splitlines()
-    assert len(rows) == 3 * 3 * 3
-    assert "\u202e" not in text
 
 
 def test_an_empty_folder_is_a_report_too(tmp_path: Path) -> None:
