@@ -11,6 +11,7 @@ import http.client
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.load_tools import aiperf_command, aiperf_timings
 from benchmarks.metronome import SCRIPT, Truth, gaps, metronome, p99, truths
 from scripts.benchmark_exo_vs_ollama import metronome_model
 
@@ -116,12 +118,26 @@ def measure(name: str, url: str, model: str, requests: int) -> Measured:
     if name == "ours":
         command = [sys.executable, str(SCRIPT), "--model", model, "--ollama", f"a={url}", "--reload", "a=keep"]
         command += ["--only", "a:1", "--warmup", "0", "--requests", str(requests), "--samples", "-"]
-    else:
-        command = [sys.executable, "-m", "benchmarks.clients", name, url, model, str(requests)]
-    output, wall_s, memory_mb = measure_process(command)
-    if name == "ours":
+        output, wall_s, memory_mb = measure_process(command)
         return Measured([json.loads(line)["frame_times_s"] for line in output.splitlines()], wall_s, memory_mb)
+    if name == "aiperf":
+        with tempfile.TemporaryDirectory() as folder:
+            command = aiperf_command(str(find("aiperf")), url, model, requests, Path(folder))
+            _, wall_s, memory_mb = measure_process(command)
+            return Measured(aiperf_timings(Path(folder)), wall_s, memory_mb)
+    command = [sys.executable, "-m", "benchmarks.clients", name, url, model, str(requests)]
+    output, wall_s, memory_mb = measure_process(command)
     return Measured(json.loads(output), wall_s, memory_mb)
+
+
+def find(name: str) -> str | None:
+    """Return where a client is installed: beside this interpreter or on the PATH; None where it is missing."""
+    if name in ("ours", "http.client"):
+        return name
+    if name == "aiperf":
+        beside = Path(sys.executable).parent / "aiperf"
+        return str(beside) if beside.exists() else shutil.which("aiperf")
+    return name if importlib.util.find_spec(name) else None
 
 
 def row(name: str, slow: Measured, slow_truth: list[Truth], fast: Measured, fast_truth: list[Truth]) -> str:
@@ -144,8 +160,8 @@ def main() -> None:
     print(f"{'':<12} {'first token, ms':>23} {'rate, %':>9} {'gap, %':>9} {'overhead, s':>11} {'memory':>8}")
     print(f"{'client':<12} {'mean error':>12} {'p99':>10} {'error':>9} {'p99 error':>9} {'10 requests':>11} {'MB':>8}")
     with metronome() as url:
-        for name in ("ours", *LIBRARIES):
-            if name in ("httpx", "ollama", "openai") and not importlib.util.find_spec(name):
+        for name in ("ours", *LIBRARIES, "aiperf"):
+            if not find(name):
                 print(f"{name:<12} not installed")
                 continue
             results = []
@@ -154,6 +170,7 @@ def main() -> None:
                 model = metronome_model(speed, 1, tokens, 0.12)
                 results += [measure(name, url, model, count), truths(url)[before:]]
             print(row(name, *results), flush=True)  # type: ignore[arg-type]
+        print("Memory is that of the largest process; aiperf runs several.")
 
 
 if __name__ == "__main__":
