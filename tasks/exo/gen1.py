@@ -7,7 +7,6 @@ happen: gen1_placing waits for the runners. Later commits replaced libp2p by zen
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +16,7 @@ from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
 from tasks.exo.wire import message_of, said, shortened
 from tasks.hosts import Exo, Pair
+from tasks.network import in_tailscale_range
 
 NAME = "1.x"
 PYTHON = ">=3.13,<3.14"
@@ -25,7 +25,6 @@ FIXES_LENGTH_PER_REQUEST = True
 SETTLE_S = 60.0
 """Observed: a killed node was still in the state of another after about 60 s, an ended one for less than 2 s."""
 
-_TAILSCALE = ipaddress.ip_network("100.64.0.0/10")
 _FIRST_WITH_PEERS = (1, 0, 69)
 _LAST_WITH_LIBP2P = (1, 0, 71)
 
@@ -158,7 +157,7 @@ def parse_chat(reply: Reply, model: str) -> Answer:
 
 
 def _refuse_tailscale(release: str, peers: Mapping[str, str]) -> None:
-    inside = {key: address for key, address in peers.items() if _in_tailscale(address)}
+    inside = {key: address for key, address in peers.items() if in_tailscale_range(address)}
     if inside:
         told = ", ".join(f"{key} {address}" for key, address in sorted(inside.items()))
         raise Refused(
@@ -167,10 +166,3 @@ def _refuse_tailscale(release: str, peers: Mapping[str, str]) -> None:
             "EXO 1.0.69 to 1.0.71, or addresses of one local network",
             "set exo.release and exo.source in hosts.yaml to 1.0.71, or nodes.*.address to the nodes' LAN addresses",
         )
-
-
-def _in_tailscale(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address) in _TAILSCALE
-    except ValueError:
-        return False

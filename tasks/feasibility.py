@@ -1,0 +1,141 @@
+"""Can it work at all? Asked of every profile and model pair before any work, from facts of the nodes.
+
+Pure: facts in, words out. A row says whether EXO can run its half of a pair on these nodes, on which device, and what
+to expect. That a pipeline gives one stream no more than its fastest node is an expectation here; reports.ceiling
+computes it once rates are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from reports.facts import Feasible, NodePython
+from tasks import obstacles
+from tasks.exo import models
+from tasks.exo.catalogue import generation_of
+from tasks.exo.interface import Refused
+from tasks.hosts import Inventory, Pair
+from tasks.obstacles import MEMORY_SHARE, Findings, gigabytes
+
+
+class Assessment(msgspec.Struct, frozen=True):
+    """What `assess` finds; its parts go into reports.facts.Preflight under the same names."""
+
+    feasible: list[Feasible]
+    go_unreachable_because: str
+    alternatives: list[str]
+
+
+def assess(
+    inventory: Inventory,
+    nodes: Mapping[str, NodePython],
+    addresses: Mapping[str, str],
+    network: Mapping[str, str] | None = None,
+) -> Assessment:
+    """Judge every profile's pairs on `nodes`; `addresses` and `network` (ways in words) may lack nodes."""
+    rows = []
+    for key, profile in inventory.profiles.items():
+        for name in ("small", "large"):
+            pair: Pair = getattr(profile.models, name)
+            rows.append(_row(inventory, key, name, pair, nodes, addresses, network or {}))
+    mine = {row.pair: row for row in rows if row.profile == inventory.profile}
+    because = _unreachable(inventory, mine["small"], inventory.profiles[inventory.profile].models.small)
+    bad = bool(because) or not all(row.can_run and row.equal_precision for row in mine.values())
+    return Assessment(rows, because, _alternatives(inventory, rows, nodes) if bad else [])
+
+
+def _row(
+    inventory: Inventory,
+    key: str,
+    name: str,
+    pair: Pair,
+    nodes: Mapping[str, NodePython],
+    addresses: Mapping[str, str],
+    network: Mapping[str, str],
+) -> Feasible:
+    exo = inventory.profiles[key].exo
+    found = Findings()
+    try:
+        generation = generation_of(exo.release)
+    except Refused as error:
+        return _none(key, name, pair, f"{error.found}; known are {error.needed}")
+    known = models.known(generation.NAME, pair.exo)
+    size_bytes = pair.download_bytes or (known.size_bytes if known else None)
+    obstacles.model(generation.NAME, exo, pair, found)
+    obstacles.stack(generation.NAME, exo, found)
+    obstacles.discovery(generation, exo, addresses, found)
+    device = obstacles.device(inventory, generation.NAME, exo, found)
+    obstacles.room(size_bytes, nodes, found)
+    if name == "large":
+        obstacles.single_nodes(inventory, size_bytes, nodes, found)
+    obstacles.split(generation.NAME, known, len(inventory.nodes), found)
+    equal = obstacles.precision(generation.NAME, pair, known, found)
+    relayed = [f"{node} ({way})" for node, way in network.items() if way.startswith("relayed")]
+    if relayed:
+        found.telling.append(f"the way to {', '.join(relayed)} is relayed: each hop costs tens of milliseconds a token")
+    return Feasible(
+        profile=key,
+        pair=name,
+        exo_model=pair.exo,
+        ollama_model=pair.ollama,
+        can_run=not found.blocking,
+        device=device,
+        equal_precision=equal,
+        reasons=[*found.blocking, *found.telling],
+    )
+
+
+def _none(key: str, name: str, pair: Pair, reason: str) -> Feasible:
+    return Feasible(key, name, pair.exo, pair.ollama, False, "none", False, [reason])
+
+
+def _unreachable(inventory: Inventory, row: Feasible, pair: Pair) -> str:
+    """Say why GO cannot be reached with the small pair in force, "" where nothing known is in its way.
+
+    A rehearsal's engines run at a speed that was set for them, so only "it cannot run" counts there.
+    """
+    if not row.can_run:
+        return f"GO cannot be reached because EXO cannot run `{pair.exo}` here: {row.reasons[0]}"
+    if inventory.rehearsal is not None or pair.exo == "dummy":
+        return ""
+    gpus = [f"'{arm}'" for arm, one in inventory.ollama.items() if one.gpu]
+    if gpus and row.device.startswith("CPU on all"):
+        return (
+            f"GO cannot be reached because EXO computes on the CPU of every node and Ollama {', '.join(gpus)} on a GPU:"
+            " a pipeline gives one stream no more than its fastest node alone"
+        )
+    release = inventory.profiles[inventory.profile].exo.release
+    exo_bits = models.bits(models.loaded_precision(generation_of(release).NAME, pair.exo) or pair.exo_precision)
+    ollama_bits = models.bits(pair.ollama_precision)
+    if exo_bits and ollama_bits and exo_bits > 1.5 * ollama_bits:
+        return (
+            f"GO cannot be reached because EXO carries {exo_bits:.0f}-bit weights, Ollama {ollama_bits:.0f}-bit ones:"
+            f" a token reads {exo_bits / ollama_bits:.1f} times the bytes, one node of the pipeline after the other"
+        )
+    return ""
+
+
+def _alternatives(inventory: Inventory, rows: list[Feasible], nodes: Mapping[str, NodePython]) -> list[str]:
+    """Name what can run instead: other profiles, and pairs of equal precision that fit the nodes."""
+    found = [
+        f"FABRIC_EXO_PROFILE={row.profile}: `{row.exo_model}` against `{row.ollama_model}`, {row.device}"
+        + ("" if row.equal_precision else " (the weights differ in precision)")
+        for row in rows
+        if row.profile != inventory.profile and row.pair == "small" and row.can_run
+    ]
+    exo = inventory.profiles[inventory.profile].exo
+    try:
+        table = models.TABLES[generation_of(exo.release).NAME]
+    except (Refused, KeyError):
+        return found
+    memory = sum(node.memory_bytes for node in nodes.values())
+    used = {row.exo_model for row in rows if row.profile == inventory.profile and row.can_run and row.equal_precision}
+    for model, known in table.items():
+        fits = not memory or known.size_bytes <= MEMORY_SHARE * memory
+        if known.ollama and not known.note.startswith("EXO's copy") and fits and model not in used:
+            found.append(
+                f"in this profile: `{model}` against `{known.ollama}`, both 16 bit, {gigabytes(known.size_bytes)}"
+            )
+    return found

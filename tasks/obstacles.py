@@ -1,0 +1,178 @@
+"""What stands in the way of one model pair, check by check; tasks.feasibility puts the answers together.
+
+Each check adds sentences to `Findings`: to `blocking` only what surely prevents a run, to `telling` what to expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reports.facts import NodePython
+from tasks.exo import models
+from tasks.exo.interface import Generation, Refused
+from tasks.exo.sources import kind_of
+from tasks.hosts import Exo, Inventory, Pair
+from tasks.network import in_tailscale_range
+
+MEMORY_SHARE = 0.85
+"""Of all nodes' memory together that weights may take: the rest is for the system, the KV cache and buffers."""
+_DISK_RESERVE = 1.05
+
+
+class Findings:
+    """Reasons of one row: what prevents a run, and what is merely good to know."""
+
+    def __init__(self) -> None:
+        self.blocking: list[str] = []
+        self.telling: list[str] = []
+
+
+def model(generation: str, exo: Exo, pair: Pair, found: Findings) -> None:
+    """Tell whether EXO's engine on Linux has this model at all."""
+    engine = engine_of(exo)
+    if generation == "0.0.x":
+        if engine == "dummy":
+            if pair.exo != "dummy":
+                found.blocking.append(f"the dummy engine runs `dummy` only, not `{pair.exo}`")
+            return
+        if engine == "mlx":
+            found.blocking.append("--inference-engine mlx needs Apple's MLX, which EXO 0.0.x has for Macs only")
+        elif models.known(generation, pair.exo) is None:
+            found.blocking.append(
+                f"`{pair.exo}` does not run on EXO 0.0.x under Linux, which has Llama models only:"
+                f" {', '.join(models.LINUX_0)}"
+            )
+        return
+    if "/" not in pair.exo:
+        found.blocking.append(f"`{pair.exo}` is no id of EXO 1.x: those are `owner/name` on the model hub")
+    elif "qwen2.5" in pair.exo.lower():
+        found.telling.append("EXO 1.x has no card for Qwen2.5: it is added from the model hub, which must be reachable")
+    if "gemma-4" in pair.exo.lower():
+        found.blocking.append("EXO 1.x refuses Gemma 4 in a pipeline")
+
+
+def stack(generation: str, exo: Exo, found: Findings) -> None:
+    """Name the pins that are known not to work."""
+    named = " ".join(exo.overrides).lower()
+    if generation == "1.x" and kind_of(exo.source) != "file" and exo.release == "1.0.71" and "mlx" not in named:
+        found.blocking.append(
+            "as locked, EXO 1.0.71 cannot run a model on Linux (exo#2043): override mlx and mlx-cpu with 0.31.2"
+        )
+
+
+def discovery(generation: Generation, exo: Exo, addresses: Mapping[str, str], found: Findings) -> None:
+    """Ask the generation whether it can form a cluster over these addresses."""
+    if not addresses:
+        return
+    try:
+        generation.launch(exo, next(iter(addresses)), addresses, "exo", "/run", 1)
+    except Refused as error:
+        found.blocking.append(error.found)
+        return
+    if any(in_tailscale_range(address) for address in addresses.values()):
+        told = "a manual discovery file" if generation.NAME == "0.0.x" else "--bootstrap-peers"
+        found.telling.append(f"these are Tailscale addresses, which carry no discovery: the peers are told by {told}")
+
+
+def device(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> str:
+    """Say on which device each node will compute, and what is missing for its GPU."""
+    if generation == "1.x":
+        cuda = any(extra.startswith("cuda") for extra in exo.extras)
+        if not cuda and any(node.gpu for node in inventory.nodes.values()):
+            found.telling.append("EXO 1.x has no code for AMD GPUs: under Linux it computes on the CPU")
+        return "CUDA where there is one" if cuda else "CPU on all nodes"
+    if engine_of(exo) == "dummy":
+        return "none (dummy engine)"
+    on_gpu = []
+    for key, node in inventory.nodes.items():
+        environment = exo.environment | exo.node_environment.get(key, {})
+        if node.gpu is None:
+            continue
+        if environment.get("AMD", "0") in ("", "0"):
+            found.telling.append(f"{key} has a {node.gpu.name}, but its environment does not set AMD=1: CPU")
+            continue
+        on_gpu.append(key)
+        if not any("tinygrad" in text.lower() for text in exo.overrides):
+            found.telling.append(
+                f"with the tinygrad that EXO 0.0.x pins, a {node.gpu.name} ({node.gpu.gfx}) falls back to the CPU:"
+                " override it with tinygrad>=0.11"
+            )
+        if "amd-gpu" not in [*exo.extras, *exo.node_extras.get(key, [])]:
+            found.telling.append(f"AMD=1 without the extra amd-gpu (pyrsmi) makes EXO crash at its start on {key}")
+    on_cpu = [key for key in inventory.nodes if key not in on_gpu]
+    if not on_gpu:
+        return "CPU on all nodes"
+    return f"GPU on {', '.join(on_gpu)}" + (f", CPU on {', '.join(on_cpu)}" if on_cpu else "")
+
+
+def room(size_bytes: int | None, nodes: Mapping[str, NodePython], found: Findings) -> None:
+    """Compare the model with the nodes' memory together and with each node's disk, which gets a full copy."""
+    if size_bytes is None:
+        found.telling.append("its size is not known: set download_bytes in hosts.yaml to have memory and disk checked")
+        return
+    memory = sum(node.memory_bytes for node in nodes.values())
+    if memory and size_bytes > MEMORY_SHARE * memory:
+        found.blocking.append(
+            f"{gigabytes(size_bytes)} of weights do not fit into {gigabytes(memory)} of all nodes' memory"
+        )
+    short = {key: n for key, n in nodes.items() if n.disk_free_bytes < _DISK_RESERVE * size_bytes}
+    if short:
+        told = ", ".join(f"{key} has {gigabytes(node.disk_free_bytes)} free" for key, node in short.items())
+        found.telling.append(
+            f"every node gets a full copy of {gigabytes(size_bytes)}: {told} (enough if it is there already)"
+        )
+
+
+def single_nodes(
+    inventory: Inventory, size_bytes: int | None, nodes: Mapping[str, NodePython], found: Findings
+) -> None:
+    """Say where no baseline can hold the model: then there is nothing to compare with."""
+    held = [nodes[b.node] for b in inventory.ollama.values() if b.node in nodes]
+    if size_bytes and held and all(size_bytes > MEMORY_SHARE * node.memory_bytes for node in held):
+        found.telling.append(
+            "no single node has the memory for it: there will be no ratio, only what EXO makes possible"
+        )
+
+
+def split(generation: str, known: models.Known | None, count: int, found: Findings) -> None:
+    """Say how the layers are spread: only tensor sharding could speed up one stream, and it must divide evenly."""
+    if generation == "1.x" and known and known.hidden % count == 0 and known.kv_heads % count == 0:
+        found.telling.append(
+            f"its layers could be split over {count} nodes (tensor sharding); the plan's pipeline is used"
+        )
+        return
+    shape = f" (hidden size {known.hidden} and {known.kv_heads} KV heads do not divide by {count})" if known else ""
+    reason = "EXO 0.0.x knows pipelines only" if generation == "0.0.x" else f"no tensor sharding{shape}"
+    found.telling.append(
+        f"a pipeline over {count} nodes, {reason}: one stream is no faster than on the fastest node alone"
+    )
+
+
+def precision(generation: str, pair: Pair, known: models.Known | None, found: Findings) -> bool:
+    """Compare what EXO really loads with what hosts.yaml says, and with Ollama's."""
+    loads = models.loaded_precision(generation, pair.exo) if known or generation == "1.x" else ""
+    loads = loads or pair.exo_precision
+    if known and known.note:
+        found.telling.append(known.note)
+    if pair.exo != "dummy" and models.bits(loads) != models.bits(pair.exo_precision):
+        found.telling.append(f"EXO loads `{pair.exo}` at {loads}, hosts.yaml says {pair.exo_precision}")
+    equal = models.equal_precision(loads, pair.ollama_precision)
+    if not equal:
+        found.telling.append(f"the weights differ: EXO's are {loads}, Ollama's {pair.ollama_precision}")
+    return equal
+
+
+def engine_of(exo: Exo) -> str:
+    """Return the inference engine that the start flags choose, `tinygrad` where they choose none (Linux)."""
+    chosen = "tinygrad"
+    for flags in (exo.flags, *exo.node_flags.values()):
+        for flag, value in zip(flags, [*flags[1:], ""], strict=False):
+            name, given, inline = flag.partition("=")
+            if name == "--inference-engine":
+                chosen = inline if given else value
+    return chosen
+
+
+def gigabytes(count: float) -> str:
+    """Return a number of bytes as `6.4 GB`."""
+    return f"{count / 1e9:.1f} GB"
