@@ -89,7 +89,7 @@ def nodes(figure: Figure, data: NodeChart) -> None:
     left.axvline(data.load_limit, color=INK, linewidth=2)
     left.text(data.load_limit, 1.0, " limit", transform=left.get_xaxis_transform(), va="top", fontsize=9)
     left.set_xlim(0, max([data.load_limit * 1.5, *(1.1 * v for row in data.rows for v in row.load_per_cpu)]))
-    right.set_xlim(0, 103)
+    right.set_xlim(-3, 103)
     left.set_ylim(len(data.rows) - 0.5, -0.5)
     kind = {"gpu": "GPU", "cpu": "CPU", "unknown": "device not known"}
     left.set_yticks(range(len(data.rows)), [f"{row.node}\n{kind[row.device_kind]}" for row in data.rows])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports import facts, wording
 from reports.record import Record, result_of
-from reports.view_table import Code, Table, foreign
+from reports.view_table import Code, Table, foreign, without_empty_columns
 
 
 def ollama_table(preflight: facts.Preflight | None, records: dict[int, Record]) -> Table | None:
@@ -34,7 +34,7 @@ def ollama_table(preflight: facts.Preflight | None, records: dict[int, Record]) 
     if not rows:
         return None
     head = ["Baseline", "URL", "Ollama", "Model", "Digest", "Quantisation", "Parameters", "Size", "In GPU memory"]
-    return Table(head, rows, [7])
+    return without_empty_columns(Table(head, rows, [7]))
 
 
 def _vram(model: facts.OllamaModel) -> str:

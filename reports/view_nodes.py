@@ -7,7 +7,7 @@ import msgspec
 from reports import facts, plan, wording
 from reports.record import Record, result_of
 from reports.view_engines import calibration_said, gpu_table, model_table, ollama_table
-from reports.view_table import Code, Table, foreign, without_empty
+from reports.view_table import Code, Table, foreign, without_empty, without_empty_columns
 
 INSTALL_STEPS = {2: "srv1", 3: "srv2", 4: "rog"}
 START_STEPS = {5: "srv1", 6: "srv2", 7: "rog"}
@@ -70,7 +70,7 @@ def cluster_view(records: Records) -> ClusterView:
             row.append(" / ".join(_whole(b.get(name)) for b in (benchmark.topology_start, benchmark.topology_end)))
         rows.append(row)
     outcome = "success" if found.complete and record.status in ("ok", "already") else "fail"
-    return ClusterView(outcome, said, Table(head, rows, [2]))
+    return ClusterView(outcome, said, without_empty_columns(Table(head, rows, [2])))
 
 
 def environment_view(records: Records) -> EnvironmentView:

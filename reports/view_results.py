@@ -14,6 +14,14 @@ from reports.view_table import Table, foreign
 
 TONES = {"GO": "go", "NO-GO": "no", "NO-GO (blocked)": "no", "INVALID": "invalid"}
 TITLES = {"GO": "GO", "NO-GO": "NO-GO", "NO-GO (blocked)": "NO-GO (blocked)", "NOT YET": "NOT YET: no verdict so far"}
+RECOMMENDATIONS = {
+    "GO": "GO: go on to Phase 2",
+    "NO-GO": "NO-GO: do not go on to Phase 2 with this set-up",
+    "NO-GO (blocked)": "NO-GO: a step of the plan could not be done",
+    "INCONCLUSIVE": "none yet: what was measured does not settle it",
+    "INVALID": "none: the numbers do not compare like with like",
+    "NOT YET": "none yet: the campaign is not finished",
+}
 STATUS_ORDER = ("fatal", "warn", "unknown")
 STATUS_WORDS = {"fatal": "FATAL", "warn": "warning", "unknown": "not known", "pass": "pass"}
 
@@ -25,6 +33,8 @@ class Box(msgspec.Struct, frozen=True):
     tone: str
     """`go`, `no`, `open` or `invalid`: the colour where there is one."""
     headline: str
+    recommendation: str
+    """For Phase 2, in words: what the plan asks this document for."""
     lines: list[tuple[str, str]]
     context: str
 
@@ -56,6 +66,7 @@ def box(decision: Decision, context: str) -> Box:
         verdict=TITLES.get(decision.verdict, decision.verdict),
         tone=TONES.get(decision.verdict, "open"),
         headline=_headline(decision),
+        recommendation=RECOMMENDATIONS[decision.verdict],
         lines=lines,
         context=context,
     )

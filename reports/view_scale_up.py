@@ -32,7 +32,7 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
     if record is None:
         return ScaleUp(title, ["Step 13 (bench-scale-up) has not run."])
     skipped = result_of(record, facts.Skipped)
-    if record.status == "skipped":
+    if record.status == "skipped" or skipped is not None:
         reason = (skipped.reason if skipped else "") or record.summary or "no reason was recorded"
         return ScaleUp(title, [f"Skipped: {foreign(reason, plan.step_numbered(13).record_name, cap=600)}"])
     if record.error is not None:
@@ -42,15 +42,14 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
     exo = next((arm for arm in arms if arm.side == "exo" and arm.rate_tokens_per_s is not None), None)
     single = [arm for arm in arms if arm.side == "ollama" and arm.rate_tokens_per_s is not None]
     if exo and not single:
-        return ScaleUp(
-            title,
-            [
-                f"No single node could run this model, so there is no ratio and this is not a speed-up. EXO made it "
-                f"possible: {model} ran over the cluster at {wording.rate(exo.rate_tokens_per_s)} tokens per second "
-                f"in {wording.count(len(exo.runs), 'run')}."
-            ],
-            arms_table(arms),
+        tried = any(arm.side == "ollama" for arm in arms)
+        why = "finished a request with this model (what went wrong is below)" if tried else "could run this model"
+        said = (
+            f"No single node {why}, so there is no ratio and this is not a speed-up. EXO made it possible: {model} ran "
+            f"over the cluster at {wording.rate(exo.rate_tokens_per_s)} tokens per second in "
+            f"{wording.count(len(exo.runs), 'run')}."
         )
+        return ScaleUp(title, [said], arms_table(arms))
     table = speedups(decision.comparisons, campaign.limits) if decision and exo else None
     if table and decision:
         lines = [f"{model}: {foreign(decision.headline, cap=400)}", "It does not change the verdict above."]

@@ -33,6 +33,17 @@ def foreign(text: str | None, record_file: str = "", cap: int = FOREIGN_CAP) -> 
     return f"{line}; all of it in {record_file}" if record_file and "[... cut, " in line else line
 
 
+def without_empty_columns(table: Table) -> Table:
+    """Leave out the columns that no row has anything in."""
+    kept = [place for place in range(len(table.head)) if any(row[place] for row in table.rows)]
+    return Table(
+        [table.head[place] for place in kept],
+        [[row[place] for place in kept] for row in table.rows],
+        [new for new, place in enumerate(kept) if place in table.numeric],
+        table.caption,
+    )
+
+
 def without_empty(head: list[str], columns: list[list[str]], labels: list[str]) -> Table:
     """Turn one column an entity into a table of one row a property; properties that nobody has are left out."""
     rows = [

@@ -13,6 +13,7 @@ from tests.rendered import Page, view_of
 
 PROFILE = "llama-0015"
 SECTIONS = [
+    "Decision: GO",
     "Why",
     "Benchmark results",
     "Scale-up: the larger model (the plan's 32B)",
@@ -56,11 +57,14 @@ def test_key_lines_of_a_go(whole: tuple[Path, Written]) -> None:
     lines = (root / "docs/exo-phase1-results.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# REHEARSAL: EXO Phase 1: results"
     assert lines[3] == "> **REHEARSAL — true speed-up 1.6 was set by hand; nothing here is about your machines**"
-    assert lines[5] == "> ## GO"
-    box = "\n".join(lines[5:14])
-    assert re.search(r"over Ollama rog: \*\*1\.\d\d× \(\+\d+\.\d%\), between 1\.\d\d and 1\.\d\d \(95% each way\)", box)
+    assert lines[5] == "## Decision: GO"
+    assert lines[9] == "| Recommendation for Phase 2 | GO: go on to Phase 2 |"
+    box = "\n".join(lines[9:16])
+    assert re.search(
+        r"over Ollama rog \| \*\*1\.\d\d× \(\+\d+\.\d%\), between 1\.\d\d and 1\.\d\d \(95% each way\)", box
+    )
     assert "target 1.30×: reached" in box
-    assert "In the plan's word: **SUCCESS**" in box
+    assert "| In the plan's word | **SUCCESS** |" in box
     assert "What would change it" in box
 
 
@@ -95,7 +99,7 @@ def test_an_empty_folder_is_a_report_too(tmp_path: Path) -> None:
     written = write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE, html=True)
     assert written.decision.verdict == "NOT YET"
     page = (tmp_path / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
-    assert "> ## NOT YET" in page
+    assert "## Decision: NOT YET" in page
     assert page.count("| not run |") == 14
     assert sorted(path.name for path in (tmp_path / "docs/charts").iterdir()) == ["own.png"]
     for name in ("benchmark-results-qwen3b.txt", "benchmark-results-qwen32b.txt"):
@@ -109,7 +113,7 @@ def test_a_failed_step_is_told_with_what_it_said(tmp_path: Path) -> None:
     written = write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE)
     page = (tmp_path / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
     assert written.decision.verdict == "NO-GO (blocked)"
-    assert "> - Blocked at: **step 4" in page
+    assert "| Blocked at | **step 4" in page
     for said in (
         "### Step 4 (install-rog) failed",
         "- Found: no witness names the Radeon 8060S",
