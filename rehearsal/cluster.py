@@ -43,6 +43,27 @@ def up(
     `generation` 0 is EXO 0.0.15, 1 is 1.0.71. An earlier rehearsal in `root` ends first; its logs and reports stay.
     Raises ValueError for a bad argument or a folder of something else, RuntimeError where a server does not start.
     """
+    layout = lay_out(root, speedup=speedup, noise=noise, trap=trap, seed=seed, generation=generation)
+    try:
+        _start(layout)
+        if trap and (starts := TRAPS[trap].starts):
+            starts(layout)
+    except RuntimeError:
+        down(root)
+        raise
+    return layout
+
+
+def lay_out(
+    root: Path,
+    *,
+    speedup: float = 1.5,
+    noise: float = 0.02,
+    trap: str | None = None,
+    seed: int = 0,
+    generation: int = 0,
+) -> Layout:
+    """Write every file of a rehearsal below `root` and start nothing; arguments and ValueError as of `up`."""
     root = root.resolve()
     _check(root, speedup, noise, trap, generation)
     down(root)
@@ -58,13 +79,6 @@ def up(
     if trap:
         TRAPS[trap].lay(layout, content)
     write_hosts(layout, content)
-    try:
-        _start(layout)
-        if trap and (starts := TRAPS[trap].starts):
-            starts(layout)
-    except RuntimeError:
-        down(root)
-        raise
     return layout
 
 

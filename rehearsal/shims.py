@@ -154,8 +154,13 @@ def tailscale(layout: Layout, key: str, relay: str = "") -> str:
 
 
 def lay_sysroot(layout: Layout, key: str) -> None:
-    """Lay out what of /sys and /dev tells about a GPU; the other nodes get empty folders, whatever this machine has."""
+    """Lay out what of /sys and /dev tells about a GPU; the other nodes get empty folders, whatever this machine has.
+
+    /proc/loadavg is that of an idle machine: three nodes on one machine would each be blamed for the others.
+    """
     root = layout.node(key).sysroot
+    (root / "proc").mkdir(parents=True)
+    (root / "proc" / "loadavg").write_text("0.08 0.05 0.01 1/213 4711\n")
     (root / "sys/class/drm").mkdir(parents=True)
     (root / "dev").mkdir()
     if key != "rog":

@@ -52,33 +52,6 @@ WHEELS: tuple[tuple[str, str, dict[str, bytes]], ...] = (
 )
 """What the nodes' pip finds beside the source: (name, version, files)."""
 
-YEAST = b'''"""The Yeast Epigenome Project's tool, which is what PyPI calls `exo`: a stand-in that does nothing."""
-
-import argparse
-
-
-def run():
-    parser = argparse.ArgumentParser(prog="exo", description="Yeast Epigenome Project: ChIP-exo data processing")
-    parser.add_argument("--version", action="version", version="exo 0.1.2")
-    parser.parse_args()
-'''
-YEAST_PROJECT = """[build-system]
-requires = []
-build-backend = "wheels"
-backend-path = ["."]
-
-[project]
-name = "exo"
-version = "0.1.2"
-description = "Yeast Epigenome Project"
-
-[project.scripts]
-exo = "exo:run"
-
-[tool.wheels]
-packages = ["exo"]
-"""
-
 
 def lay_source(generation: int, target: Path) -> Path:
     """Lay the complete source tree of a generation's stand-in into `target` and return it."""
@@ -90,9 +63,7 @@ def lay_source(generation: int, target: Path) -> Path:
 
 def lay_yeast(target: Path) -> Path:
     """Lay out a project that is called `exo` too, and is not EXO."""
-    (target / "exo").mkdir(parents=True)
-    (target / "exo" / "__init__.py").write_bytes(YEAST)
-    (target / "pyproject.toml").write_text(YEAST_PROJECT, encoding="utf-8")
+    shutil.copytree(HERE / "yeast_source", target, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HERE / "wheels.py", target / "wheels.py")
     return target
 

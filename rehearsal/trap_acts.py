@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,16 +14,15 @@ from typing import Any
 from rehearsal.layout import NODES, Layout
 from rehearsal.processes import marked, start_detached
 from rehearsal.shims import put, tailscale
-from rehearsal.sources import YEAST, lay_yeast
+from rehearsal.sources import lay_yeast
 from rehearsal.wheels import REVISION_NOTE
 
 
 def yeast(layout: Layout, exo: dict[str, Any]) -> None:
     """Have the nodes install the yeast tool, as `pip install exo` would, and put it on srv1's PATH too."""
     exo.update(source=str(lay_yeast(layout.root / "source" / "yeast")), node_extras={}, overrides=[])
-    program = layout.node("srv1").folder / "yeast.py"
-    program.write_bytes(YEAST + b"\n\nrun()\n")
-    put(layout.node("srv1").bin / "exo", f'exec python3 {program} "$@"')
+    program = layout.root / "source" / "yeast" / "exo" / "__init__.py"
+    put(layout.node("srv1").bin / "exo", f'exec python3 {shlex.quote(str(program))} "$@"')
 
 
 def remove_rocm(layout: Layout) -> None:
