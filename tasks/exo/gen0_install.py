@@ -41,7 +41,8 @@ _PIP_CONFIGURATION_FOR_UV = r"""
 settings=$("$PY" -m pip config list 2>/dev/null)
 pip_setting() { sed -n "s/^\(:env:\|global\|install\)\.$1='\(.*\)'$/\2/p" <<<"$settings" | head -n 1; }
 index=$(pip_setting index-url); [ -n "$index" ] && export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
-extra=$(pip_setting extra-index-url); [ -n "$extra" ] && export UV_INDEX="${UV_INDEX:-$extra}"
+extra=$(pip_setting extra-index-url)  # pip takes the best of all its indexes, uv the first that knows the name
+[ -n "$extra" ] && export UV_INDEX="${UV_INDEX:-$extra}" UV_INDEX_STRATEGY="${UV_INDEX_STRATEGY:-unsafe-best-match}"
 links=$(pip_setting find-links); [ -n "$links" ] && export UV_FIND_LINKS="${UV_FIND_LINKS:-${links// /,}}"
 case "$(pip_setting no-index)" in 1|[Tt]rue|[Yy]es|[Oo]n) export UV_NO_INDEX=1;; esac
 cert=$(pip_setting cert); [ -n "$cert" ] && export SSL_CERT_FILE="${SSL_CERT_FILE:-$cert}"
@@ -144,6 +145,8 @@ remove() {{ "$PY" -m pip uninstall --yes --quiet {DISTRIBUTION} >/dev/null 2>&1;
 remove
 {prepare}{command} >{log} 2>&1; code=$?
 if bad=$(grep -m 1 -iE 'does not (provide the|have an) extra' {log}); then remove; echo "$bad" >&2; exit 3; fi
-[ $code -eq 0 ] || {{ remove; tail -n 30 {log} >&2; exit $code; }}
+if [ $code -ne 0 ]; then
+  remove; tail -n 30 {log} >&2; grep -iE '^ *(error|cause): ' {log} | head -n 3 | tr -s '\n ' ' ' >&2; exit $code
+fi
 [ -x "${{PY%/*}}/exo" ] || {{ echo 'the package has no program called exo' >&2; exit 6; }}
 tail -n 1 {log}"""
