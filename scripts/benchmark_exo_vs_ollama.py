@@ -31,7 +31,6 @@ import os
 import re
 import signal
 import socket
-import statistics
 import struct
 import sys
 import time
@@ -808,7 +807,7 @@ class Progress:
         """Renew the live line; only between requests, never during one. An empty text takes it away."""
         if not self._live:
             return
-        rates = "  ".join(f"{arm} {statistics.mean(rates):.1f} tok/s" for arm, rates in self._rates.items())
+        rates = "  ".join(f"{arm} {mean(rates):.1f} tok/s" for arm, rates in self._rates.items())
         left = "time left not known yet"
         if self._done:
             left = f"about {_duration((clock() - self._begin) / self._done * (self._total - self._done))} left"
@@ -913,7 +912,7 @@ def measure_all(
             reloads[f"{name}:{run}"] = round(reload_s, 6)
         if new:
             rates = [value for value in map(rate, (s for s in new if not s["warmup"])) if value]
-            words = [f"{statistics.mean(rates):.1f} tok/s"] if rates else ["no good request"]
+            words = [f"{mean(rates):.1f} tok/s"] if rates else ["no good request"]
             words += [f"loaded afresh in {reload_s:.2f} s"] if reload_s is not None else []
             failed = [s["error"] for s in new if s["error"]]
             words += (
@@ -1057,10 +1056,21 @@ def calibrate_once(url: str, speed: float, frame_tokens: int, tokens: int, reque
         rates.append((sent[-1] - sent[0]) / (seen[-1] - seen[0]) - 1)
     return {
         "tokens_per_s": float(speed), "tokens_per_frame": frame_tokens, "requests": requests,
-        "first_token_error_mean_s": statistics.mean(first), "first_token_error_p99_s": p99(first),
-        "inter_token_error_mean_s": statistics.mean(gaps), "inter_token_error_p99_s": p99(gaps),
-        "rate_error_mean_fraction": statistics.mean(rates), "rate_error_p99_fraction": p99(rates),
+        "first_token_error_mean_s": mean(first), "first_token_error_p99_s": p99(first),
+        "inter_token_error_mean_s": mean(gaps), "inter_token_error_p99_s": p99(gaps),
+        "rate_error_mean_fraction": mean(rates), "rate_error_p99_fraction": p99(rates),
     }  # fmt: skip
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the arithmetic mean (the module `statistics` would add a third to the start-up time)."""
+    return math.fsum(values) / len(values)
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the middle value, or the mean of the two middle ones."""
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def p99(errors: Sequence[float]) -> float:
@@ -1169,9 +1179,9 @@ def run_row(arm: Arm, run: int, samples: Sequence[Dict[str, Any]]) -> Row:
     good = [s for s in timed if rate(s)]
     if not good:
         return Row(arm, None, None, None, next((s["error"] for s in timed if s["error"]), "not measured"))
-    mean_log = statistics.mean(math.log(rate(s) or 1.0) for s in good)
-    time_s = statistics.mean(s["total_s"] for s in good)
-    return Row(arm, time_s, statistics.mean(s["output_tokens"] for s in good), math.exp(mean_log), None)
+    mean_log = mean([math.log(rate(s) or 1.0) for s in good])
+    time_s = mean([s["total_s"] for s in good])
+    return Row(arm, time_s, mean([s["output_tokens"] for s in good]), math.exp(mean_log), None)
 
 
 def summary(arms: Sequence[Arm], order: Sequence[Tuple[str, int]], samples: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
@@ -1187,9 +1197,9 @@ def summary(arms: Sequence[Arm], order: Sequence[Tuple[str, int]], samples: Sequ
             "good_requests": sum(rate(s) is not None for s in timed),
             "failed_requests": sum(rate(s) is None for s in timed),
             "best_tokens_per_s": max(rates) if rates else None,
-            "median_tokens_per_s": statistics.median(rates) if rates else None,
+            "median_tokens_per_s": median(rates) if rates else None,
             "spread_tokens_per_s": max(rates) - min(rates) if rates else None,
-            "median_first_token_s": statistics.median(first) if first else None,
+            "median_first_token_s": median(first) if first else None,
             "token_sources": sorted({s["token_source"] for s in timed if rate(s)}),
         })  # fmt: skip
     best = {side: max((a["best_tokens_per_s"] or 0.0 for a in told if a["side"] == side), default=0.0)

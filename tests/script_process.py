@@ -1,0 +1,35 @@
+"""The benchmark script as a process, for its tests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reports.samples import Sample
+from scripts import benchmark_exo_vs_ollama as script
+
+SCRIPT = Path(script.__file__)
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start the script with pipes."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, str(SCRIPT), *arguments], **{**pipes, **options})
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script to its end."""
+    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=60)
+
+
+def lines(output: str) -> list[Sample]:
+    """Read JSON lines as samples, refusing keys that a Sample does not have."""
+    known = set(Sample.__struct_fields__)
+    for line in output.splitlines():
+        assert set(json.loads(line)) == known
+    return [msgspec.json.decode(line, type=Sample) for line in output.splitlines()]
