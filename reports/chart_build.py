@@ -32,6 +32,8 @@ from reports.view_time import token_time_chart
 
 DOTS = 120
 """Single times that one row of a distribution shows at most."""
+LEAST_MS = 1e-3
+"""What a time of zero is drawn as: the axis is logarithmic."""
 
 
 def chart_set(
@@ -107,9 +109,10 @@ def _row(mark: ArmMark, spread: Spread, values_s: Sequence[float]) -> LatencyRow
     shown = ordered
     if len(ordered) > DOTS:
         shown = [ordered[round(place * (len(ordered) - 1) / (DOTS - 1))] for place in range(DOTS)]
-    return LatencyRow(
-        mark, spread.n, spread.p10 * 1000, spread.median * 1000, spread.p90 * 1000, spread.p99 * 1000, shown
+    p10, median, p90, p99 = (
+        max(value * 1000, LEAST_MS) for value in (spread.p10, spread.median, spread.p90, spread.p99)
     )
+    return LatencyRow(mark, spread.n, p10, median, p90, p99, shown)
 
 
 def _nodes(campaign: Campaign, marks: dict[str, ArmMark], step: int) -> NodeChart | None:

@@ -117,7 +117,7 @@ def build_view(
         raw=raw_files(campaign.hashes, f"logs/{foreign(campaign.profile, cap=60)}"),
         plan_files=list(PLAN_FILES.values()),
         reproduce="\n".join(commands.reproduce or _reproduce(campaign)),
-        render_again="\n".join(commands.render_again or [f"FABRIC_EXO_PROFILE={_plain(campaign.profile)} fab report"]),
+        render_again="\n".join(commands.render_again or _render_again(campaign)),
     )
 
 
@@ -183,6 +183,12 @@ def _reproduce(campaign: Campaign) -> list[str]:
         "fab report",
         "fab cleanup",
     ]
+
+
+def _render_again(campaign: Campaign) -> list[str]:
+    rehearsed = any(record.rehearsal is not None for record in campaign.records.values())
+    inventory = "FABRIC_EXO_INVENTORY=.rehearsal/hosts.yaml " if rehearsed else ""
+    return [f"{inventory}FABRIC_EXO_PROFILE={_plain(campaign.profile)} fab report"]
 
 
 def _setting(campaign: Campaign, section: str, key: str) -> Any:

@@ -129,6 +129,18 @@ def test_a_failed_request_is_drawn_as_failed() -> None:
     assert len(draw_charts(charts)) == 5
 
 
+def test_times_of_zero_and_below_are_drawn() -> None:
+    """A server whose frames arrive in one packet, or a clock read wrongly, makes odd gaps but no crash."""
+    campaign = campaigns.make_campaign(runs=2)
+    samples = [
+        msgspec.structs.replace(s, first_token_s=0.0, frame_times_s=[0.0, 0.0, 0.5, 0.4]) for s in campaign.samples[12]
+    ]
+    odd = msgspec.structs.replace(campaign, samples={**campaign.samples, 12: samples})
+    estimates = estimates_of(odd)
+    charts = chart_set(odd, decide(campaign, 12), estimates.arms[12], estimates.ceiling, 12)
+    assert len(draw_charts(charts)) == 5
+
+
 def test_one_run_a_side_has_no_interval_to_draw() -> None:
     """Bounds that are infinite make no speed-up chart; the others are drawn."""
     charts = charts_of(campaigns.make_campaign(runs=1))
