@@ -30,8 +30,8 @@ def listens(node: Node, process: Daemon, address: str, port: int) -> bool:
     An answer on a port proves little: it may be somebody else's EXO. The socket's inode among our own open files does.
     """
     links = (
-        "for s in /proc/[0-9]*/stat; do { read -r line <$s; } 2>/dev/null || continue; pid=${line%% *}; set -- ${line##*) };"
-        f' [ "$3" = {process.pid} ] && readlink /proc/$pid/fd/* 2>/dev/null; done'
+        "for s in /proc/[0-9]*/stat; do { read -r line <$s; } 2>/dev/null || continue; pid=${line%% *};"
+        f' set -- ${{line##*) }}; [ "$3" = {process.pid} ] && readlink /proc/$pid/fd/* 2>/dev/null; done'
     )
     ran = node.run(f"{_TABLE}; echo ====; {links}", check=False)
     table, _, files = ran.stdout.partition("====")
