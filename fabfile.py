@@ -16,7 +16,7 @@ from tasks.command_line import explaining, operating, whole_number
 def preflight_group(c: Any, strict: bool = False) -> None:
     """Group: step 1, every node, its Python, Ollama, and whether the plan can work out."""
     with operating(c) as lab:
-        preflight.verify_python(lab, strict=strict)
+        preflight.preflight_group(lab, strict=strict)
 
 
 @task(name="install")
@@ -76,6 +76,13 @@ def cleanup_group(c: Any) -> None:
     """Group: step 15, stop what we started and prove Ollama unchanged."""
     with operating(c) as lab:
         cleanup.stop_cluster(lab)
+
+
+@task(help={"strict": "fail where a pair of the profile in force cannot run, or GO cannot be reached"})
+def feasibility(c: Any, strict: bool = False) -> None:
+    """Show what can run on these nodes and what is in the way of a GO; a part of preflight, alone."""
+    with operating(c) as lab:
+        preflight.feasibility(lab, strict=strict)
 
 
 @task(positional=["old", "new"], help={"old": "logs folder of the earlier campaign", "new": "of the later one"})
@@ -180,5 +187,5 @@ for _step in (
     ns.add_task(_step.task)
 for _task in (preflight_group, install_group, start_group, bench_group, report_group, cleanup_group):
     ns.add_task(_task)
-for _task in (compare, trust_hosts, rehearse, rehearsal_up, rehearsal_down):
+for _task in (compare, feasibility, trust_hosts, rehearse, rehearsal_up, rehearsal_down):
     ns.add_task(_task)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from tasks import network
 from tasks.errors import StepError, merged, refused
 from tasks.exo.interface import Refused
 from tasks.hosts import Inventory, Profile
@@ -100,9 +101,9 @@ def side_by_side(jobs: dict[str, Callable[[], T]]) -> dict[str, T]:
 def _address(node: Node) -> str:
     if node.spec.address:
         return node.spec.address
-    ran = node.run("tailscale ip -4", check=False)
-    address = ran.stdout.strip().splitlines()[0] if ran.ok and ran.stdout.strip() else ""
-    if not address:
+    ran = node.run(network.address_command(), check=False)
+    address = network.parse_address(ran.stdout)
+    if address is None:
         said = (ran.stderr or ran.stdout).strip()[:200]
         raise StepError(
             node.key,

@@ -7,13 +7,15 @@ import shlex
 import msgspec
 
 from reports.facts import NodePython, OllamaState, Preflight
-from tasks import daemon
+from tasks import daemon, network
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Refused
+from tasks.feasibility import Assessment, assess
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.ollama_servers import ask_servers
+from tasks.outlook import refuse_infeasible, show_ceiling, show_feasibility, warnings_of
 from tasks.places import ollama_before_path, run_folder
 from tasks.pythons import fitting_python
 from tasks.steps import Book, step
@@ -32,7 +34,7 @@ def verify_python(lab: Lab, book: Book, strict: bool = False) -> Preflight:
     """Verify every node: SSH, Python for the chosen EXO, Ollama, and whether the plan can work out.
 
     Options:
-      strict: fail where a model pair cannot run at all
+      strict: fail where a model pair of the profile in force cannot run
     """
     wanted = _wanted_python(lab)
     book.departs(
@@ -41,6 +43,47 @@ def verify_python(lab: Lab, book: Book, strict: bool = False) -> Preflight:
         f"EXO {lab.profile.exo.release} needs Python {wanted} with venv, and `python3` need not be the one that fits",
     )
     nodes = lab.each(lambda node: facts_of(node, wanted))
+    servers = answering_servers(lab)
+    keep_ollama_before(lab, servers)
+    nodes, ways = with_round_trips(lab, nodes)
+    found = assess(lab.inventory, nodes, lab.addresses(), ways)
+    for line in warnings_of(lab, found, ways):
+        book.warn(line)
+    versions = ", ".join(f"{key} {one.python_version}" for key, one in nodes.items())
+    book.summary = f"Python {versions}; Ollama {', '.join(f'{a} {s.version}' for a, s in servers.items())}"
+    if strict:
+        refuse_infeasible(lab, found)
+    return Preflight(
+        nodes=nodes,
+        ollama=servers,
+        feasible=found.feasible,
+        go_unreachable_because=found.go_unreachable_because,
+        alternatives=found.alternatives,
+        network=ways,
+    )
+
+
+def preflight_group(lab: Lab, *, strict: bool = False) -> None:
+    """Run step 1, then show what is feasible and, where rates were measured before, the pipeline's ceiling."""
+    done = verify_python(lab, strict=strict)
+    assert isinstance(done, Preflight)
+    show_feasibility(Assessment(done.feasible, done.go_unreachable_because, done.alternatives))
+    show_ceiling(lab)
+
+
+def feasibility(lab: Lab, *, strict: bool = False) -> None:
+    """Ask the nodes what they are and show what can run on them; leaves no record. Raises StepError with `strict`."""
+    nodes = lab.each(lambda node: facts_of(node, _wanted_python(lab)))
+    nodes, ways = with_round_trips(lab, nodes)
+    found = assess(lab.inventory, nodes, lab.addresses(), ways)
+    show_feasibility(found)
+    show_ceiling(lab)
+    if strict:
+        refuse_infeasible(lab, found)
+
+
+def answering_servers(lab: Lab) -> dict[str, OllamaState]:
+    """Return every baseline's state. Raises StepError naming all that do not answer."""
     servers = ask_servers(lab)
     silent = {arm: state for arm, state in servers.items() if state.error}
     if silent:
@@ -50,10 +93,29 @@ def verify_python(lab: Lab, book: Book, strict: bool = False) -> Preflight:
             f"an answer to GET /api/version, asked from {lab.bench_node.key}",
             "is it running, and does it listen beyond localhost (OLLAMA_HOST=0.0.0.0)? then: fab preflight",
         )
-    keep_ollama_before(lab, servers)
-    versions = ", ".join(f"{key} {one.python_version}" for key, one in nodes.items())
-    book.summary = f"Python {versions}; Ollama {', '.join(f'{a} {s.version}' for a, s in servers.items())}"
-    return Preflight(nodes=nodes, ollama=servers)
+    return servers
+
+
+def with_round_trips(lab: Lab, nodes: dict[str, NodePython]) -> tuple[dict[str, NodePython], dict[str, str]]:
+    """Measure the way from every node to every other, side by side.
+
+    Returns the nodes with their round trip from the bench node, and the ways in words: by node as the bench node
+    reaches it, and by `a to b` for the others.
+    """
+    addresses, port = lab.addresses(), lab.profile.exo.ports.peer
+
+    def probe(node: Node) -> network.Network:
+        said = node.run(network.probe_command(addresses, port), check=False, timeout_s=60).stdout
+        return network.read_probe(said, addresses, node.key)
+
+    seen = lab.each(probe)
+    bench = lab.bench_node.key
+    ways = dict(network.words(seen[bench]))
+    for key, one in seen.items():
+        if key != bench:
+            ways |= {f"{key} to {to}": way for to, way in network.words(one).items() if to not in (key, bench)}
+    trips = {key: way.round_trip_s for key, way in seen[bench].ways.items()}
+    return {key: msgspec.structs.replace(one, round_trip_s=trips.get(key)) for key, one in nodes.items()}, ways
 
 
 def facts_of(node: Node, wanted: str) -> NodePython:

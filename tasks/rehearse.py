@@ -16,7 +16,7 @@ from tasks.errors import StepError
 from tasks.install import install_group
 from tasks.inventory import load_inventory
 from tasks.lab import Lab
-from tasks.preflight import verify_python
+from tasks.preflight import preflight_group
 from tasks.report import document_results
 from tasks.start import start_group
 
@@ -79,7 +79,7 @@ def rehearse(root: Path, wish: Wish, html: bool) -> None:
     hosts = bring_up(root, wish)
     lab = Lab(load_inventory(hosts), hosts)
     try:
-        verify_python(lab)
+        preflight_group(lab)
         install_group(lab)
         start_group(lab)
         bench_group(lab, runs=RUNS)
