@@ -15,7 +15,8 @@ K timed ones (W to W+K-1). A run that was interrupted is loaded and warmed up ag
 timed requests; the warm-ups of such a second attempt take the next free numbers from W+K on. A failed request is
 finished: asking again until it succeeds would hide the failure. Run 0 is the concurrency experiment.
 
-Exit codes: 0 done; 1 some arm has no good sample; 2 a mistake in the command line; 130 Ctrl-C; 143 SIGTERM.
+Exit codes: 0 done; 1 some arm has no good sample; 2 a mistake in the command line; 130 Ctrl-C; 143 SIGTERM; 141 the
+reader of standard output has gone.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 # Linux: the kernel stamps each packet at its arrival (asm-generic/socket.h; the socket module has no name for it).
+KERNEL_STAMPS = sys.platform == "linux"
 SO_TIMESTAMPNS = 35
 TIMESPEC = struct.Struct("@ll")
 
@@ -203,8 +205,9 @@ def exchange(url: str, path: str, payload: Optional[Dict[str, Any]], timeout_s: 
     connect_s = clock() - before_s
     with connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        if KERNEL_STAMPS:
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         connection.settimeout(timeout_s)
         start_utc, offset_s = _utc(), _realtime_offset_s()
         start_s = clock()
@@ -225,7 +228,7 @@ def _receive(connection: socket.socket, deadline_s: float, arrivals: List[Arriva
     size, announced, tail = 0, None, b""
     while True:
         connection.settimeout(max(deadline_s - clock(), 0.001))
-        data, ancillary, _, _ = connection.recvmsg(65536, 64)
+        data, ancillary = connection.recvmsg(65536, 64)[:2] if KERNEL_STAMPS else (connection.recv(65536), [])
         arrivals.append((clock(), ancillary, data))
         if not data:
             return None
@@ -758,8 +761,8 @@ def call(arm: Arm, path: str, payload: Optional[Dict[str, Any]], timeout_s: floa
 def is_loaded(arm: Arm) -> bool:
     """Tell whether the server holds the arm's model in memory (/api/ps). Raises ServerError."""
     models = call(arm, "/api/ps", None, CONNECT_TIMEOUT_S).get("models")
-    names = [m.get(key) for m in models if isinstance(m, dict) for key in ("name", "model")] if models else []
-    return any(isinstance(name, str) and same_model(name, arm.model) for name in names)
+    listed = [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
+    return any(same_model(str(m.get(key)), arm.model) for m in listed for key in ("name", "model"))
 
 
 def unload(arm: Arm) -> None:
@@ -915,9 +918,8 @@ def measure_all(
             words = [f"{mean(rates):.1f} tok/s"] if rates else ["no good request"]
             words += [f"loaded afresh in {reload_s:.2f} s"] if reload_s is not None else []
             failed = [s["error"] for s in new if s["error"]]
-            words += (
-                [f"{len(failed)} of {len(new)} requests failed: " + "; ".join(sorted(set(failed)))] if failed else []
-            )
+            if failed:
+                words.append(f"{len(failed)} of {len(new)} requests failed: {'; '.join(sorted(set(failed)))}")
             progress.say(f"{arm.name} run {run}: {', '.join(words)}")
     progress.show("")
     return samples, reloads
@@ -967,7 +969,8 @@ def measure_concurrency(
             for sample in samples if level > 1 else ():
                 out.write(sample)
             good = [s for s in samples if not s["error"]]
-            differ = sum(s["text_sha256"] != alone[s["request"]]["text_sha256"] for s in good)
+            pairs = [(s, alone[s["request"]]) for s in good]
+            differ = sum(s["text_sha256"] != one["text_sha256"] for s, one in pairs if not one["error"])
             results.append({
                 "arm": arm.name, "concurrency": level, "requests": len(samples), "failed": len(samples) - len(good),
                 "wall_s": round(wall_s, 6), "tokens_per_s": sum(s["output_tokens"] for s in good) / wall_s,

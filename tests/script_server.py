@@ -28,6 +28,7 @@ class Engine:
         self.missing_models: set[str] = set()
         self.muddled_from = 99
         """From so many requests at once on, answer with other text (EXO 0.0.15 does)."""
+        self.never_unloads = False
         self.loaded: set[str] = set()
         self.log: list[Asked] = []
         self.url = ""
@@ -89,7 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._generate(engine, model)
         else:
             with engine.lock:
-                engine.loaded.discard(model) if payload.get("keep_alive") == 0 else engine.loaded.add(model)
+                if payload.get("keep_alive") != 0:
+                    engine.loaded.add(model)
+                elif not engine.never_unloads:
+                    engine.loaded.discard(model)
             self._json(200, {"model": model, "response": "", "done": True, "done_reason": "load"})
 
     def _generate(self, engine: Engine, model: str) -> None:

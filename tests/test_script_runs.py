@@ -140,6 +140,16 @@ def test_model_that_cannot_be_loaded_fails_the_timed_requests_unasked(tmp_path: 
     assert all("model 'm' not found" in (s.error or "") for s in samples)
 
 
+def test_server_that_keeps_the_model_is_not_taken_for_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unload counts when /api/ps no longer lists the model, not when the request to unload was answered."""
+    monkeypatch.setattr(script, "UNLOAD_TIMEOUT_S", 0.3)
+    engine = Engine()
+    engine.loaded.add("m:latest")
+    engine.never_unloads = True
+    with running(engine), pytest.raises(script.ServerError, match="still lists m"):
+        script.load_afresh(script.Arm("a", "ollama", engine.url, "m", "reload"), 5)
+
+
 @pytest.mark.parametrize(
     ("engine", "error"),
     [
