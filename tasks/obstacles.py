@@ -5,6 +5,7 @@ Each check adds sentences to `Findings`: to `blocking` only what surely prevents
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from reports.facts import NodePython
@@ -100,9 +101,25 @@ def device(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> 
         if "amd-gpu" not in [*exo.extras, *exo.node_extras.get(key, [])]:
             found.telling.append(f"AMD=1 without the extra amd-gpu (pyrsmi) makes EXO crash at its start on {key}")
     on_cpu = [key for key in inventory.nodes if key not in on_gpu]
+    _tinygrad(exo, on_cpu, found)
     if not on_gpu:
         return "CPU on all nodes"
     return f"GPU on {', '.join(on_gpu)}" + (f", CPU on {', '.join(on_cpu)}" if on_cpu else "")
+
+
+def _tinygrad(exo: Exo, on_cpu: list[str], found: Findings) -> None:
+    """Name what changed between tinygrad's releases: read in 0.11 to 0.14, tried under EXO v0.0.15-alpha."""
+    overrides = [text for text in exo.overrides if text.lower().startswith("tinygrad")]
+    if any(not re.search(r"==|<|~=|@", text) for text in overrides):
+        found.telling.append(
+            f"`{overrides[0]}` takes the newest, and from 0.13 on AMD=1 or CPU=1 ends EXO at its start:"
+            " tinygrad==0.11.0 takes both"
+        )
+    clang = [key for key in on_cpu if "CLANG" in exo.environment | exo.node_environment.get(key, {})]
+    if overrides and clang:
+        found.telling.append(f"CLANG=1 ({', '.join(clang)}) chooses nothing from tinygrad 0.11 on; there it is CPU=1")
+    if on_cpu:
+        found.telling.append(f"on the CPU tinygrad compiles with clang: {', '.join(on_cpu)} must have it")
 
 
 def room(size_bytes: int | None, nodes: Mapping[str, NodePython], found: Findings) -> None:

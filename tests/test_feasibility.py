@@ -124,6 +124,22 @@ def test_what_the_radeon_needs(exo: dict[str, Any], words: str) -> None:
     assert any(words in reason for reason in reasons)
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("tinygrad>=0.11", "takes the newest, and from 0.13 on AMD=1"),
+        ("tinygrad==0.11.0", "CLANG=1 (srv1) chooses nothing"),
+        ("tinygrad @ file:///wheels/tinygrad.whl", "must have it"),
+    ],
+)
+def test_what_changed_in_tinygrad(override: str, words: str) -> None:
+    """An open end takes a tinygrad that refuses AMD=1, CLANG is CPU since 0.11, and the CPU needs clang."""
+    exo = {"overrides": [override], "node_environment": {"srv1": {"CLANG": "1"}, "rog": {"AMD": "1"}}}
+    reasons = row(assess(changed("llama-0015", exo=exo), NODES, TAILNET), "llama-0015").reasons
+    assert any(words in reason for reason in reasons)
+    assert any("takes the newest" in reason for reason in reasons) is (override == "tinygrad>=0.11")
+
+
 def test_the_device_without_amd_is_the_cpu() -> None:
     """A GPU that the environment does not choose is not used."""
     found = assess(changed("llama-0015", exo={"node_environment": {}}), NODES, TAILNET)
