@@ -9,6 +9,7 @@ import msgspec
 from reports.facts import Cleaned, OllamaState, Stopped
 from tasks import daemon, ollama
 from tasks.errors import StepError
+from tasks.hosts import ports_of
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.ollama_servers import ask_servers
@@ -57,7 +58,7 @@ def stop_on(lab: Lab, node: Node) -> Stopped:
     """End our EXO on one node and prove that its ports are free. Raises StepError where they are not."""
     exo, folder = lab.profile.exo, run_folder(lab, node)
     ending = daemon.stop(node, folder)
-    ports = (exo.ports.api, exo.ports.peer)
+    ports = (ports_of(exo, node.key).api, ports_of(exo, node.key).peer)
     taken = ports_taken(node, lab.addresses()[node.key], ports)
     if taken and ending.how != "not running":
         raise StepError(

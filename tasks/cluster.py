@@ -11,6 +11,7 @@ from tasks.api import call
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Refused, Topology
+from tasks.hosts import ports_of
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.places import run_folder
@@ -80,7 +81,7 @@ def topology_of(lab: Lab, key: str) -> Topology | None:
     """Return the cluster as node `key` tells it now; None where its API does not answer sensibly."""
     generation = generation_of(lab.profile.exo.release)
     peers = lab.addresses()
-    reply = call(lab.nodes[key], peers[key], lab.profile.exo.ports.api, generation.topology_request())
+    reply = call(lab.nodes[key], peers[key], ports_of(lab.profile.exo, key).api, generation.topology_request())
     if reply.status != 200:
         return None
     try:
@@ -97,11 +98,12 @@ def _not_formed(lab: Lab, cluster: Cluster, dead: list[str], timeout_s: float) -
         else f"{key} sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
         for key, view in bad.items()
     ]
-    peer = lab.profile.exo.ports.peer
+    exo, first = lab.profile.exo, next(iter(bad))
+    try_it = f"nc -vz {lab.addresses()[first]} {ports_of(exo, first).peer}"
     return StepError(
         ", ".join(bad),
         "; ".join(said),
         f"all of {', '.join(cluster.expected_nodes)} and {cluster.expected_edges} edges in every node's own topology"
         f" within {timeout_s:g} s",
-        f"fab start; is TCP port {peer} open between the nodes? from each: nc -vz ADDRESS {peer}",
+        f"fab start; are the peer ports open between the nodes? from another node: {try_it}",
     )

@@ -70,6 +70,9 @@ class Exo(Strict, frozen=True):
     python: Annotated[str, msgspec.Meta(pattern=r"^([<>=!]=?[0-9.]+)(,[<>=!]=?[0-9.]+)*$")] | None = None
     """Python versions to accept, `>=3.12`; what the release needs when left out."""
     ports: Ports = Ports()
+    """On every node that `node_ports` does not name."""
+    node_ports: dict[str, Ports] = {}
+    """Per node, where a port is taken there, or several nodes share a machine. 1.x needs one `api` port everywhere."""
     extras: list[Name] = []
     """Extras of EXO's own package to install on every node; one that does not exist is an error."""
     overrides: list[str] = []
@@ -88,6 +91,11 @@ class Exo(Strict, frozen=True):
     start_timeout_s: Seconds = 120
     cluster_timeout_s: Seconds = 90
     download_timeout_s: Seconds = 7200
+
+
+def ports_of(exo: Exo, node: str) -> Ports:
+    """Return the ports of EXO on one node."""
+    return exo.node_ports.get(node, exo.ports)
 
 
 class Pair(Strict, frozen=True):

@@ -21,7 +21,7 @@ from reports.samples import Sample, append_conditions, append_sample, read_sampl
 from scripts.benchmark_exo_vs_ollama import schedule
 from tasks import say
 from tasks.errors import StepError
-from tasks.hosts import Pair
+from tasks.hosts import Pair, ports_of
 from tasks.instrument import ensure_script, script_command
 from tasks.inventory import campaign_id
 from tasks.lab import Lab
@@ -203,7 +203,7 @@ def script_options(lab: Lab, job: Job) -> list[str]:
     options: list[str] = []
     for name in job.arms:
         if name == "exo":
-            url = f"http://{lab.addresses()[bench.node]}:{lab.profile.exo.ports.api}"
+            url = f"http://{lab.addresses()[bench.node]}:{ports_of(lab.profile.exo, bench.node).api}"
             options += ["--exo", f"exo={url}", "--exo-model", job.pair.exo]
         else:
             options += ["--ollama", f"{name}={lab.inventory.ollama[name].url}"]

@@ -18,7 +18,7 @@ from tasks.api import call_url, drive
 from tasks.cluster import cluster_now, wait_for_cluster
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
-from tasks.hosts import Pair
+from tasks.hosts import Pair, ports_of
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.ollama_servers import ask_server
@@ -78,7 +78,7 @@ class ExoSide:
 def exo_targets(lab: Lab) -> dict[str, tuple[Node, str, int]]:
     """Return where each node's EXO API is: node key -> node, address, port."""
     addresses = lab.addresses()
-    return {key: (node, addresses[key], lab.profile.exo.ports.api) for key, node in lab.nodes.items()}
+    return {key: (node, addresses[key], ports_of(lab.profile.exo, key).api) for key, node in lab.nodes.items()}
 
 
 def unload_ollama(lab: Lab, arm: str, model: str) -> None:

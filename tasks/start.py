@@ -12,6 +12,7 @@ from tasks.cluster import POLL_S, topology_of, wait_for_cluster
 from tasks.errors import StepError, refused
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Launch, Refused
+from tasks.hosts import ports_of
 from tasks.install import executable_of
 from tasks.lab import Lab
 from tasks.places import run_folder
@@ -123,12 +124,12 @@ def _wait_until_it_serves(lab: Lab, key: str, process: daemon.Daemon) -> Started
     node, folder = lab.nodes[key], run_folder(lab, lab.nodes[key])
     exo, begin = lab.profile.exo, time.monotonic()
     generation = generation_of(exo.release)
-    address = lab.addresses()[key]
+    address, port = lab.addresses()[key], ports_of(exo, key).api
     told_s = 2.0
     while True:
         topology = topology_of(lab, key)
         elapsed_s = time.monotonic() - begin
-        if topology and listens(node, process, address, exo.ports.api):
+        if topology and listens(node, process, address, port):
             break
         log = daemon.log_tail(node, folder)
         problems = generation.log_problems(log)
@@ -136,7 +137,7 @@ def _wait_until_it_serves(lab: Lab, key: str, process: daemon.Daemon) -> Started
         if ended or problems or elapsed_s > exo.start_timeout_s:
             raise _no_start(lab, key, ended, problems, log, elapsed_s)
         if elapsed_s > told_s:
-            say.note(key, f"waits for EXO's API on port {exo.ports.api} ({elapsed_s:.0f} s)")
+            say.note(key, f"waits for EXO's API on port {port} ({elapsed_s:.0f} s)")
             told_s += 5
         time.sleep(POLL_S)
     device = topology.nodes.get(key, "")
@@ -147,7 +148,7 @@ def _wait_until_it_serves(lab: Lab, key: str, process: daemon.Daemon) -> Started
         pid=process.pid,
         start_ticks=process.start_ticks,
         command=process.command,
-        api_port=exo.ports.api,
+        api_port=port,
         log=daemon.log_path(folder),
         ready_s=round(elapsed_s, 2),
         device=device,
@@ -165,6 +166,6 @@ def _no_start(lab: Lab, key: str, ended: bool, problems: list[str], log: str, el
     return StepError(
         key,
         f"{key}: EXO {how} after {elapsed_s:.0f} s: {said}",
-        f"a process of ours that answers on port {exo.ports.api} within {exo.start_timeout_s:g} s",
+        f"a process of ours that answers on port {ports_of(exo, key).api} within {exo.start_timeout_s:g} s",
         f"read {daemon.log_path(folder)} on {node.spec.host} (EXO was stopped again), then: fab start-{key}",
     )

@@ -17,7 +17,7 @@ from tasks.exo import chat, gen0_download, logtext
 from tasks.exo.gen0_install import install_plan
 from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
 from tasks.exo.wire import message_of, read_json, said, shortened
-from tasks.hosts import Exo, Pair
+from tasks.hosts import Exo, Pair, ports_of
 
 NAME = "0.0.x"
 PYTHON = ">=3.12,<3.14"
@@ -60,11 +60,11 @@ def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_f
 
     EXO ignores `max_tokens` of a request: the length of every answer is `--max-generate-tokens`.
     """
-    discovery = f"{run_folder}/discovery.json"
+    discovery, ports = f"{run_folder}/discovery.json", ports_of(exo, node)
     argv = [
-        *(executable, "--node-id", node, "--node-port", str(exo.ports.peer)),
+        *(executable, "--node-id", node, "--node-port", str(ports.peer)),
         *("--discovery-module", "manual", "--discovery-config-path", discovery),
-        *("--chatgpt-api-port", str(exo.ports.api), "--chatgpt-api-response-timeout", str(RESPONSE_TIMEOUT_S)),
+        *("--chatgpt-api-port", str(ports.api), "--chatgpt-api-response-timeout", str(RESPONSE_TIMEOUT_S)),
         *("--max-generate-tokens", str(max_tokens), "--disable-tui"),
         *exo.flags,
         *exo.node_flags.get(node, []),
@@ -73,23 +73,23 @@ def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_f
         argv=argv,
         # Without it stdout is block-buffered into the file, and the log says nothing until the process ends.
         environment={"PYTHONUNBUFFERED": "1"} | exo.environment | exo.node_environment.get(node, {}),
-        files={discovery: discovery_file(peers, exo.ports.peer)},
-        ports=(exo.ports.api, exo.ports.peer),
+        files={discovery: discovery_file(peers, {key: ports_of(exo, key).peer for key in peers})},
+        ports=(ports.api, ports.peer),
         unwanted=(
-            f"EXO's API listens on every address of {node}, port {exo.ports.api}, asks for no password, and"
+            f"EXO's API listens on every address of {node}, port {ports.api}, asks for no password, and"
             " `POST /quit` stops the node: let only the cluster reach that port",
         ),
     )
 
 
-def discovery_file(peers: Mapping[str, str], port: int) -> str:
+def discovery_file(peers: Mapping[str, str], ports: Mapping[str, int]) -> str:
     """Return the manual discovery file: all nodes, the own one included, with every field EXO's schema demands.
 
     A missing field or an absent own id makes a silent one-node island. The capabilities are placeholders: each node
     tells its real ones once it is connected.
     """
     blank = {"model": "Linux Box", "chip": "Unknown Chip", "memory": 8192, "flops": {"fp32": 0, "fp16": 0, "int8": 0}}
-    nodes = {key: {"address": peers[key], "port": port, "device_capabilities": blank} for key in sorted(peers)}
+    nodes = {key: {"address": peers[key], "port": ports[key], "device_capabilities": blank} for key in sorted(peers)}
     return json.dumps({"peers": nodes}, indent=2) + "\n"
 
 

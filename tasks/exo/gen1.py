@@ -15,7 +15,7 @@ from tasks.exo.gen1_install import install_plan
 from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
 from tasks.exo.wire import message_of, said, shortened
-from tasks.hosts import Exo, Pair
+from tasks.hosts import Exo, Pair, ports_of
 from tasks.network import in_tailscale_range
 
 NAME = "1.x"
@@ -63,24 +63,23 @@ def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_f
     head = version > _LAST_WITH_LIBP2P
     if head:
         _refuse_tailscale(exo.release, peers)
-    others = ",".join(f"/ip4/{peers[key]}/tcp/{exo.ports.peer}" for key in sorted(peers) if key != node)
+    ports = ports_of(exo, node)
+    others = ",".join(f"/ip4/{peers[key]}/tcp/{ports_of(exo, key).peer}" for key in sorted(peers) if key != node)
     network = (
-        ["--zenoh-port", str(exo.ports.peer)]
-        if head
-        else ["--libp2p-port", str(exo.ports.peer), "--bootstrap-peers", others]
+        ["--zenoh-port", str(ports.peer)] if head else ["--libp2p-port", str(ports.peer), "--bootstrap-peers", others]
     )
     return Launch(
-        argv=[executable, "--api-port", str(exo.ports.api), *network, *exo.flags, *exo.node_flags.get(node, [])],
+        argv=[executable, "--api-port", str(ports.api), *network, *exo.flags, *exo.node_flags.get(node, [])],
         # The namespace keeps somebody else's EXO on the same network out of this cluster.
         environment={"PYTHONUNBUFFERED": "1", "EXO_LIBP2P_NAMESPACE": "exo-phase1"}
         | exo.environment
         | exo.node_environment.get(node, {}),
         files={},
-        ports=(exo.ports.api, exo.ports.peer),
+        ports=(ports.api, ports.peer),
         unwanted=(
-            f"EXO's API listens on every address of {node}, port {exo.ports.api}, and asks for no password:"
+            f"EXO's API listens on every address of {node}, port {ports.api}, and asks for no password:"
             " let only the cluster reach that port",
-            f"the nodes also need TCP {exo.ports.api}, {exo.ports.peer} and 49153 to 65535 open between them:"
+            f"the nodes also need TCP {ports.api}, {ports.peer} and 49153 to 65535 open between them:"
             " the MLX ring takes a random port of that range",
         ),
     )
