@@ -143,7 +143,7 @@ def test_log_of_a_failed_start_names_its_reason(log: str, words: str) -> None:
     assert any(words in line for line in gen0.log_problems(recorded("exo-0.0.x", log)))
 
 
-@pytest.mark.parametrize("log", ["log_healthy.txt", "log_peer_lost.txt"])
+@pytest.mark.parametrize("log", ["log_healthy.txt", "log_peer_lost.txt", "log_peer_restarted.txt"])
 def test_log_of_a_good_start_and_of_a_lost_peer_have_no_problem(log: str) -> None:
     """A healthy start is silent, and the tracebacks about a peer that is away heal by themselves."""
     assert gen0.log_problems(recorded("exo-0.0.x", log)) == []

@@ -168,6 +168,12 @@ def parse_chat(reply: Reply, model: str) -> Answer:
 
 def _chat_refused(reply: Reply, model: str) -> Refused:
     message = message_of(reply.text)
+    if reply.status == 0:
+        return Refused(
+            f"the chat got {said(reply)}",
+            "an answer; a peer that was lost a moment ago makes EXO hang in silence",
+            "fab verify-cluster; where that is complete, the EXO log of the entry node says more",
+        )
     unsupported = re.match(r"Unsupported model: (\S+) with inference engine (\w+)\. Supported.*?: \[(.*)\]", message)
     if unsupported:
         tried, engine, known = unsupported.groups()

@@ -30,6 +30,8 @@ _PLAIN = re.compile(
     r"|Segmentation fault|panicked at|^Killed$|\| CRITICAL +\]",
     re.IGNORECASE,
 )
+_ABOUT_A_PEER = re.compile(r"^Error (?:connecting peer|collecting topology|sending|broadcasting)\b")
+_IN_A_TRACEBACK = re.compile(r"^(?:Traceback |The above exception |During handling )")
 _STOPPING = "Received exit signal"
 
 
@@ -41,13 +43,20 @@ def without_escapes(log: str) -> str:
 def start_problems(log: str) -> list[str]:
     """Return the lines that mean a failed or half-dead start, each once, in their order."""
     found: list[str] = []
+    about_peer = False
     for raw in without_escapes(log).splitlines():
         line = raw.strip()
         if line.startswith(_STOPPING):
             break  # what follows is the end of this process, not its start
-        if _is_problem(raw, line) and line not in found:
+        about_peer = bool(_ABOUT_A_PEER.match(raw)) or (about_peer and _goes_on(raw))
+        if not about_peer and _is_problem(raw, line) and line not in found:
             found.append(line)
     return found
+
+
+def _goes_on(raw: str) -> bool:
+    """Tell whether a line still belongs to the traceback before it."""
+    return not raw or raw[0] in " \t>" or bool(_IN_A_TRACEBACK.match(raw) or _EXCEPTION.match(raw))
 
 
 def _is_problem(raw: str, line: str) -> bool:
