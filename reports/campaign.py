@@ -14,6 +14,8 @@ from reports.samples import Conditions, Sample, TornLine, read_conditions, read_
 
 CONTROL_NAME = "control.samples.jsonl"
 """Samples of `fab bench --control`: Ollama against itself, two arms, through the same pipeline."""
+CONCURRENCY_NAME = "concurrency.samples.jsonl"
+"""Samples of `fab bench --concurrency`: several requests at once, a separate experiment that never votes."""
 REPORT_STEP = 14
 
 
@@ -32,6 +34,8 @@ class Campaign(msgspec.Struct, frozen=True):
     unreadable: list[str]
     """Records that this version cannot read, `file: reason`; their steps count as not run."""
     control: list[Sample] = []
+    concurrent: list[Sample] = []
+    """Of the concurrency experiment; those asked alone are marked as warm-ups."""
 
 
 def load_campaign(folder: Path) -> Campaign:
@@ -58,6 +62,9 @@ def load_campaign(folder: Path) -> Campaign:
     control, bad = read_samples(folder / CONTROL_NAME)
     if bad:
         torn[CONTROL_NAME] = bad
+    concurrent, bad = read_samples(folder / CONCURRENCY_NAME)
+    if bad:
+        torn[CONCURRENCY_NAME] = bad
     return Campaign(
         profile=next((record.profile for record in records.values()), folder.name),
         records=records,
@@ -68,6 +75,7 @@ def load_campaign(folder: Path) -> Campaign:
         limits=_limits(records),
         unreadable=unreadable,
         control=control,
+        concurrent=concurrent,
     )
 
 

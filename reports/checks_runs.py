@@ -98,7 +98,8 @@ def instrument(campaign: Campaign, step: int) -> Check:
         decode = arm.decode_tokens_per_s.median if arm.decode_tokens_per_s else arm.rate_tokens_per_s or 1.0
         for found in _nearest(ready.calibration, decode):
             rate = abs(found.rate_error_mean_fraction)
-            wait = abs(found.first_token_error_mean_s) / arm.first_token_s.median if arm.first_token_s else 0.0
+            first_s = arm.first_token_s.median if arm.first_token_s else 0.0
+            wait = abs(found.first_token_error_mean_s) / first_s if first_s > 0 else 0.0
             gap = abs(found.inter_token_error_mean_s) * decode
             said.append((rate, f"{arm.arm}: rate {rate:.2%}, first token {wait:.2%}, inter-token {gap:.2%}"))
             if rate > limit:

@@ -61,7 +61,7 @@ def concurrency_table(campaign: Campaign) -> Table | None:
     """Tabulate the separate experiment with several requests at once, where there was one."""
     groups: dict[tuple[str, str, int], list[Sample]] = {}
     alone: dict[tuple[str, str], set[str]] = {}
-    for sample in (s for number in sorted(campaign.samples) for s in campaign.samples[number]):
+    for sample in campaign.concurrent:
         if sample.concurrency > 1:
             groups.setdefault((sample.arm, sample.side, sample.concurrency), []).append(sample)
         elif sample.error is None and sample.text_sha256:

@@ -11,7 +11,7 @@ import re
 import msgspec
 
 from reports import plan
-from reports.campaign import CONTROL_NAME
+from reports.campaign import CONCURRENCY_NAME, CONTROL_NAME
 from reports.samples import read_samples
 from tasks import say
 from tasks.command_line import usage_error
@@ -23,7 +23,6 @@ from tasks.measure import archive, job_for, measure, run_script, script_options
 
 CONTROL_ARMS = ("a", "b")
 CONTROL_CONDITIONS = "control.conditions.jsonl"
-CONCURRENCY_NAME = "concurrency.samples.jsonl"
 
 
 def control(lab: Lab, runs: int | None) -> None:

@@ -147,7 +147,7 @@ def _status(text: str) -> _Status | None:
 
 def _how(address: str, status: _Status | None, said: str) -> str:
     """Say how Tailscale reaches `address`: `CurAddr` is the direct UDP way, `Relay` the DERP region otherwise."""
-    if not in_tailscale_range(address):
+    if status is None and not in_tailscale_range(address):
         return "no Tailscale address"
     if status is None:
         return "not known (Tailscale does not tell)" if said.strip() else "not known (no tailscale program)"
@@ -157,7 +157,8 @@ def _how(address: str, status: _Status | None, said: str) -> str:
         return "own node"
     peer = next((p for p in (status.Peer or {}).values() if address in (p.TailscaleIPs or [])), None)
     if peer is None:
-        return "not known (Tailscale has no such peer)"
+        known = in_tailscale_range(address)
+        return "not known (Tailscale has no such peer)" if known else "no Tailscale address"
     if peer.CurAddr:
         return "direct"
     if peer.PeerRelay:

@@ -78,17 +78,18 @@ def rehearse(root: Path, wish: Wish, html: bool) -> None:
     clear(root)
     hosts = bring_up(root, wish)
     lab = Lab(load_inventory(hosts), hosts)
+    failure: StepError | None = None
     try:
         preflight_group(lab)
         install_group(lab)
         start_group(lab)
         bench_group(lab, runs=RUNS)
+    except StepError as error:
+        failure = error  # what happened so far is a result too
+    try:
         documented = document_results(lab, html=html)
-    except StepError:
-        document_results(lab, html=html)  # what happened so far is a result too
-        raise
     finally:
-        _end(lab, root)
+        _end(lab, root, failure)
     verdict = getattr(documented, "verdict", "")
     say.text(f"\nREHEARSAL at a true speed-up of {wish.speedup}: {verdict}; nothing here is about your machines.")
     say.text(f"report: {lab.docs / 'exo-phase1-results.md'}")
@@ -96,12 +97,20 @@ def rehearse(root: Path, wish: Wish, html: bool) -> None:
         raise Exit("a GO that the true speed-up does not carry: this is a bug, report it", code=EXIT_FAILED)
 
 
-def _end(lab: Lab, root: Path) -> None:
+def _end(lab: Lab, root: Path, failure: StepError | None) -> None:
+    """Clean up, take the nodes down whatever happens, and raise the first thing that went wrong."""
+    from rehearsal.traps import spring
+
     try:
+        spring(root, "stop-cluster")
         stop_cluster(lab)
+    except StepError as error:
+        failure = failure or error
     finally:
         lab.close()
         take_down(root)
+    if failure is not None:
+        raise failure
 
 
 def _number(option: str, text: str) -> float:

@@ -8,7 +8,9 @@ from pathlib import Path
 from invoke.exceptions import Exit
 
 from reports.facts import Documented
+from reports.files import write_whole
 from tasks import say
+from tasks.command_line import PROJECT
 from tasks.errors import StepError
 from tasks.lab import Lab
 from tasks.steps import Book, step
@@ -32,11 +34,19 @@ def document_results(lab: Lab, book: Book, html: bool = False, commit: bool = Fa
         "the report is rendered from the raw samples, with intervals, validity checks and a rule that can say no",
         "the ratio of two best runs says GO half of the time at a true +30 %, however many runs there are",
     )
+    put_methodology(lab.docs)
     written = write_report(lab.all_logs, lab.docs, profile=lab.inventory.profile, html=html)
     sha = commit_docs(lab.docs, written.files) if commit else None
     say.text(written.decision.headline)
     book.summary = f"{written.decision.verdict}; {lab.docs / 'exo-phase1-results.md'}"
     return Documented(written.decision.verdict, written.files, sha)
+
+
+def put_methodology(docs: Path) -> None:
+    """Lay the page that every report links beside it, where `docs` is not the project's own folder."""
+    page = PROJECT / "docs" / "methodology.md"
+    if docs.resolve() != page.parent:
+        write_whole(docs / page.name, page.read_bytes())
 
 
 def report_group(lab: Lab, *, html: bool, commit: bool, gate: bool) -> None:
