@@ -11,7 +11,7 @@ import re
 import shlex
 
 from tasks.exo.interface import InstallPlan, ShellStep
-from tasks.exo.sources import copy_folder, kind_of, shell_path
+from tasks.exo.sources import copy_folder, kind_of, reason, shell_path
 from tasks.hosts import Exo
 
 DISTRIBUTION = "exo"
@@ -146,7 +146,7 @@ remove
 {prepare}{command} >{log} 2>&1; code=$?
 if bad=$(grep -m 1 -iE 'does not (provide the|have an) extra' {log}); then remove; echo "$bad" >&2; exit 3; fi
 if [ $code -ne 0 ]; then
-  remove; tail -n 30 {log} >&2; grep -iE '^ *(error|cause): ' {log} | head -n 3 | tr -s '\n ' ' ' >&2; exit $code
+  remove; {reason(log)}; exit $code
 fi
 [ -x "${{PY%/*}}/exo" ] || {{ echo 'the package has no program called exo' >&2; exit 6; }}
 tail -n 1 {log}"""

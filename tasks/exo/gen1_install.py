@@ -8,11 +8,12 @@ installed over the locked environment, last. A wheel or an sdist brings all of t
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from tasks.exo import gen0_install
 from tasks.exo.interface import InstallPlan, ShellStep
-from tasks.exo.sources import copy_folder, git_address, kind_of
+from tasks.exo.sources import copy_folder, git_address, kind_of, logged
 from tasks.hosts import Exo
 
 _PATH = 'export PATH="$HOME/.local/bin:$HOME/.cargo/bin:$PATH"\n'
@@ -79,32 +80,38 @@ def _build_dashboard(source: str, *, always: bool) -> str:
     """Build it; a folder that brings a built one (an air-gapped site) keeps it."""
     folder = shlex.quote(f"{source}/dashboard")
     built = "" if always else "[ -f build/index.html ] && { echo 'brought along'; exit 0; }; "
-    return (
-        f"{_PATH}set -e; cd {folder}; {built}"
-        "npm ci --no-audit --no-fund --loglevel=error; npm run build >build.log 2>&1"
-        " || { tail -n 20 build.log >&2; exit 8; }; test -f build/index.html"
-    )
+    build = logged("npm ci --no-audit --no-fund --loglevel=error && npm run build", "build.log")
+    return f"{_PATH}set -e; cd {folder}; {built}{build}; test -f build/index.html"
 
 
 def _sync(exo: Exo, node: str, home: str, base_python: str) -> str:
+    """Install what is locked, but for the overridden packages: they are never fetched from where the lock says."""
     extras = [*exo.extras, *(e for e in exo.node_extras.get(node, []) if e not in exo.extras)]
     if not any(extra.startswith(("cpu", "cuda")) for extra in extras):
         extras.insert(0, "cpu")
-    flags = " ".join(f"--extra {shlex.quote(extra)}" for extra in extras)
+    flags = [f"--extra {shlex.quote(extra)}" for extra in extras]
+    flags += [f"--no-install-package {shlex.quote(name)}" for name in _overridden(exo)]
+    sync = f"uv sync --frozen --no-dev --python {shlex.quote(base_python)} {' '.join(flags)}"
     return (
         f"{_PATH}set -e; cd {shlex.quote(home + '/src')}\n"
         "command -v rustup >/dev/null && export RUSTUP_TOOLCHAIN=nightly\n"
         f"export UV_PROJECT_ENVIRONMENT={shlex.quote(home + '/venv')} UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1\n"
-        f"uv sync --frozen --no-dev --python {shlex.quote(base_python)} {flags}"
+        + logged(sync, shlex.quote(f"{home}/install.log"))
     )
 
 
 def _override(exo: Exo, home: str) -> str:
     """Install the overrides over what was locked; as overrides too, or their dependants' pins would refuse them."""
-    lines = [gen0_install.quoted_override(text) for text in exo.overrides]
+    lines = " ".join(gen0_install.quoted_override(text) for text in exo.overrides)
     overrides = shlex.quote(f"{home}/overrides.txt")
+    install = f"uv pip install --python {shlex.quote(home + '/venv/bin/python')} --override {overrides} {lines}"
     return (
-        f"{_PATH}set -e; export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1\n"
-        f"printf '%s\\n' {' '.join(lines)} > {overrides}\n"
-        f"uv pip install --python {shlex.quote(home + '/venv/bin/python')} --override {overrides} {' '.join(lines)}"
+        f"{_PATH}set -e; export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1; printf '%s\\n' {lines} > {overrides}\n"
+        + logged(install, shlex.quote(f"{home}/override.log"))
     )
+
+
+def _overridden(exo: Exo) -> list[str]:
+    """Return the names of the overridden packages."""
+    lines = (gen0_install.override_line(text) for text in exo.overrides)
+    return [match.group(0) for line in lines if (match := re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line))]

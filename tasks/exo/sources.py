@@ -52,3 +52,16 @@ def copy_folder(source: str, target: str, keep: Sequence[str] = ()) -> str:
         f" {{ echo {shlex.quote(f'there is no folder {source} on this node')} >&2; exit 2; }};"
         f" rm -rf {to} && mkdir -p {to} && tar -C {shell_path(source)} {skipped} -cf - . | tar -C {to} -xf -"
     )
+
+
+def reason(log: str) -> str:
+    """Return a command that shows the end of `log` (shell text) and, as the last line, why pip, uv or npm failed."""
+    return (
+        f"tail -n 30 {log} >&2; grep -iE '^ *(error|cause|fatal): |^npm (error|ERR!)' {log}"
+        " | head -n 4 | tr -s '\\n ' ' ' >&2"
+    )
+
+
+def logged(command: str, log: str) -> str:
+    """Return `command` with its output kept in `log` (shell text), its last line shown, its reason where it fails."""
+    return f"{{ {command}; }} >{log} 2>&1 || {{ code=$?; {reason(log)}; exit $code; }}; tail -n 1 {log}"
