@@ -112,10 +112,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_install_really_installs_converges_and_tells_its_revision(wheel: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def home(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Make the virtual environment once: the plan's first step takes most of the time."""
+    folder = tmp_path_factory.mktemp("home") / "home with space"
+    plan = gen0_install.install_plan(exo(source=str(wheel)), "rog", str(folder), sys.executable)
+    ran = bash(plan.steps[0].command)
+    assert ran.returncode == 0, ran.stderr
+    return str(folder)
+
+
+def test_install_really_installs_converges_and_tells_its_revision(wheel: Path, home: str) -> None:
     """Run twice, the steps leave one EXO in a venv of its own, with the same digest both times."""
     one = exo(source=str(wheel), node_extras={"rog": ["amd-gpu"]})
-    plan = gen0_install.install_plan(one, "rog", f"{tmp_path}/home with space", sys.executable)
+    plan = gen0_install.install_plan(one, "rog", home, sys.executable)
     revisions = []
     for _ in range(2):
         for step in plan.steps:
@@ -127,9 +137,9 @@ def test_install_really_installs_converges_and_tells_its_revision(wheel: Path, t
     assert "--chatgpt-api-port" in bash(f"{shlex.quote(plan.exo)} --help").stdout
 
 
-def test_install_fails_on_an_extra_that_does_not_exist_and_leaves_nothing(wheel: Path, tmp_path: Path) -> None:
+def test_install_fails_on_an_extra_that_does_not_exist_and_leaves_nothing(wheel: Path, home: str) -> None:
     """Where pip only warns and exits 0, the step exits 3 with pip's line last, and EXO is not there."""
-    plan = gen0_install.install_plan(exo(source=str(wheel), extras=["amd"]), "rog", str(tmp_path), sys.executable)
+    plan = gen0_install.install_plan(exo(source=str(wheel), extras=["amd"]), "rog", home, sys.executable)
     codes = [(ran := bash(step.command)).returncode for step in plan.steps]
     assert codes == [0, 3]
     assert "does not provide the extra 'amd'" in ran.stderr.splitlines()[-1]
