@@ -23,7 +23,18 @@ from rehearsal.speeds import OLLAMA, settings
 from rehearsal.traps import TRAPS
 
 NOTE = "rehearsal.json"
-OURS = ("nodes", "source", "wheels", "hosts.yaml", NOTE, "id_ed25519", "id_ed25519.pub", "known_hosts", "ollama.log")
+OURS = (
+    "nodes",
+    "source",
+    "wheels",
+    "hosts.yaml",
+    NOTE,
+    "id_ed25519",
+    "id_ed25519.pub",
+    "known_hosts",
+    "ollama.log",
+    "uv.py",
+)
 UP_TIMEOUT_S = 20.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -35,7 +35,7 @@ def hosts(layout: Layout) -> dict[str, Any]:
             "max_tokens": MAX_TOKENS,
             "seed": 20260101 + layout.seed,
             "request_timeout_s": 30,
-            "exo_reload": "restart",
+            "exo_reload": "reload" if layout.generation else "restart",
             "ollama_reload": "reload",
         },
         # The nodes share one machine with whatever else runs on it: its load average says nothing about them.

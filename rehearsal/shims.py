@@ -93,9 +93,24 @@ def lay_programs(layout: Layout, key: str) -> None:
     for name in ("python3", f"python3.{sys.version_info.minor}"):
         put(node.bin / name, f'exec {real} "$@"')
     put(node.bin / "tailscale", tailscale(layout, key))
+    if layout.generation == 1:
+        _lay_builders(layout, node.bin)
     if key == "rog":
         put(node.bin / "rocminfo", _override_aware(ROCMINFO))
         put(node.bin / "rocm-smi", rocm_smi())
+
+
+def _lay_builders(layout: Layout, folder: Path) -> None:
+    """Write what installing EXO 1.x calls: uv, cargo and rustup with a nightly, node and npm."""
+    program = layout.root / "uv.py"
+    program.write_text((Path(__file__).parent / "uv_standin.py").read_text(encoding="utf-8"))
+    put(folder / "uv", f'exec {shlex.quote(base_python())} {shlex.quote(str(program))} "$@"')
+    put(folder / "cargo", 'echo "cargo 1.92.0-nightly (344c4567c 2026-11-01)"')
+    put(folder / "rustup", 'echo "rustup 1.28.2 (e4f3ad6f8 2025-04-28)"')
+    put(folder / "node", "echo v22.11.0")
+    # `npm ci` has nothing to fetch; `npm run build` does what package.json says, which is one line of shell.
+    build = 'exec sh -c "$(sed -n \'s/^ *"build": "\\(.*\\)".*/\\1/p\' package.json)"'
+    put(folder / "npm", f'case "$1 $2" in "run build") {build};; ci*) exit 0;; *) echo "npm 10.9.0";; esac')
 
 
 def base_python() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rehearsal.wheels import write_wheel
 
 HERE = Path(__file__).parent
-TREES = {0: "exo_source", 1: "exo_source_1x"}
+TREES = {0: "exo_source/v0.0.15", 1: "exo_source/v1.0.71"}
 
 ROCML = b'''"""Stand-in for pyrsmi: what the node's rehearsal says of its GPU."""
 
@@ -48,6 +48,11 @@ WHEELS: tuple[tuple[str, str, dict[str, bytes]], ...] = (
     ("pyrsmi", "0.2.0", {"pyrsmi/__init__.py": b"", "pyrsmi/rocml.py": ROCML}),
     ("tinygrad", "0.10.0", {"tinygrad/__init__.py": b""}),
     ("tinygrad", "0.11.0", {"tinygrad/__init__.py": b""}),
+    ("mlx", "0.31.1", {"mlx/__init__.py": b""}),
+    ("mlx", "0.31.2", {"mlx/__init__.py": b""}),
+    ("mlx-cpu", "0.31.1", {"mlx_cpu/__init__.py": b""}),
+    ("mlx-cpu", "0.31.2", {"mlx_cpu/__init__.py": b""}),
+    ("mlx-lm", "0.31.3", {"mlx_lm/__init__.py": b""}),
     ("uv", "0.8.6", {"uv.py": (HERE / "uv_standin.py").read_bytes()}),
 )
 """What the nodes' pip finds beside the source: (name, version, files)."""

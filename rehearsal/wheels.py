@@ -2,7 +2,8 @@
 
 `rehearsal.sources` lays a copy into each stand-in's source tree, whose pyproject.toml names it as its own backend
 (`requires = []`, `backend-path = ["."]`). Understood: [project] name, version, description, dependencies,
-optional-dependencies, scripts, and [tool.wheels] packages. Wheel format: PEP 427.
+optional-dependencies, scripts; [tool.wheels] packages, and `into` (folder -> where it goes in the wheel). Wheel format:
+PEP 427.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ def build_wheel(
     """Build the wheel of the project in the current folder and return its file name (PEP 517)."""
     del config_settings, metadata_directory
     about = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    files: dict[str, bytes] = {}
-    for package in about["tool"]["wheels"]["packages"]:
-        for path in sorted(Path(package).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                files[path.as_posix()] = path.read_bytes()
+    told, files = about["tool"]["wheels"], {}
     note = Path.home() / REVISION_NOTE
-    if note.exists() and files:
-        files[f"{about['tool']['wheels']['packages'][0]}/_revision.py"] = b"REVISION = %r\n" % note.read_text().strip()
+    if note.exists():
+        Path(told["packages"][0], "_revision.py").write_text(f"REVISION = {note.read_text().strip()!r}\n")
+    folders = {package: package for package in told["packages"]} | told.get("into", {})
+    for folder, inside in folders.items():
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"{folder} is missing; it must be built first")
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                files[f"{inside}/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
     return write_wheel(Path(wheel_directory), about["project"], files)
 
 

@@ -12,7 +12,7 @@ from .download import Downloads, folder
 from .engine.wire import Exchange, date
 from .engine.words import token_ids, tokenize
 from .node import Node
-from .peers import Unavailable
+from .peers import UnavailableError
 
 SERVER = ("Server", "Python/3.12 aiohttp/3.10.11")
 PAGE = Path(__file__).parent / "recorded" / "index.html"
@@ -126,7 +126,7 @@ class Api:
                 whole = dummy.answer(exchange, stream, headers)
             else:
                 whole = self._chat.answer(exchange, model, prompt, stream, headers)
-        except Unavailable as error:
+        except UnavailableError as error:
             send(exchange, {"detail": f"Error processing prompt (see logs with DEBUG>=2): {error}"}, 500)
             return
         except TimeoutError:

@@ -12,11 +12,12 @@ import uuid
 
 from .cards import TINYGRAD
 from .download import Downloads, weights_of
+from .engine.lines import Line
 from .engine.pace import Speed, paced, sleep_until
 from .engine.wire import Exchange
 from .engine.words import said, tokenize
 from .node import Node
-from .peers import Line, Unavailable
+from .peers import UnavailableError
 
 HANGS_AFTER_SHARE = 0.67
 """Of the time that a lost peer stays in the topology, the share after which a chat hangs instead of failing."""
@@ -24,7 +25,7 @@ CLUSTER_NODES = 3
 """A ring of fewer nodes is slower in proportion: an island must not look like a cluster."""
 
 
-class PeerLost(Exception):
+class PeerLostError(Exception):
     """A member of the ring ended while it was needed."""
 
 
@@ -40,7 +41,7 @@ class Chat:
     def answer(self, exchange: Exchange, model: str, prompt: str, stream: bool, headers) -> dict | None:
         """Return the whole completion, or send it as a stream and return None.
 
-        Raises Unavailable where a peer refuses, TimeoutError where nothing came within the response time-out.
+        Raises UnavailableError where a peer refuses, TimeoutError where nothing came within the response time-out.
         """
         request_id, request = str(uuid.uuid4()), next(self._requests)
         lines: list[Line] = []
@@ -55,7 +56,7 @@ class Chat:
             for index in paced(start, schedule):
                 self._check(lines, index)
             return _whole(model, request_id, prompt, "".join(tokens))
-        except PeerLost as error:
+        except PeerLostError as error:
             time.sleep(self._flags.chatgpt_api_response_timeout)
             raise TimeoutError from error
         finally:
@@ -63,7 +64,10 @@ class Chat:
                 line.close()
 
     def _ask_ring(self, model: str, request_id: str, lines: list[Line]) -> None:
-        """Bring the model to every node of the ring and put a line to each into `lines`; Unavailable where one is gone."""
+        """Bring the model to every node of the ring and put a line to each into `lines`.
+
+        Raises UnavailableError where one is gone.
+        """
         for node_id, since in dict(self._node.lost_since).items():
             gone_s = time.monotonic() - since
             if node_id in self._node.peers and gone_s > HANGS_AFTER_SHARE * self._node.settings.number("stale_s", 3.0):
@@ -84,7 +88,7 @@ class Chat:
             try:
                 line.hear()
             except (OSError, ValueError) as error:
-                raise Unavailable(f"Peer of request {request_id} is gone: {error}") from error
+                raise UnavailableError(f"Peer of request {request_id} is gone: {error}") from error
 
     def _warm_up(self, exchange: Exchange, model: str) -> float:
         """Return from when the schedule counts: the request's arrival, later where the model is cold."""
@@ -112,14 +116,14 @@ class Chat:
         )
 
     def _check(self, lines: list[Line], index: int) -> None:
-        """Pass a token around the ring; PeerLost where a member is gone."""
+        """Pass a token around the ring; PeerLostError where a member is gone."""
         for line in lines:
             if line.gone():
-                raise PeerLost
+                raise PeerLostError
             try:
                 line.say({"ask": "token", "index": index})
             except OSError as error:
-                raise PeerLost from error
+                raise PeerLostError from error
 
     def _stream(self, exchange, headers, model, request_id, tokens, start, schedule, lines) -> None:
         cut = self._node.settings.get("cut_stream_at", None)
@@ -134,7 +138,7 @@ class Chat:
                 self._check(lines, index)
                 event = _event(model, request_id, tokens[index], "length" if index == last else None)
                 exchange.chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
-        except PeerLost:
+        except PeerLostError:
             time.sleep(self._flags.chatgpt_api_response_timeout)
         exchange.end_chunks()
 

@@ -4,12 +4,12 @@ import threading
 import time
 
 from .engine.settings import Settings
-from .peers import Peer, Unavailable
+from .peers import Peer, UnavailableError
 from .topology import Topology
 
 
 class Node:
-    """This node, its known peers, its view of the cluster, the downloads it was told of."""
+    """One node: its known peers, its view of the cluster, the downloads it was told of."""
 
     def __init__(self, node_id: str, capabilities: dict, discovery) -> None:
         self.id, self.capabilities, self._discovery = node_id, capabilities, discovery
@@ -40,7 +40,7 @@ class Node:
                 peer.ask({"ask": "health"})
                 self.lost_since.pop(node_id, None)
                 kept[node_id] = peer
-            except Unavailable:
+            except UnavailableError:
                 lost = self.lost_since.setdefault(node_id, now) if node_id in self.peers else 0.0
                 if now - lost < self.settings.number("stale_s", 3.0):
                     kept[node_id] = peer
@@ -67,7 +67,7 @@ class Node:
                 continue
             try:
                 seen.merge(peer.id, peer.ask({"ask": "topology", "visited": sorted(now_visited), "depth": depth - 1}))
-            except Unavailable as error:
+            except UnavailableError as error:
                 print(f"Error collecting topology from {peer.id}: {error}")
                 self._keep_stale(seen, peer.id)
         return seen
@@ -82,7 +82,7 @@ class Node:
         for peer in list(self.peers.values()):
             try:
                 peer.ask({"ask": "status", "node_id": self.id, "progress": progress})
-            except Unavailable as error:
+            except UnavailableError as error:
                 print(f"Error sending opaque status to {peer.id}: {error}")
 
     def note_download(self, node_id: str, progress: dict | None) -> None:

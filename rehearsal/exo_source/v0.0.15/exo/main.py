@@ -17,11 +17,11 @@ from .device import capabilities
 from .discovery import Manual, Nobody, Udp
 from .download import Downloads
 from .engine.gpu import Gpu
+from .engine.lines import serve as serve_peers
 from .engine.settings import Settings
 from .engine.wire import listen, serve_aside
 from .flags import NOISE, parse
 from .node import Node
-from .peers import serve as serve_peers
 
 BANNER = "\033[93m\n  _____  _____  \n / _ \\ \\/ / _ \\ \n|  __/>  < (_) |\n \\___/_/\\_\\___/ \n    \033[0m"
 ADDRESS = os.environ.get("EXO_PHASE1_NODE_ADDRESS", "0.0.0.0")

@@ -1,6 +1,6 @@
 """The 73 static models of EXO 0.0.15, in its order, and which of them its Linux engine can load."""
 
-MODELS = """
+NAMES = """
 llama-3.3-70b llama-3.2-1b llama-3.2-1b-8bit llama-3.2-3b llama-3.2-3b-8bit llama-3.2-3b-bf16 llama-3.1-8b
 llama-3.1-70b llama-3.1-70b-bf16 llama-3-8b llama-3-70b llama-3.1-405b llama-3.1-405b-8bit mistral-nemo mistral-large
 deepseek-coder-v2-lite deepseek-coder-v2.5 deepseek-v3 deepseek-v3-3bit deepseek-r1 deepseek-r1-3bit
@@ -17,7 +17,8 @@ deepseek-r1-distill-llama-70b-6bit deepseek-r1-distill-llama-70b-8bit llava-1.5-
 qwen-2.5-coder-1.5b qwen-2.5-3b qwen-2.5-coder-3b qwen-2.5-7b qwen-2.5-coder-7b qwen-2.5-math-7b qwen-2.5-14b
 qwen-2.5-coder-14b qwen-2.5-32b qwen-2.5-coder-32b qwen-2.5-72b qwen-2.5-math-72b nemotron-70b nemotron-70b-bf16
 gemma2-9b gemma2-27b stable-diffusion-2-1-base phi-3.5-mini phi-4 dummy
-""".split()
+"""
+MODELS = NAMES.split()
 
 TINYGRAD = {
     "llama-3.3-70b": ("unsloth/Llama-3.3-70B-Instruct", 80, "Llama 3.3 70B"),

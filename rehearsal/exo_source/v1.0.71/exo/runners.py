@@ -1,0 +1,71 @@
+"""What a node runs of each instance: a state that moves to RunnerReady in about a second, and a child process.
+
+As locked, 1.0.71 comes with an mlx that lacks `new_thread_local_stream`: then every runner fails.
+"""
+
+import importlib.metadata
+import subprocess
+import sys
+import threading
+import time
+
+from .engine.settings import Settings
+
+WORKING_MLX = (0, 31, 2)
+FAILURE = "module 'mlx.core' has no attribute 'new_thread_local_stream'"
+CHILD = "import time; time.sleep(86400)  # stand-in for multiprocessing.spawn's runner"
+
+
+class Runners:
+    """The runners of one node."""
+
+    def __init__(self) -> None:
+        self._settings = Settings("exo")
+        self.states: dict[str, dict] = {}
+        self._children: dict[str, subprocess.Popen] = {}
+        self.ready = 0
+        """How many became ready since the start: each is a run with its own noise."""
+
+    def start(self, runner: str, layers: int) -> None:
+        """Start a runner with `layers` layers, once."""
+        if runner not in self.states:
+            self.states[runner] = {"RunnerIdle": {}}
+            threading.Thread(target=self._live, args=(runner, layers), daemon=True).start()
+
+    def stop(self, runner: str) -> None:
+        """End a runner; a failed one stays in the state."""
+        if "RunnerFailed" not in self.states.get(runner, {}):
+            self.states.pop(runner, None)
+        if child := self._children.pop(runner, None):
+            child.kill()
+            child.wait()
+
+    def stop_all(self) -> None:
+        """End every runner."""
+        for runner in list(self._children):
+            self.stop(runner)
+
+    def _live(self, runner: str, layers: int) -> None:
+        self._children[runner] = subprocess.Popen([sys.executable, "-c", CHILD])
+        step_s = self._settings.number("load_s", 0.8) / 4
+        time.sleep(step_s)
+        if _mlx() < WORKING_MLX:
+            self._move(runner, {"RunnerFailed": {"errorMessage": FAILURE}})
+            return
+        half = {"layersLoaded": layers // 2, "totalLayers": layers}
+        for state in ({"RunnerLoading": half}, {"RunnerLoaded": {}}, {"RunnerWarmingUp": {}}):
+            self._move(runner, state)
+            time.sleep(step_s)
+        self._move(runner, {"RunnerReady": {}})
+        self.ready += 1
+
+    def _move(self, runner: str, state: dict) -> None:
+        if runner in self.states:
+            self.states[runner] = state
+
+
+def _mlx() -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in importlib.metadata.version("mlx").split("."))
+    except importlib.metadata.PackageNotFoundError:
+        return (0,)
