@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MARK = "EXO_PHASE1_REHEARSAL"
-TERM_GRACE_S = 4.0
+TERM_GRACE_S = 3.0
 KILL_GRACE_S = 4.0
 
 

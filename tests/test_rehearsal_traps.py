@@ -43,7 +43,7 @@ def test_gallery_is_complete() -> None:
 
 
 @pytest.mark.parametrize("name", ISSUE)
-@pytest.mark.parametrize("generation", [0])
+@pytest.mark.parametrize("generation", [0, 1])
 def test_every_trap_can_be_laid(tmp_path: Path, name: str, generation: int) -> None:
     """Laying a trap leaves a hosts file that loads and names the trap."""
     layout = lay_out(tmp_path / "r", trap=name, generation=generation)

@@ -71,7 +71,7 @@ def plan(
     )
     schedule = speed.schedule(count_said, one.run, one.requests)
     prompt_s = schedule[0]
-    if one.prompt == prompt or settings.get("prompt_cache", "last") == "always":
+    if one.prompt == prompt or (settings.get("prompt_cache", "last") == "always" and one.requests):
         saved = prompt_s * (1 - CACHED_SHARE)
         schedule, prompt_s = [due - saved for due in schedule], prompt_s - saved
     one.prompt, one.requests = prompt, one.requests + 1

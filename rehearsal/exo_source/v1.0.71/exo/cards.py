@@ -6,28 +6,19 @@ from pathlib import Path
 
 from .flags import RECORDED
 
-NOTHING = {
-    "temperature": None,
-    "topP": None,
-    "topK": None,
-    "minP": None,
-    "repetitionPenalty": None,
-    "presencePenalty": None,
-    "frequencyPenalty": None,
-    "thinking": None,
-    "nonThinking": None,
-}
+SAMPLING = ("temperature", "topP", "topK", "minP", "repetitionPenalty", "presencePenalty", "frequencyPenalty")
+MODES = ("thinking", "nonThinking")
 
 HUB = {
-    "mlx-community/Qwen2.5-3B-Instruct-4bit": (1_736_293_376, 36, 2048, 0, 2, "qwen2", "4bit", "", 32768),
-    "mlx-community/Qwen2.5-Coder-32B-Instruct-4bit": (18_431_754_240, 64, 5120, 0, 8, "qwen2", "4bit", "", 32768),
+    "mlx-community/Qwen2.5-3B-Instruct-4bit": (1_736_293_376, 36, 2048, 0, 2, "qwen2", "4bit", "", 32768, "{}"),
+    "mlx-community/Qwen2.5-Coder-32B-Instruct-4bit": (18_431_754_240, 64, 5120, 0, 8, "qwen2", "4bit", "", 32768, "{}"),
 }
 """What the hub knows beside the static cards: bytes, layers, hidden size, tensor sharding, KV heads, family, ..."""
 
 
 def card(model: str, told: tuple, custom: bool) -> dict:
     """Return a model card as it stands in every shard's metadata."""
-    size, layers, hidden, tensor, heads, family, quantization, base, context = told
+    size, layers, hidden, tensor, heads, family, quantization, base, context, sampling = told
     return {
         "modelId": model,
         "storageSize": {"inBytes": int(size)},
@@ -46,8 +37,15 @@ def card(model: str, told: tuple, custom: bool) -> dict:
         "trustRemoteCode": True,
         "isCustom": custom,
         "vision": None,
-        "samplingDefaults": NOTHING,
+        "samplingDefaults": _sampling(json.loads(sampling)),
     }
+
+
+def _sampling(told: dict) -> dict:
+    """Return sampling defaults with every key, null where nothing is told."""
+    plain = {key: told.get(key) for key in SAMPLING}
+    modes = {mode: {key: told[mode].get(key) for key in SAMPLING} if mode in told else None for mode in MODES}
+    return plain | modes
 
 
 def static() -> dict[str, dict]:

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from .cluster import Cluster
 
-IDENTITY = {"modelId": "Unknown Model", "chipId": "Unknown Chip", "friendlyName": "", "osVersion": "Linux"}
+IDENTITY = {
+    "modelId": "Unknown Model",
+    "chipId": "Unknown Chip",
+    "friendlyName": "",
+    "osVersion": "Linux",
+    "osBuildVersion": "Unknown",
+}
 
 
 def state(cluster: Cluster) -> dict:
