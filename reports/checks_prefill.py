@@ -13,6 +13,8 @@ LOAD_FLOOR_S, LOAD_SHARE = 0.1, 0.05
 """A warm Ollama reports 8 to 10 ms of load_duration; a real load is far beyond 0.1 s and 5 % of the request."""
 COLD_FLOOR_S, COLD_SHARE, COLD_FACTOR = 0.3, 0.15, 5.0
 CACHED_SHARE, TEMPLATE_SLACK = 2 / 3, 8
+QUICK_SHARE = 0.2
+"""A prompt evaluated in less than this share of the time that the first one after the load took, by token."""
 
 
 def warm(campaign: Campaign, step: int) -> Check:
@@ -86,7 +88,37 @@ def no_cache(campaign: Campaign, step: int) -> Check:
         return Check(name, "fatal", "prompt tokens from the cache: " + first_few(wrong), why)
     if untold:
         return Check(name, "unknown", first_few(untold), why)
+    quick = _quick_prompts(campaign, step)
+    if quick:
+        return Check(
+            name, "warn", f"{first_few(quick)}: a server still cold at first, or a cache it does not tell", why
+        )
     return Check(name, "pass", "; ".join(said), why)
+
+
+def _quick_prompts(campaign: Campaign, step: int) -> list[str]:
+    """Name the arms whose server evaluated timed prompts far faster than the first prompt after each load.
+
+    Only Ollama tells `prompt_eval_duration`. The first prompt after a load cannot come from a cache, so it is the
+    measure; that it also warms up the server is why this only warns.
+    """
+    found = []
+    for arm in sorted({s.arm for s in schedule_samples(campaign, step)}):
+        firsts: dict[int, float] = {}
+        later: list[float] = []
+        for s in (s for s in schedule_samples(campaign, step) if s.arm == arm and s.error is None):
+            spent_ns = s.server.get("prompt_eval_duration")
+            if not isinstance(spent_ns, (int, float)) or spent_ns <= 0 or not s.prompt_tokens:
+                continue
+            if s.warmup:
+                firsts.setdefault(s.run, spent_ns / s.prompt_tokens)
+            else:
+                later.append(spent_ns / s.prompt_tokens)
+        if firsts and later:
+            share = median_of_sorted(sorted(later)) / median_of_sorted(sorted(firsts.values()))
+            if share < QUICK_SHARE:
+                found.append(f"{arm}: timed prompts took {share:.0%} of the first one's time after the load, by token")
+    return found
 
 
 def _cold(silent: list[Sample]) -> list[Sample]:

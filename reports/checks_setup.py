@@ -44,6 +44,11 @@ def whole_cluster(campaign: Campaign, step: int) -> Check:
             bad += [
                 f"before EXO run {run}: not on {node}" for node, whole in noted.topology_complete.items() if not whole
             ]
+            bad += [
+                f"after EXO run {run}: not on {node}"
+                for node, whole in noted.topology_complete_after.items()
+                if not whole
+            ]
     if benchmark is not None:
         for when, seen in (("start", benchmark.topology_start), ("end", benchmark.topology_end)):
             bad += [f"at the {when}: not on {node}" for node, whole in seen.items() if not whole]

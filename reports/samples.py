@@ -93,6 +93,8 @@ class Conditions(msgspec.Struct, frozen=True):
     topology_complete: dict[str, bool] = {}
     """Whether each node's own topology had every node just before an EXO run; empty for the other arms."""
     notes: list[str] = []
+    topology_complete_after: dict[str, bool] = {}
+    """Likewise just after an EXO run, every process of ours alive: what broke in it is not restarted away."""
 
 
 class TornLine(msgspec.Struct, frozen=True):

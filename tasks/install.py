@@ -25,6 +25,10 @@ _TELLING = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp"
 """Packages whose versions decide speed and device."""
 
 
+TOOL_PATH = 'PATH="$PATH:$HOME/.local/bin:$HOME/.cargo/bin";'
+"""Where uv and cargo install themselves; a non-login shell does not look there."""
+
+
 class Note(msgspec.Struct, frozen=True):
     """What lies in `installed.json` on the node after an install that was proven: the wish and what came of it."""
 
@@ -111,7 +115,7 @@ def revision_on(lab: Lab, node: Node) -> str:
 
 def _perform(lab: Lab, node: Node, plan: InstallPlan) -> None:
     missing = node.run(
-        f"for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done"
+        f"{TOOL_PATH} for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done"
     ).stdout.split()
     if missing:
         raise StepError(

@@ -20,6 +20,7 @@ from reports.plan import PlanStep
 from reports.samples import Sample, append_conditions, append_sample, read_samples
 from scripts.benchmark_exo_vs_ollama import schedule
 from tasks import say
+from tasks.cluster import cluster_now
 from tasks.errors import StepError
 from tasks.hosts import Pair, ports_of
 from tasks.instrument import ensure_script, script_command
@@ -152,7 +153,9 @@ def _one_run(
         exo.load()
     with GpuWatch(lab) as watch:
         _measure_run(lab, job, arm, run, finished)
-    if arm != "exo":
+    if arm == "exo":
+        noted = msgspec.structs.replace(noted, topology_complete_after=cluster_now(lab))
+    else:
         model = ollama_in_memory(lab, arm, job.pair.ollama)
         if model is not None:
             loaded[arm] = model

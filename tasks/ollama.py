@@ -149,7 +149,6 @@ def changes(before: OllamaState, after: OllamaState) -> list[str]:
     if before.version != after.version:
         found.append(f"version {before.version} is now {after.version}")
     found += [f"{name} is gone" for name in sorted(before.models.keys() - after.models.keys())]
-    found += [f"{name} is new" for name in sorted(after.models.keys() - before.models.keys())]
     both = sorted(before.models.keys() & after.models.keys())
     found += [f"{name} has another digest" for name in both if before.models[name] != after.models[name]]
     return [f"{before.arm}: {change}" for change in found]

@@ -118,7 +118,6 @@ def test_changes_between_two_states() -> None:
     assert ollama.changes(before, after) == [
         "srv1: version 0.5.13 is now 0.6.0",
         "srv1: c is gone",
-        "srv1: d is new",
         "srv1: b has another digest",
     ]
     assert ollama.changes(before, OllamaState("srv1", URL, None, {}, error="refused")) == ["srv1: refused"]

@@ -108,7 +108,6 @@ def test_models(nodes: Layout, trap: str, words: list[str]) -> None:
     ("trap", "check", "words"),
     [
         ("cut-stream", "errors", "finish_reason"),
-        ("stale-prompt-cache", "no cache", "srv1"),
         ("cold-load-in-run", "warm", "rog"),
         ("neighbour-loaded", "no neighbour", "qwen2.5-coder:32b"),
         ("unequal-length", "same work", "tokens"),
@@ -127,14 +126,25 @@ def test_measurements(nodes: Layout, trap: str, check: str, words: str) -> None:
 
 
 def test_peer_lost(nodes: Layout) -> None:
-    """peer-lost: a node that dies in a run is never a slower EXO; the cluster is said not to be whole."""
+    """peer-lost: a node that dies in a run is never a slower EXO, though a restart would hide it from the next run."""
     with laid(nodes, "peer-lost") as lab:
         start_group(lab)
-        with pytest.raises(StepError) as caught:
-            bench_comparison(lab, runs="2")
+        bench_comparison(lab, runs="1")
         decision = decided(lab)
-    assert "srv2" in caught.value.found or "exo" in caught.value.found
-    assert decision.verdict in {"INVALID", "NOT YET", "NO-GO (blocked)"}
+    found = check_named(decision, "whole cluster")
+    assert found.status == "fatal"
+    assert "after EXO run 1: not on srv2" in found.evidence
+    assert decision.verdict == "INVALID"
+
+
+def test_stale_prompt_cache(nodes: Layout) -> None:
+    """stale-prompt-cache: prompts that take a fraction of the first one's time after the load are pointed out."""
+    with laid(nodes, "stale-prompt-cache") as lab:
+        start_group(lab)
+        bench_comparison(lab, runs="1")
+        found = check_named(decided(lab), "no cache")
+    assert found.status == "warn", found
+    assert "timed prompts took" in found.evidence
 
 
 def test_recycled_pid(nodes: Layout) -> None:
@@ -152,13 +162,18 @@ def test_recycled_pid(nodes: Layout) -> None:
     assert cleaned.nodes["srv1"].how == "TERM"
 
 
-def test_ollama_changed(nodes: Layout) -> None:
+def test_ollama_changed(tmp_path: Path) -> None:
     """ollama-changed: cleanup says what is different at which server, and the record does not claim `unchanged`."""
-    with laid(nodes, "ollama-changed") as lab:
+    layout = cluster.up(tmp_path, trap="ollama-changed")
+    lab = Lab(load_inventory(layout.hosts_file), layout.hosts_file)
+    try:
         verify_python(lab)
         for _ in range(6):
             _generate(lab)
         cleaned = stop_cluster(lab)
+    finally:
+        lab.close()
+        cluster.down(tmp_path)
     assert isinstance(cleaned, Cleaned)
     assert not cleaned.ollama_unchanged
     assert any("rog" in change and "0.5.14" in change for change in cleaned.ollama_changes)

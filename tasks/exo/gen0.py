@@ -192,7 +192,7 @@ def _chat_refused(reply: Reply, model: str) -> Refused:
             "look at the EXO logs of all nodes for a download or a device that hangs, then type it again",
         )
     return Refused(
-        f"the chat failed: {said(reply)}",
+        f"the chat with `{model}` failed: {said(reply)}",
         "HTTP 200",
         "look at the EXO log of the entry node: a tokenizer that cannot be fetched, a missing compiler (clang) and a"
         " full memory are the usual causes",

@@ -152,7 +152,7 @@ def parse_chat(reply: Reply, model: str) -> Answer:
             "a placed instance whose runners are all ready (losing a node deletes it)",
             "fab verify-cluster download-model",
         )
-    raise Refused(f"the chat failed: {said(reply)}", "HTTP 200", "look at the EXO logs of all nodes")
+    raise Refused(f"the chat with `{model}` failed: {said(reply)}", "HTTP 200", "look at the EXO logs of all nodes")
 
 
 def _refuse_tailscale(release: str, peers: Mapping[str, str]) -> None:
