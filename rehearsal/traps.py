@@ -68,6 +68,12 @@ def spring(root: Path, step: str) -> str | None:
     return layout.trap
 
 
+def _without_rocm(layout: Layout) -> None:
+    act.remove_rocm(layout)
+    tell(layout, ("rog",), "gpu", usable=False)
+    tell(layout, ("rog",), "ollama", gpu=False)
+
+
 OLLAMAS = ("srv1", "rog")
 
 TRAPS: dict[str, Trap] = {
@@ -120,8 +126,8 @@ TRAPS: dict[str, Trap] = {
     ),
     "rocm-missing": Trap(
         "`rocm-smi: command not found`, or a hit for 8060S in the processor's name",
-        "there is no ROCm on rog and no /dev/kfd",
-        lambda layout, _: act.remove_rocm(layout),
+        "there is no ROCm on rog and no /dev/kfd, so EXO and Ollama both compute on its CPU",
+        lambda layout, _: _without_rocm(layout),
     ),
     "second-start": Trap(
         "PID file written, process exists",

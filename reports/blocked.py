@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reports import plan
+from reports.bench_facts import Skipped
 from reports.campaign import Campaign
-from reports.facts import Skipped
 from reports.measured import first_few, timed_by_arm
 from reports.record import Problem, Record, result_of
 from reports.stats import is_good

@@ -6,9 +6,9 @@ import math
 from collections import Counter
 
 from reports import comparison, intervals, plan
+from reports.bench_facts import Calibration, ScriptReady
 from reports.campaign import Campaign
 from reports.check import Check
-from reports.facts import Calibration, ScriptReady
 from reports.measured import benchmark_of, first_few, schedule_samples, setting
 from reports.record import result_of
 from reports.samples import Sample

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from reports.bench_facts import Benchmark
 from reports.campaign import Campaign
-from reports.facts import Benchmark
 from reports.record import Record, result_of
 from reports.samples import Conditions, Sample
 from reports.stats import in_schedule

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from reports import facts, plan, wording
+from reports import bench_facts, plan, wording
 from reports.campaign import Campaign
 from reports.decision import Decision
 from reports.estimates import Estimates
@@ -174,7 +174,7 @@ def _reproduce(campaign: Campaign) -> list[str]:
                 words.append(f"--{option} {_plain(value)}")
         return [" ".join(words)]
     runs = _setting(campaign, "bench", "runs")
-    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
+    benchmark = result_of(campaign.records.get(12), bench_facts.Benchmark)
     number = benchmark.runs if benchmark else runs if isinstance(runs, int) else 5
     return [
         f"export FABRIC_EXO_PROFILE={_plain(campaign.profile)}",

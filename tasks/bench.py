@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports import plan
-from reports.facts import Benchmark, ModelReady, Skipped
+from reports.bench_facts import Benchmark, ModelReady, Skipped
 from tasks.command_line import whole_number
 from tasks.compared import benchmark_of, compare, summary_of
 from tasks.instrument import create_benchmark

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reports import plan
-from reports.facts import Benchmark, OllamaModel
+from reports.bench_facts import Benchmark, OllamaModel
 from tasks import ollama, say
 from tasks.cluster import cluster_now, topology_of
 from tasks.errors import StepError

@@ -163,11 +163,12 @@ def _start_script(folder: str, launch: Launch) -> str:
 [ -f {log} ] && mv -f {log} {log}.previous
 setsid nohup env {environment} {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
 pid=$!
-for i in $(seq 50); do
-  tr '\\0' ' ' < /proc/$pid/cmdline 2>/dev/null | grep -qF -- {shlex.quote(launch.argv[0])} && break; sleep 0.02
+for i in $(seq 100); do
+  exe=$(readlink "/proc/$pid/exe") || break
+  case "${{exe##*/}}" in bash|setsid|nohup|env|coreutils|busybox) sleep 0.02;; *) break;; esac
 done
-line=$(cat /proc/$pid/stat) || {{ tail -n 5 {log} >&2; exit 1; }}
-set -- ${{line##*) }}
+line=$(cat "/proc/$pid/stat" 2>/dev/null); set -- ${{line##*) }}
+[ "${{1:-Z}}" != Z ] || {{ tail -n 5 {log} >&2; exit 1; }}
 boot=$(cat /proc/sys/kernel/random/boot_id)
 printf '{{"pid": %s, "start_ticks": %s, "boot_id": "%s", %s}}\\n' "$pid" "${{20}}" "$boot" {tail} >{note}
 echo "$pid ${{20}} $boot\""""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from reports.facts import OllamaModel
+from reports.bench_facts import OllamaModel
 from reports.plan import PlanStep
 from reports.samples import Sample, append_conditions, append_sample, read_samples
 from scripts.benchmark_exo_vs_ollama import schedule

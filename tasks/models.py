@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from reports.facts import ModelReady, OllamaModel
+from reports.bench_facts import ModelReady, OllamaModel
 from tasks import ollama, say
 from tasks.api import call, call_url, drive
 from tasks.errors import StepError

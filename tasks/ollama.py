@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from reports.facts import OllamaModel, OllamaState
+from reports.bench_facts import OllamaModel
+from reports.facts import OllamaState
 from tasks.exo.interface import Refused, Reply, Request
 from tasks.exo.wire import message_of, read_reply, said, shortened
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from invoke.exceptions import Exit
 
-from reports.facts import Documented
+from reports.bench_facts import Documented
 from reports.files import write_whole
 from tasks import say
 from tasks.command_line import PROJECT

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from reports.facts import OllamaModel
+from reports.bench_facts import OllamaModel
 from reports.samples import SCHEMA_VERSION, Conditions
 from tasks import ollama, say
 from tasks.api import call_url, drive

@@ -21,7 +21,7 @@ from fabric import task
 from invoke.exceptions import Exit
 
 from reports import VERSION, plan
-from reports.facts import Skipped
+from reports.bench_facts import Skipped
 from reports.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from tasks import say
 from tasks.command_line import EXIT_FAILED, operating

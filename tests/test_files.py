@@ -14,7 +14,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from reports.facts import Skipped
+from reports.bench_facts import Skipped
 from reports.files import append_line, write_whole
 from reports.plan import STEPS, step_named, step_numbered
 from reports.record import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from reports.facts import Skipped
+from reports.bench_facts import Skipped
 from reports.plan_text import NAMES, plan_text
 from reports.record import Problem
 from reports.samples import Sample

@@ -7,9 +7,9 @@ import random
 import msgspec
 import pytest
 
+from reports.bench_facts import Benchmark, Skipped
 from reports.campaign import Campaign
 from reports.decision import decide
-from reports.facts import Benchmark, Skipped
 from reports.limits import Limits
 from reports.naive import naive_rules, plan_word
 from reports.scale_up import scale_up

@@ -8,7 +8,7 @@ import os
 import msgspec
 import pytest
 
-from reports.facts import Calibration
+from reports.bench_facts import Calibration
 from tests.script_process import lines, run, start
 from tests.script_server import Engine, running
 
@@ -94,7 +94,7 @@ def _read(descriptor: int) -> bytes:
 
 
 def test_calibration_gives_the_facts_of_the_record() -> None:
-    """`--calibrate --json` converts to facts.Calibration: 20 to 500 tokens/s, 1 and 4 tokens a frame."""
+    """`--calibrate --json` converts to bench_facts.Calibration: 20 to 500 tokens/s, 1 and 4 tokens a frame."""
     done = run("--calibrate", "--json")
     assert done.returncode == 0, done.stderr
     raw = json.loads(done.stdout)

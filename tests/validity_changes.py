@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from reports.bench_facts import Calibration
 from reports.campaign import Campaign
-from reports.facts import Calibration
 from reports.samples import Conditions, Sample, TornLine
 from tests.campaigns import failed, measurement
 
