@@ -11,6 +11,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rehearsal.hosts import hosts, write_hosts
@@ -56,7 +57,7 @@ def up(
     """
     layout = lay_out(root, speedup=speedup, noise=noise, trap=trap, seed=seed, generation=generation)
     try:
-        _start(layout)
+        start(layout)
         if trap and (starts := TRAPS[trap].starts):
             starts(layout)
     except RuntimeError:
@@ -153,10 +154,15 @@ def _lay_node(layout: Layout, node: NodeLayout) -> None:
     node.settings.write_text(json.dumps(told, indent=2) + "\n")
 
 
-def _start(layout: Layout) -> None:
+def start(layout: Layout, changes: Mapping[str, str | None] | None = None) -> None:
+    """Start what `lay_out` wrote; `changes` are made to every node's environment, None takes a variable away.
+
+    Raises RuntimeError where a server does not answer in time.
+    """
     here = Path(__file__).parent.parent
     own = {"PATH": SYSTEM_PATH, "PYTHONPATH": str(here), "LANG": "C.UTF-8"}
     for node in layout.nodes():
+        found = {**environment(layout, node), **(changes or {})}
         config = {
             "root": str(layout.root),
             "address": node.address,
@@ -164,7 +170,9 @@ def _start(layout: Layout) -> None:
             "home": str(node.home),
             "host_key": str(node.folder / "ssh_host_ed25519_key"),
             "authorized_keys": str(layout.root / "id_ed25519.pub"),
-            "environment": environment(layout, node),
+            "environment": {
+                k: v for k, v in (environment(layout, node) | dict(changes or {})).items() if v is not None
+            },
         }
         told = node.folder / "node.json"
         told.write_text(json.dumps(config, indent=2) + "\n")
