@@ -170,9 +170,7 @@ def start(layout: Layout, changes: Mapping[str, str | None] | None = None) -> No
             "home": str(node.home),
             "host_key": str(node.folder / "ssh_host_ed25519_key"),
             "authorized_keys": str(layout.root / "id_ed25519.pub"),
-            "environment": {
-                k: v for k, v in (environment(layout, node) | dict(changes or {})).items() if v is not None
-            },
+            "environment": {name: value for name, value in found.items() if value is not None},
         }
         told = node.folder / "node.json"
         told.write_text(json.dumps(config, indent=2) + "\n")
