@@ -39,7 +39,7 @@ def hosts(layout: Layout) -> dict[str, Any]:
             "ollama_reload": "reload",
         },
         # The nodes share one machine with whatever else runs on it: its load average says nothing about them.
-        "decision": {"target_ratio": 1.30, "confidence": 0.95, "load_per_cpu": 1000.0},
+        "decision": {"target_ratio": 1.30, "confidence": 0.95, "load_per_cpu": 20.0},
         "rehearsal": {"speedup": layout.speedup, "trap": layout.trap, "seed": layout.seed},
     }
 
