@@ -12,6 +12,15 @@ from rehearsal.layout import Layout
 from tasks.inventory import load_inventory
 from tasks.lab import Lab
 
+LONGEST_FIRST = ("test_traps.py", "test_flow.py", "test_flow_rehearse.py", "test_flow_1x.py", "test_resume.py")
+"""Files of over a minute: begun last, they would leave the other workers idle at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; pytest-xdist hands whole files out in this order."""
+    rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
