@@ -1010,6 +1010,8 @@ def ask_together(arm: Arm, level: int, settings: Settings) -> Tuple[List[Dict[st
 
 BEATS = ((20, 2, 12), (50, 4, 12), (150, 4, 24), (500, 5, 64))
 """Tokens per second, requests, tokens a request; each at 1 and at 4 tokens a frame."""
+STALLS = 5
+"""Answers of one speed that may be asked again because the machine stalled all through them."""
 
 
 def metronome_model(tokens_per_s: float, tokens_per_frame: int, tokens: int, first_s: float) -> str:
@@ -1046,7 +1048,9 @@ def calibrate_once(url: str, speed: float, frame_tokens: int, tokens: int, reque
     first: List[float] = []
     gaps: List[float] = []
     rates: List[float] = []
-    for number in range(requests):
+    for number in range(requests + STALLS):
+        if len(rates) == requests:
+            break
         arm = Arm("metronome", "exo" if number % 2 else "ollama", url, model, "keep")
         with collector_off():
             sample = ask(arm, settings, 1, number, False)
@@ -1054,9 +1058,13 @@ def calibrate_once(url: str, speed: float, frame_tokens: int, tokens: int, reque
         if sample["error"]:
             raise ServerError(f"calibration: {sample['error']}")
         seen, sent = sample["frame_times_s"], truth["sent_s"]
+        if seen[-1] <= seen[0]:
+            continue  # the machine stalled for the whole answer, and every frame arrived in one read
         first.append(seen[0] - (sent[0] - truth["received_s"]))
         gaps += [(b - a) - (d - c) for a, b, c, d in zip(seen, seen[1:], sent, sent[1:])]  # noqa: B905 - 3.9
         rates.append((sent[-1] - sent[0]) / (seen[-1] - seen[0]) - 1)
+    if len(rates) < requests:
+        raise ServerError("calibration: this machine is too busy: whole answers arrive at once, again and again")
     return {
         "tokens_per_s": float(speed), "tokens_per_frame": frame_tokens, "requests": requests,
         "first_token_error_mean_s": mean(first), "first_token_error_p99_s": p99(first),
