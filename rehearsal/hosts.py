@@ -29,7 +29,7 @@ def hosts(layout: Layout) -> dict[str, Any]:
         "bench": {
             "node": "srv1",
             "runs": 5,
-            "baseline_runs": 3,
+            "baseline_runs": 2,
             "requests": 3,
             "warmups": 1,
             "max_tokens": MAX_TOKENS,
