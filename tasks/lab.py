@@ -6,9 +6,7 @@ is collected and raised once, so that a person hears of every offending host in 
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +19,7 @@ from tasks.inventory import active
 from tasks.local_node import LocalNode
 from tasks.node import Node
 from tasks.remote_node import RemoteNode
+from tasks.threads import run_all
 
 T = TypeVar("T")
 
@@ -84,15 +83,13 @@ def side_by_side(jobs: dict[str, Callable[[], T]]) -> dict[str, T]:
     """Run `jobs` in one thread each, all to their end; raise their StepErrors as one that names every key."""
     results: dict[str, T] = {}
     errors: dict[str, StepError] = {}
-    with ThreadPoolExecutor(max_workers=max(1, len(jobs))) as pool:
-        futures = {key: pool.submit(contextvars.copy_context().run, job) for key, job in jobs.items()}
-        for key, future in futures.items():
-            try:
-                results[key] = future.result()
-            except StepError as error:
-                errors[key] = error
-            except Refused as error:
-                errors[key] = refused(key, error)
+    for key, outcome in run_all(jobs).items():
+        try:
+            results[key] = outcome.value()
+        except StepError as error:
+            errors[key] = error
+        except Refused as error:
+            errors[key] = refused(key, error)
     if errors:
         raise merged(errors)
     return results

@@ -60,7 +60,7 @@ class Node:
         of stdout as it comes. Raises StepError where `check` is set and the exit code is not 0, UnreachableError
         where the link fails.
         """
-        bounded = f"LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
+        bounded = f"env LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
         start = time.monotonic()
         try:
             ran = self._execute(bounded, command, timeout_s + 10, on_line)

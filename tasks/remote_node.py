@@ -14,6 +14,7 @@ from tasks.errors import UnreachableError
 from tasks.hosts import NodeSpec
 from tasks.node import Node, Ran, cannot_write
 from tasks.ssh import Lines, connect
+from tasks.threads import run_one
 
 
 class RemoteNode(Node):
@@ -38,14 +39,16 @@ class RemoteNode(Node):
         link, start = self.link(), time.monotonic()
         out, err = Lines(on_line), Lines(None)
         try:
-            result = link.run(
-                bounded, hide=True, warn=True, in_stream=False, timeout=timeout_s, out_stream=out, err_stream=err
-            )
+            options = {"hide": True, "warn": True, "in_stream": False, "timeout": timeout_s}
+            result = run_one(lambda: link.run(bounded, out_stream=out, err_stream=err, **options))
         except CommandTimedOut:
             link.close()
             raise self._lost(f"no end after {timeout_s:g} s: {command[:120]}") from None
         except (OSError, EOFError) as error:
             raise self._lost(f"the link broke: {error}") from error
+        except KeyboardInterrupt:
+            self.close()  # the command on the node finds nobody to write to, and its own time-out ends it
+            raise
         # -1 also means "ended by a signal"; only the transport tells that from a link that was cut.
         if result.exited == -1 and not link.transport.is_active():
             raise self._lost(f"the link broke in mid-command: {command[:120]}")

@@ -19,6 +19,7 @@ from tasks.hosts import NodeSpec
 CONNECT_TIMEOUT_S = 10
 BANNER_TIMEOUT_S = 15
 AUTH_TIMEOUT_S = 20
+EVERYBODYS_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 DEAD_LINK_S = 20
 """A link that acknowledges nothing for this long is dead (TCP_USER_TIMEOUT)."""
 
@@ -76,8 +77,9 @@ def connect(key: str, spec: NodeSpec) -> Any:
     trusted = known_hosts_file(spec, connection.ssh_config)
     hop = connection
     while isinstance(hop, Connection):
-        if trusted.is_file():
-            hop.client.load_system_host_keys(str(trusted))
+        for file in (EVERYBODYS_KNOWN_HOSTS, trusted):
+            if file.is_file():
+                hop.client.load_system_host_keys(str(file))
         hop.client.set_missing_host_key_policy(RejectPolicy())
         hop = hop.gateway
     try:
