@@ -82,3 +82,39 @@ def test_control_plans_the_runs(root: Path) -> None:
     assert "runs of each of 3 sides" in done.stdout
     samples, _ = read_samples(root / "logs/llama-0015/control.samples.jsonl")
     assert {s.arm for s in samples} == {"a", "b"}
+
+
+def test_ctrl_c_leaves_at_once(root: Path) -> None:
+    """Ctrl-C ends `fab` within seconds although the node's command goes on, with one line and exit 130."""
+    hosts = (root / "hosts.yaml").read_bytes()
+    slow = root / "slow-python" / "python3"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/bash\nsleep 9\n", encoding="utf-8")
+    slow.chmod(0o755)
+    target = root / "nodes" / "srv1" / "bin" / "python3"
+    kept = target.readlink() if target.is_symlink() else None
+    body = target.read_bytes() if kept is None and target.exists() else None
+    target.unlink(missing_ok=True)
+    target.symlink_to(slow)
+    try:
+        begin = time.monotonic()
+        with subprocess.Popen(
+            [FAB, "verify-python"],
+            cwd=PROJECT, env=os.environ | {"FABRIC_EXO_INVENTORY": str(root / "hosts.yaml")},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        ) as running:  # fmt: skip
+            time.sleep(3)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=30)
+        assert running.returncode == 130
+        assert time.monotonic() - begin < 8.5
+        assert "type the same command to go on" in said
+        assert "Traceback" not in said
+    finally:
+        target.unlink()
+        if kept is not None:
+            target.symlink_to(kept)
+        elif body is not None:
+            target.write_bytes(body)
+            target.chmod(0o755)
+    assert (root / "hosts.yaml").read_bytes() == hosts
