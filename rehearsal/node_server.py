@@ -18,7 +18,7 @@ from typing import Any
 import asyncssh
 
 from rehearsal.processes import stop_marked
-from rehearsal.session import run_session
+from rehearsal.session import serve_session
 
 FOLDER_POLL_S = 2.0
 
@@ -74,7 +74,7 @@ async def serve(config: NodeConfig) -> None:
         server_factory=Door,
         server_host_keys=[config.host_key],
         authorized_client_keys=config.authorized_keys,
-        process_factory=lambda process: run_session(process, config.environment, config.home),
+        process_factory=lambda process: serve_session(process, config.environment, config.home),
         sftp_factory=HomeFiles,
         encoding=None,
         allow_scp=True,

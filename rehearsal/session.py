@@ -9,12 +9,25 @@ import asyncio
 import contextlib
 import os
 import signal
+import traceback
 from typing import Any
 
 import asyncssh
 
 SHELL = "/bin/bash"
 CHUNK = 65536
+BROKEN = 255
+"""Exit code of a session that could not be run, as ssh has it."""
+
+
+async def serve_session(process: Any, environment: dict[str, str], home: str) -> None:
+    """Run a session; what goes wrong in it is logged and ends it alone, where asyncssh would drop the whole link."""
+    try:
+        await run_session(process, environment, home)
+    except Exception:
+        traceback.print_exc()
+        with contextlib.suppress(asyncssh.Error, OSError):
+            process.exit(BROKEN)
 
 
 async def run_session(process: Any, environment: dict[str, str], home: str) -> None:

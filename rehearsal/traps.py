@@ -74,6 +74,11 @@ def _without_rocm(layout: Layout) -> None:
     tell(layout, ("rog",), "ollama", gpu=False)
 
 
+def _cache_prompts(layout: Layout) -> None:
+    tell(layout, OLLAMAS, "ollama", prompt_cache="always")
+    tell(layout, NODES, "exo", prompt_cache="always")
+
+
 OLLAMAS = ("srv1", "rog")
 
 TRAPS: dict[str, Trap] = {
@@ -145,9 +150,9 @@ TRAPS: dict[str, Trap] = {
         lambda layout, _: tell(layout, ("srv1",), "exo", cut_stream_at=0.5),
     ),
     "stale-prompt-cache": Trap(
-        "a faster Ollama than there is",
-        "every prompt is answered from the cache, so its evaluation is not measured",
-        lambda layout, _: tell(layout, OLLAMAS, "ollama", prompt_cache="always"),
+        "faster engines than there are",
+        "every prompt but the first is answered from a cache (EXO 1.x's too), so its evaluation is not measured",
+        lambda layout, _: _cache_prompts(layout),
     ),
     "cold-load-in-run": Trap(
         "a slower Ollama than there is",

@@ -43,7 +43,8 @@ class Chat:
             cold = self._run_of != inner["instanceId"]
             if cold:
                 self._run, self._run_of = _count_load(), inner["instanceId"]
-            hit = cache and self._last.get(model) == prompt
+            known = self._last.get(model) == prompt or self._cluster.settings.get("prompt_cache", "last") == "always"
+            hit = cache and not cold and known
             self._last[model] = prompt
         tokens = said(max(1, int(body.get("max_tokens") or 256)), prompt)
         schedule = self._speed(model, len(nodes_of(instance))).schedule(len(tokens), self._run, request)
