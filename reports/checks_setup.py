@@ -150,6 +150,8 @@ def ollama_unaffected(campaign: Campaign, step: int) -> Check:
         return Check(
             name, "unknown", f"known after `fab cleanup` (verdict on step {step} stands)", why, essential=False
         )
+    if not cleaned.ollama_before and not cleaned.ollama_changes:
+        return Check(name, "unknown", "what it was like before `fab preflight` is not known", why, essential=False)
     if not cleaned.ollama_unchanged:
         said = first_few(cleaned.ollama_changes) or "its state is not the one before"
         return Check(name, "fatal", said, why, essential=False)

@@ -32,7 +32,7 @@ def stop_cluster(lab: Lab, book: Book) -> Cleaned:
     for change in changes:
         book.warn(f"Ollama changed: {change}")
     if not before:
-        book.warn("what Ollama was like before is not known: `fab preflight` was not run, or cleanup ran already")
+        book.warn("what Ollama was like before is not known: `fab preflight` was not run")
     running = [key for key, one in stopped.items() if one.was_running]
     if not running:
         book.already()
@@ -49,8 +49,6 @@ def stop_cluster(lab: Lab, book: Book) -> Cleaned:
             "every Ollama healthy after cleanup",
             "look at it there: systemctl status ollama (this program never stops or starts it)",
         )
-    if before:
-        lab.bench_node.run(f"rm -f {shlex.quote(ollama_before_path(lab))}")
     return result
 
 
@@ -78,7 +76,10 @@ def stop_on(lab: Lab, node: Node) -> Stopped:
 
 
 def ollama_before(lab: Lab) -> dict[str, OllamaState]:
-    """Return the Ollama servers as the first preflight found them; {} where that is not known."""
+    """Return the Ollama servers as the last preflight without a running EXO found them; {} where that is not known.
+
+    It is kept after a cleanup, so that typing `fab cleanup` twice does not forget what the first one proved.
+    """
     ran = lab.bench_node.run(f"cat {shlex.quote(ollama_before_path(lab))} 2>/dev/null", check=False)
     try:
         return msgspec.json.decode(ran.stdout, type=dict[str, OllamaState])

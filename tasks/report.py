@@ -85,7 +85,7 @@ def commit_docs(docs: Path, files: list[str]) -> str:
         if done.returncode != 0:
             said = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
             raise StepError(
-                "git", f"{' '.join(command[:2])}: {said}", "a commit of docs/", "git status, then: fab report"
+                "git", f"{' '.join(command[:2])}: {said}", "a commit of docs/", "git status; then: fab report --commit"
             )
     return _git(docs, ["git", "rev-parse", "HEAD"]).stdout.strip()
 

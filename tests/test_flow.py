@@ -138,3 +138,26 @@ def test_steps_converge(root: Path, done: Done) -> None:
         again = fab(task, hosts=root / "hosts.yaml")
         assert (again.returncode, again.stderr) == (0, "")
         assert read_records(root / "logs" / PROFILE)[number].status == "already"
+
+
+def test_two_campaigns_side_by_side(root: Path, done: Done) -> None:
+    """`fab compare` of a campaign with itself finds no difference, and a folder without one is one message."""
+    logs = root / "logs" / PROFILE
+    same = fab("compare", str(logs), str(logs))
+    assert (same.returncode, same.stderr) == (0, "")
+    assert "REHEARSAL" in same.stdout
+    none = fab("compare", str(logs), str(root / "nodes"))
+    assert none.returncode == 1
+    assert "Traceback" not in none.stderr
+
+
+def test_requests_at_once_are_a_separate_experiment(root: Path, done: Done) -> None:
+    """After the verdict, `fab bench --concurrency 1,2` shows aggregate rates, labelled, and moves no verdict."""
+    started = fab("start", hosts=root / "hosts.yaml")
+    assert started.returncode == 0, started.stderr
+    together = fab("bench", "--concurrency", "1,2", hosts=root / "hosts.yaml")
+    assert (together.returncode, together.stderr) == (0, "")
+    assert "SEPARATE EXPERIMENT" in together.stdout
+    assert fab("report", "--gate", hosts=root / "hosts.yaml").returncode == 0
+    assert "Texts unlike the single-stream text" in (root / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
+    assert fab("cleanup", hosts=root / "hosts.yaml").returncode == 0
