@@ -172,9 +172,10 @@ def _measure_run(lab: Lab, job: Job, arm: str, run: int, finished: list[int]) ->
     if finished:
         options += ["--skip-requests", ",".join(map(str, finished))]
     ran = run_script(lab, job, options)
-    if not ran.ok and not any(not s.error for s in _samples_of(job, arm, run)):
-        last = (ran.stderr.strip() or "no word").splitlines()[-1][:300]
-        found = f"{arm}: run {run} gave no good sample: {last}"
+    samples = _samples_of(job, arm, run)
+    if not ran.ok and not any(not s.error for s in samples):
+        told = [s.error for s in samples if s.error] or (ran.stderr.strip() or "no word").splitlines()[-1:]
+        found = f"{arm}: run {run} gave no good sample: {str(told[-1])[:300]}"
         raise StepError(arm, found, "answers", f"fab {job.step.name} takes up from here")
 
 

@@ -11,8 +11,9 @@ from tasks.node import Node
 
 # Non-login shells lack the user's PATH: the usual places of pyenv, uv and conda are looked into as well.
 _PROBE = r"""
-for p in $(ls -d $(echo "$PATH:$HOME/.local/bin:$HOME/.pyenv/shims:$HOME/miniconda3/bin:/opt/conda/bin" | tr : ' ') \
-    "$HOME"/.pyenv/versions/*/bin "$HOME"/.local/share/uv/python/*/bin 2>/dev/null | awk '!seen[$0]++'); do
+more="$HOME/.local/bin:$HOME/.pyenv/shims:$HOME/miniconda3/bin:/opt/conda/bin"
+for p in $(printf '%s\n' $(echo "$PATH:$more" | tr : ' ') \
+    "$HOME"/.pyenv/versions/*/bin "$HOME"/.local/share/uv/python/*/bin | awk '!seen[$0]++'); do
   for e in "$p"/python3 "$p"/python3.[0-9] "$p"/python3.[0-9][0-9]; do
     [ -x "$e" ] || continue
     timeout 10 "$e" -c 'import sys

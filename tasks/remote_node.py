@@ -24,6 +24,8 @@ class RemoteNode(Node):
         super().__init__(key, spec)
         self._link: Any = None
         self._lock = threading.Lock()
+        self._copying = threading.Lock()
+        """Fabric keeps one SFTP client a link, which two threads at once can hang for good."""
 
     def link(self) -> Any:
         """Return the open Fabric connection. Raises UnreachableError."""
@@ -67,10 +69,11 @@ class RemoteNode(Node):
         self.run(f"mkdir -p {shlex.quote(str(Path(path).parent))}")
         aside = f"{path}.part"
         try:
-            sftp = self.link().sftp()
-            sftp.putfo(io.BytesIO(data), aside, file_size=len(data), confirm=True)
-            sftp.chmod(aside, mode)
-            sftp.posix_rename(aside, path)
+            with self._copying:
+                sftp = self.link().sftp()
+                sftp.putfo(io.BytesIO(data), aside, file_size=len(data), confirm=True)
+                sftp.chmod(aside, mode)
+                sftp.posix_rename(aside, path)
         except (OSError, EOFError) as error:
             raise cannot_write(self.key, path, error) from error
 

@@ -25,5 +25,6 @@ def verify_rocm(lab: Lab, book: Book, key: str) -> GpuTruth | None:
         said = "; ".join(f"{w.name}: {w.said}" for w in truth.witnesses)
         book.warn(f"{key}: no witness sees the {wanted.name} ({wanted.gfx}): {said}")
     elif truth.usable is False:
-        book.warn(f"{key}: the {wanted.name} is there ({', '.join(agree)}) but /dev/kfd is not writable for this user")
+        kfd = next((w.said for w in truth.witnesses if w.name == "/dev/kfd"), "was not asked")
+        book.warn(f"{key}: the {wanted.name} is there ({', '.join(agree)}) but not usable: /dev/kfd {kfd}")
     return truth
