@@ -1,181 +1,132 @@
 """Other clients beside ours against the same metronome, as a table: `python -m benchmarks.clients`.
 
-Each client runs in a process of its own and does what its manual shows: N streamed requests, one after another, with
-the clock read when it hands over a piece of text. Truth is the metronome's. What is not installed is said to be
-missing; libraries are those of the interpreter that runs this.
+Each client runs in a process of its own. Truth is the metronome's. What is not installed is said to be missing:
+libraries are those of the interpreter that runs this, tools lie beside it or on the PATH. guidellm needs PyTorch.
 """
 
 from __future__ import annotations
 
-import http.client
-import importlib.util
 import json
 import os
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.load_tools import aiperf_command, aiperf_timings
-from benchmarks.metronome import SCRIPT, Truth, gaps, metronome, p99, truths
+from benchmarks.client_libraries import LIBRARIES, installed, library_command
+from benchmarks.load_tools import TOOLS, find_tool, prepare
+from benchmarks.metronome import SCRIPT, Truth, metronome, truths
+from benchmarks.seen import Seen, errors_of, seen_of
 from scripts.benchmark_exo_vs_ollama import metronome_model
 
-REQUESTS = 10
-Timing = list[float]
-"""Seconds from the start of one request to each piece of text."""
-Ask = Callable[[str], Iterator[str]]
-"""Ask a model for one streamed answer."""
+SLOW, FAST = (50, 50, 10), (500, 400, 5)
+"""Tokens per second, tokens a request, requests; one token a frame."""
+FIRST_S = 0.12
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """One client's whole process."""
+class Ran(msgspec.Struct, frozen=True):
+    """One whole process: its output, wall seconds and largest resident set."""
 
-    timings: list[Timing]
+    output: bytes
     wall_s: float
     memory_mb: float
 
 
-def _http_client(url: str) -> Ask:
-    def ask(model: str) -> Iterator[str]:
-        connection = http.client.HTTPConnection(url.removeprefix("http://"))
-        body = json.dumps({"model": model, "prompt": "x", "stream": True})
-        connection.request("POST", "/api/generate", body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        while line := answer.readline():
-            yield json.loads(line)["response"]
+class Measured(msgspec.Struct, frozen=True):
+    """What one client made of a number of requests, and the truth about them."""
 
-    return ask
+    pairs: list[tuple[Truth, Seen]]
+    overhead_s: float
+    """Wall time of the process beyond its requests."""
+    memory_mb: float
 
 
-def _httpx(url: str) -> Ask:
-    import httpx  # type: ignore[import-not-found, unused-ignore]
-
-    client = httpx.Client(base_url=url, timeout=60)
-
-    def ask(model: str) -> Iterator[str]:
-        payload = {"model": model, "prompt": "x", "stream": True}
-        with client.stream("POST", "/api/generate", json=payload) as answer:
-            for line in answer.iter_lines():
-                yield json.loads(line)["response"]
-
-    return ask
+class ClientError(Exception):
+    """A client failed, or did not send the requests that it was told to send."""
 
 
-def _ollama(url: str) -> Ask:
-    import ollama  # type: ignore[import-not-found, unused-ignore]
-
-    client = ollama.Client(host=url)
-    return lambda model: (part["response"] for part in client.generate(model=model, prompt="x", stream=True))
-
-
-def _openai(url: str) -> Ask:
-    import openai  # type: ignore[import-not-found, unused-ignore]
-
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
-
-    def ask(model: str) -> Iterator[str]:
-        said = [{"role": "user", "content": "x"}]
-        for part in client.chat.completions.create(model=model, messages=said, stream=True):
-            yield part.choices[0].delta.content or ""
-
-    return ask
-
-
-LIBRARIES = {"http.client": _http_client, "httpx": _httpx, "ollama": _ollama, "openai": _openai}
-
-
-def loop(ask: Ask, model: str, requests: int) -> list[Timing]:
-    """Stream `requests` answers, one after another, and note when each piece of text was handed over."""
-    timings = []
-    for _ in range(requests):
+def run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> Ran:
+    """Run a command in `folder`. Raises ClientError with its last words."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as complaints:
         begin = time.monotonic()
-        timings.append([time.monotonic() - begin for text in ask(model) if text])
-    return timings
-
-
-def measure_process(command: list[str]) -> tuple[bytes, float, float]:
-    """Run a command; return its output, wall seconds and largest resident set in MB. Raises CalledProcessError."""
-    with tempfile.TemporaryFile() as out:
-        begin = time.monotonic()
-        child = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, cwd=Path(__file__).parent.parent)
+        child = subprocess.Popen(command, stdout=out, stderr=complaints, cwd=folder, env=environment)
         _, status, usage = os.wait4(child.pid, 0)
         wall_s = time.monotonic() - begin
         child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise subprocess.CalledProcessError(child.returncode, command)
         out.seek(0)
-        return out.read(), wall_s, usage.ru_maxrss / 1024
+        complaints.seek(0)
+        output = out.read()
+        if child.returncode:
+            last = (complaints.read().strip() or output.strip()).decode(errors="replace").splitlines()[-1:]
+            raise ClientError(f"exit code {child.returncode}: {''.join(last)[:200]}")
+        return Ran(output, wall_s, usage.ru_maxrss / 1024)
 
 
-def measure(name: str, url: str, model: str, requests: int) -> Measured:
-    """Measure one client in a process of its own. Raises CalledProcessError."""
+def is_there(name: str) -> bool:
+    """Tell whether a client is installed."""
+    return name == "ours" or (find_tool(name) is not None if name in TOOLS else installed(name))
+
+
+def ask(name: str, url: str, model: str, requests: int) -> tuple[Ran, list[Seen]]:
+    """Have one client stream `requests` answers. Raises ClientError."""
+    project = SCRIPT.parent.parent
     if name == "ours":
         command = [sys.executable, str(SCRIPT), "--model", model, "--ollama", f"a={url}", "--reload", "a=keep"]
         command += ["--only", "a:1", "--warmup", "0", "--requests", str(requests), "--samples", "-"]
-        output, wall_s, memory_mb = measure_process(command)
-        return Measured([json.loads(line)["frame_times_s"] for line in output.splitlines()], wall_s, memory_mb)
-    if name == "aiperf":
-        with tempfile.TemporaryDirectory() as folder:
-            command = aiperf_command(str(find("aiperf")), url, model, requests, Path(folder))
-            _, wall_s, memory_mb = measure_process(command)
-            return Measured(aiperf_timings(Path(folder)), wall_s, memory_mb)
-    command = [sys.executable, "-m", "benchmarks.clients", name, url, model, str(requests)]
-    output, wall_s, memory_mb = measure_process(command)
-    return Measured(json.loads(output), wall_s, memory_mb)
+        ran = run(command, project)
+        return ran, [seen_of(json.loads(line)["frame_times_s"]) for line in ran.output.splitlines()]
+    if name in TOOLS:
+        tool, program = TOOLS[name], find_tool(name)
+        assert program is not None
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            environment = prepare(tool, folder)
+            ran = run(tool.command(program, url, model, requests, folder), folder, environment)
+            return ran, tool.read(folder)
+    ran = run(library_command(name, url, model, requests), project)
+    return ran, [seen_of(timing) for timing in json.loads(ran.output)]
 
 
-def find(name: str) -> str | None:
-    """Return where a client is installed: beside this interpreter or on the PATH; None where it is missing."""
-    if name in ("ours", "http.client"):
-        return name
-    if name == "aiperf":
-        beside = Path(sys.executable).parent / "aiperf"
-        return str(beside) if beside.exists() else shutil.which("aiperf")
-    return name if importlib.util.find_spec(name) else None
+def measure(name: str, url: str, speed: int, tokens: int, requests: int) -> Measured:
+    """Measure one client at one speed. Raises ClientError."""
+    before = len(truths(url))
+    ran, seen = ask(name, url, metronome_model(speed, 1, tokens, FIRST_S), requests)
+    true = truths(url)[before:]
+    if not len(seen) == len(true) == requests:
+        raise ClientError(f"told to send {requests} requests, sent {len(true)}, reported {len(seen)}")
+    in_requests_s = sum(one.first_s + one.span_s for one in seen)
+    return Measured(list(zip(true, seen, strict=True)), ran.wall_s - in_requests_s, ran.memory_mb)
 
 
-def row(name: str, slow: Measured, slow_truth: list[Truth], fast: Measured, fast_truth: list[Truth]) -> str:
-    """Compare one client's timings at 50 and at 500 tokens/s with the truth."""
-    first = [t[0] - truth.first_token_s for t, truth in zip(slow.timings, slow_truth, strict=True)]
-    pairs = list(zip(fast.timings, fast_truth, strict=True))
-    rates = [(truth.sent_s[-1] - truth.sent_s[0]) / (t[-1] - t[0]) - 1 for t, truth in pairs]
-    seen = p99([gap for timing in fast.timings for gap in gaps(timing)])
-    true = p99([gap for truth in fast_truth for gap in truth.gaps_s])
-    overhead_s = slow.wall_s - sum(timing[-1] for timing in slow.timings)
+def row(name: str, slow: Measured, fast: Measured) -> str:
+    """Return a client's line of the table."""
+    found = errors_of(slow.pairs, fast.pairs)
+    gaps = "not kept" if found.gaps_p99_fraction is None else f"{found.gaps_p99_fraction * 1e2:+.1f}"
     return (
-        f"{name:<12} {statistics.mean(first) * 1e3:>+12.2f} {p99([abs(e) for e in first]) * 1e3:>10.2f}"
-        f" {statistics.mean(rates) * 1e2:>+9.3f} {(seen / true - 1) * 1e2:>+9.1f} {overhead_s:>11.2f}"
-        f" {slow.memory_mb:>8.0f}"
+        f"{name:<13} {found.first_token_mean_s * 1e3:>+12.2f} {found.first_token_p99_s * 1e3:>10.2f}"
+        f" {found.rate_mean_fraction * 1e2:>+9.3f} {gaps:>9} {slow.overhead_s:>11.2f} {slow.memory_mb:>8.0f}"
     )
 
 
 def main() -> None:
     """Print the table."""
-    print(f"{'':<12} {'first token, ms':>23} {'rate, %':>9} {'gap, %':>9} {'overhead, s':>11} {'memory':>8}")
-    print(f"{'client':<12} {'mean error':>12} {'p99':>10} {'error':>9} {'p99 error':>9} {'10 requests':>11} {'MB':>8}")
+    print(f"{'':<13} {'first token, ms':>23} {'rate, %':>9} {'gap, %':>9} {'overhead, s':>11} {'memory':>8}")
+    print(f"{'client':<13} {'mean error':>12} {'p99':>10} {'error':>9} {'p99 error':>9} {'10 requests':>11} {'MB':>8}")
     with metronome() as url:
-        for name in ("ours", *LIBRARIES, "aiperf"):
-            if not find(name):
-                print(f"{name:<12} not installed")
+        for name in ("ours", *LIBRARIES, *TOOLS):
+            if not is_there(name):
+                print(f"{name:<13} not installed")
                 continue
-            results = []
-            for speed, tokens, count in ((50, 50, REQUESTS), (500, 400, 5)):
-                before = len(truths(url))
-                model = metronome_model(speed, 1, tokens, 0.12)
-                results += [measure(name, url, model, count), truths(url)[before:]]
-            print(row(name, *results), flush=True)  # type: ignore[arg-type]
-        print("Memory is that of the largest process; aiperf runs several.")
+            try:
+                print(row(name, measure(name, url, *SLOW), measure(name, url, *FAST)), flush=True)
+            except ClientError as error:
+                print(f"{name:<13} failed: {error}", flush=True)
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print("Memory is that of the largest process; aiperf and guidellm run several.")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        name, url, model, requests = sys.argv[1:]
-        print(json.dumps(loop(LIBRARIES[name](url), model, int(requests))))
-    else:
-        main()
+    main()

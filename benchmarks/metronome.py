@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,8 @@ class Truth(msgspec.Struct, frozen=True):
     received_s: float
     sent_s: list[float]
     """Just before each content frame was sent."""
+    gone_s: list[float]
+    """Just after: on loopback the frame was in the client's kernel by then."""
 
     @property
     def first_token_s(self) -> float:
@@ -35,9 +37,24 @@ class Truth(msgspec.Struct, frozen=True):
         return self.sent_s[0] - self.received_s
 
     @property
-    def gaps_s(self) -> list[float]:
-        """Return the true times between content frames."""
-        return gaps(self.sent_s)
+    def span_s(self) -> float:
+        """Return the true time from the first content frame to the last."""
+        return self.sent_s[-1] - self.sent_s[0]
+
+    @property
+    def doubts_s(self) -> list[float]:
+        """Return how long each send took: by so much at most the metronome does not know when the frame left."""
+        return [gone - sent for sent, gone in zip(self.sent_s, self.gone_s, strict=True)]
+
+    def gaps_nearest(self, seen_s: Sequence[float]) -> list[float]:
+        """Return, of all true gaps that the metronome's stamps allow, the ones nearest to those a client saw.
+
+        Each frame left between its two stamps. Where the machine held the metronome up in the middle of a send, the
+        stamps lie far apart, and the difference must not be taken for the client's error.
+        """
+        shortest = [later - earlier for earlier, later in zip(self.gone_s, self.sent_s[1:], strict=False)]
+        longest = [later - earlier for earlier, later in zip(self.sent_s, self.gone_s[1:], strict=False)]
+        return [min(max(gap, low), high) for gap, low, high in zip(seen_s, shortest, longest, strict=True)]
 
 
 def gaps(stamps: list[float]) -> list[float]:
@@ -48,6 +65,13 @@ def gaps(stamps: list[float]) -> list[float]:
 def p99(values: list[float]) -> float:
     """Return the 99th percentile, by linear interpolation."""
     return statistics.quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else values[0]
+
+
+def p99_error(pairs: Sequence[tuple[Truth, list[float]]]) -> float:
+    """Return by which fraction the 99th percentile of seen gaps is off, over (truth, seen gaps) of several answers."""
+    seen = p99([gap for _, gaps_s in pairs for gap in gaps_s])
+    true = p99([gap for truth, gaps_s in pairs for gap in truth.gaps_nearest(gaps_s)])
+    return seen / true - 1
 
 
 @contextmanager

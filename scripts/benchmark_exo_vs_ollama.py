@@ -1132,6 +1132,7 @@ def beat(connection: socket.socket, truths: List[Dict[str, Any]]) -> None:
     speed, per_frame, tokens, first_s = float(shape[1]), int(shape[2]), int(shape[3]), float(shape[4])
     head, content, end = metronome_frames(path.decode("ascii", "replace"), str(asked["model"]), per_frame, tokens)
     sent: List[float] = []
+    gone: List[float] = []
     for number, frame in enumerate(content):
         moment = received_s + first_s + number * per_frame / speed
         pause = moment - clock() - 0.0005  # sleep is late by up to this much; the rest is spun
@@ -1141,7 +1142,8 @@ def beat(connection: socket.socket, truths: List[Dict[str, Any]]) -> None:
             pass
         sent.append(clock())
         connection.sendall(frame if number else head + frame)
-    truths.append({"model": asked["model"], "received_s": received_s, "sent_s": sent})
+        gone.append(clock())
+    truths.append({"model": asked["model"], "received_s": received_s, "sent_s": sent, "gone_s": gone})
     del truths[:-1000]
     connection.sendall(end)
 
