@@ -104,13 +104,16 @@ class TornLine(msgspec.Struct, frozen=True):
     reason: str
 
 
-def append_sample(path: Path, line: bytes) -> None:
-    """Append one line of the script's output to `path`, flushed to disk; a line that is no sample is refused.
+def append_sample(path: Path, line: bytes) -> Sample:
+    """Append one line of the script's output to `path`, flushed to disk, and return it read.
+
+    A line that is no sample is refused.
 
     Raises msgspec.DecodeError (ValidationError included) and leaves the file untouched.
     """
-    msgspec.json.decode(line, type=Sample)
+    sample = msgspec.json.decode(line, type=Sample)
     append_line(path, line)
+    return sample
 
 
 def append_conditions(path: Path, conditions: Conditions) -> None:

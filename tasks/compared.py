@@ -11,8 +11,9 @@ from tasks.cluster import cluster_now, topology_of
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.hosts import Pair
+from tasks.job import Job, archive_job, job_for
 from tasks.lab import Lab
-from tasks.measure import Job, Measured, archive_job, job_for, measure
+from tasks.measure import Measured, measure
 from tasks.models import ollama_models
 from tasks.start import gpu_claimed
 from tasks.steps import Book

@@ -18,8 +18,9 @@ from tasks.command_line import usage_error
 from tasks.errors import StepError
 from tasks.hosts import Inventory
 from tasks.instrument import ensure_script
+from tasks.job import archive, job_for
 from tasks.lab import Lab
-from tasks.measure import archive, job_for, measure, run_script, script_options
+from tasks.measure import measure, run_script, script_options
 
 CONTROL_ARMS = ("a", "b")
 CONTROL_CONDITIONS = "control.conditions.jsonl"

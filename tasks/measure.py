@@ -1,49 +1,29 @@
 """Run a schedule of benchmark runs: one side loaded at a time, every finished request on disk, resumable at any point.
 
 The script on the bench node measures; here is only what surrounds a run: who is in memory, what is noted, what is
-already done. A schedule that was interrupted is taken up at the first request that is missing; one that had finished is
-moved to `archive/` and never overwritten.
+already done (tasks.job).
 """
 
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 
 from reports.bench_facts import OllamaModel
-from reports.plan import PlanStep
-from reports.samples import Sample, append_conditions, append_sample, read_samples
+from reports.samples import Conditions, Sample, append_conditions, append_sample, read_samples
 from scripts.benchmark_exo_vs_ollama import schedule
-from tasks import say
 from tasks.cluster import cluster_now
 from tasks.errors import StepError
-from tasks.hosts import Pair, ports_of
+from tasks.hosts import ports_of
 from tasks.instrument import ensure_script, script_command
-from tasks.inventory import campaign_id
+from tasks.job import Job, take_up, timed_count
 from tasks.lab import Lab
 from tasks.node import Ran
+from tasks.progress import Progress
 from tasks.sides import ExoSide, alone, conditions, ollama_in_memory, unload_ollama
 from tasks.watch import GpuWatch
-
-
-class Job(msgspec.Struct, frozen=True):
-    """What is to be measured: the plan's step that asks, the pair, the arms, how many runs of each."""
-
-    step: PlanStep
-    pair: Pair
-    arms: tuple[str, ...]
-    runs: int
-    samples: Path
-    conditions: Path
-    label: str
-    """Identity of the campaign in every sample; another setting gives another label."""
-    planned: int
-    """Runs of each arm that the schedule is drawn for; `runs` of them are measured now (looks: 6, 12 or 18 of 18)."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -55,132 +35,86 @@ class Measured(msgspec.Struct, frozen=True):
     """What each baseline said of its model while it was loaded."""
 
 
-def job_for(lab: Lab, step: PlanStep, pair: Pair, arms: Iterable[str], runs: int, planned: int | None = None) -> Job:
-    """Return the job of one plan step, with its files and its label."""
-    named = tuple(arms)
-    how_many = f"{runs}" if planned is None else f"until-{planned}"
-    label = f"{campaign_id(lab.inventory)}-{step.number}-{pair.exo}-{'+'.join(named)}-{how_many}"
-    files = (lab.logs / step.samples_name, lab.logs / step.conditions_name)
-    return Job(step, pair, named, runs, *files, label, planned or runs)
-
-
 def measure(lab: Lab, job: Job) -> Measured:
     """Run the whole schedule of `job`, or what is missing of it. Raises StepError; what was measured stays."""
     ensure_script(lab.bench_node)
-    order = [one for one in schedule(job.arms, job.planned, lab.inventory.bench.seed) if one[1] <= job.runs]
+    bench = lab.inventory.bench
+    order = [one for one in schedule(job.arms, job.planned, bench.seed) if one[1] <= job.runs]
     done = take_up(lab, job)
-    exo = ExoSide(lab, job.pair) if "exo" in job.arms else None
-    loaded: dict[str, OllamaModel] = {}
-    resumed = 0
-    begin = time.monotonic()
-    for position, (arm, run) in enumerate(order):
-        there = done.get((arm, run), [])
-        if _timed(there) >= lab.inventory.bench.requests:
-            resumed += 1
-            continue
-        _one_run(lab, job, exo, arm, run, [sample.request for sample in there], loaded)
-        spent_s = time.monotonic() - begin
-        left_s = spent_s / (position + 1 - resumed) * (len(order) - position - 1)
-        say.note(arm, f"run {run} of {job.runs} done ({position + 1}/{len(order)}, about {left_s:.0f} s left)")
-    if exo is not None:
-        exo.refresh()
-    for arm in job.arms:
+    left = [one for one in order if timed_count(done.get(one, [])) < bench.requests]
+    course = _Course(lab, job, Progress(left, job.runs, bench.warmups + bench.requests))
+    for arm, run in left:
+        course.one_run(arm, run, [sample.request for sample in done.get((arm, run), [])])
+    course.unload_all()
+    return Measured([f"{arm}:{run}" for arm, run in order], len(order) - len(left), course.loaded)
+
+
+class _Course:
+    """One call's way through a schedule: which side is in memory, what was seen of it, who is told."""
+
+    def __init__(self, lab: Lab, job: Job, progress: Progress) -> None:
+        self.lab = lab
+        self.job = job
+        self.progress = progress
+        self.exo = ExoSide(lab, job.pair) if "exo" in job.arms else None
+        self.loaded: dict[str, OllamaModel] = {}
+
+    def one_run(self, arm: str, run: int, finished: list[int]) -> None:
+        """Load one side alone, measure what its run lacks beyond the `finished` requests, note what surrounded it."""
+        self.progress.begin(arm, run)
+        still, reload_s = alone(self.lab, arm, self.exo, self.job.pair.ollama)
+        exo = self.exo if arm == "exo" else None
+        reload_s += exo.refresh() if exo else 0.0
+        how = exo.reload if exo else self.lab.inventory.bench.ollama_reload
+        noted = conditions(self.lab, arm, run, how, reload_s, still)
+        if exo:
+            exo.load()
+        with GpuWatch(self.lab) as watch:
+            samples = self._ask_script(arm, run, finished)
+        noted = msgspec.structs.replace(self._seen_after(arm, noted), gpu_busy_percent=watch.busy)
+        append_conditions(self.job.conditions, noted)
+        self.progress.end(arm, run, samples)
+
+    def unload_all(self) -> None:
+        """Leave no side in memory."""
+        if self.exo is not None:
+            self.exo.refresh()
+        for arm in self.job.arms:
+            if arm != "exo":
+                unload_ollama(self.lab, arm, self.job.pair.ollama)
+
+    def _seen_after(self, arm: str, noted: Conditions) -> Conditions:
+        if arm == "exo":
+            return msgspec.structs.replace(noted, topology_complete_after=cluster_now(self.lab))
+        model = ollama_in_memory(self.lab, arm, self.job.pair.ollama)
+        if model is None:
+            return noted
+        self.loaded[arm] = model
+        return msgspec.structs.replace(
+            noted, ollama_size_bytes=model.size_bytes, ollama_size_vram_bytes=model.size_vram_bytes
+        )
+
+    def _ask_script(self, arm: str, run: int, finished: list[int]) -> list[Sample]:
+        lab, job = self.lab, self.job
+        options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
         if arm != "exo":
-            unload_ollama(lab, arm, job.pair.ollama)
-    return Measured([f"{arm}:{run}" for arm, run in order], resumed, loaded)
+            options += ["--reload", f"{arm}={lab.inventory.bench.ollama_reload}"]
+        if finished:
+            options += ["--skip-requests", ",".join(map(str, finished))]
+        ran = run_script(lab, job, options, self.progress.request)
+        samples = _samples_of(job, arm, run)
+        if not ran.ok and not any(not s.error for s in samples):
+            told = [s.error for s in samples if s.error] or (ran.stderr.strip() or "no word").splitlines()[-1:]
+            found = f"{arm}: run {run} gave no good sample: {str(told[-1])[:300]}"
+            raise StepError(arm, found, "answers", f"fab {job.step.name} takes up from here")
+        return samples
 
 
-def take_up(lab: Lab, job: Job) -> dict[tuple[str, int], list[Sample]]:
-    """Return what an interrupted call of this very job measured, by (arm, run), warm-ups and failures included.
+def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], None] | None = None) -> Ran:
+    """Have the script measure; every line it prints is on disk before the next one is read, then told to `tell`.
 
-    Samples of another job, or of this one when it is complete, are moved to the archive first. A request that failed
-    is finished all the same: doing it again until it succeeds would hide how often it fails.
+    Raises StepError.
     """
-    samples, _ = read_samples(job.samples)
-    if not samples:
-        return {}
-    done: dict[tuple[str, int], list[Sample]] = {}
-    for sample in samples:
-        if sample.campaign == job.label:
-            done.setdefault((sample.arm, sample.run), []).append(sample)
-    wanted = lab.inventory.bench.requests
-    runs = [(arm, run) for arm in job.arms for run in range(1, job.runs + 1)]
-    complete = job.runs == job.planned and all(_timed(done.get(one, [])) >= wanted for one in runs)
-    if complete or any(s.campaign != job.label for s in samples):
-        archive_job(lab, job)
-        return {}
-    say.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
-    return done
-
-
-def _timed(samples: Sequence[Sample]) -> int:
-    return sum(not sample.warmup for sample in samples)
-
-
-def archive_job(lab: Lab, job: Job) -> None:
-    """Move everything a job has measured, and its step's record, to the archive."""
-    archive(lab.logs, [job.samples, job.conditions, lab.logs / job.step.record_name])
-
-
-def archive(logs: Path, files: Sequence[Path]) -> Path:
-    """Move `files` into a folder of their own below `archive/`, named by the time; nothing is ever overwritten."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    folder = logs / "archive" / stamp
-    folder.mkdir(parents=True)
-    for file in files:
-        if file.exists():
-            file.rename(folder / file.name)
-    return folder
-
-
-def _one_run(
-    lab: Lab,
-    job: Job,
-    exo: ExoSide | None,
-    arm: str,
-    run: int,
-    finished: list[int],
-    loaded: dict[str, OllamaModel],
-) -> None:
-    still, reload_s = alone(lab, arm, exo, job.pair.ollama)
-    how = lab.inventory.bench.ollama_reload
-    if arm == "exo":
-        assert exo is not None
-        reload_s += exo.refresh()
-        how = exo.reload  # type: ignore[assignment]
-    noted = conditions(lab, arm, run, how, reload_s, still)
-    if exo is not None and arm == "exo":
-        exo.load()
-    with GpuWatch(lab) as watch:
-        _measure_run(lab, job, arm, run, finished)
-    if arm == "exo":
-        noted = msgspec.structs.replace(noted, topology_complete_after=cluster_now(lab))
-    else:
-        model = ollama_in_memory(lab, arm, job.pair.ollama)
-        if model is not None:
-            loaded[arm] = model
-            noted = msgspec.structs.replace(
-                noted, ollama_size_bytes=model.size_bytes, ollama_size_vram_bytes=model.size_vram_bytes
-            )
-    append_conditions(job.conditions, msgspec.structs.replace(noted, gpu_busy_percent=watch.busy))
-
-
-def _measure_run(lab: Lab, job: Job, arm: str, run: int, finished: list[int]) -> None:
-    options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
-    if arm != "exo":
-        options += ["--reload", f"{arm}={lab.inventory.bench.ollama_reload}"]
-    if finished:
-        options += ["--skip-requests", ",".join(map(str, finished))]
-    ran = run_script(lab, job, options)
-    samples = _samples_of(job, arm, run)
-    if not ran.ok and not any(not s.error for s in samples):
-        told = [s.error for s in samples if s.error] or (ran.stderr.strip() or "no word").splitlines()[-1:]
-        found = f"{arm}: run {run} gave no good sample: {str(told[-1])[:300]}"
-        raise StepError(arm, found, "answers", f"fab {job.step.name} takes up from here")
-
-
-def run_script(lab: Lab, job: Job, options: list[str]) -> Ran:
-    """Have the script measure; every line it prints is on disk before the next one is read. Raises StepError."""
     bench, node = lab.inventory.bench, lab.bench_node
     budget_s = (bench.requests + bench.warmups) * bench.request_timeout_s + 60
     stray: list[str] = []
@@ -189,9 +123,12 @@ def run_script(lab: Lab, job: Job, options: list[str]) -> Ran:
         if not line.strip():
             return
         try:
-            append_sample(job.samples, line.encode())
+            sample = append_sample(job.samples, line.encode())
         except msgspec.DecodeError:
             stray.append(line)
+            return
+        if tell is not None:
+            tell(sample)
 
     command = f"{script_command(node)} {shlex.join(options)}"
     ran = node.run(command, check=False, timeout_s=budget_s, on_line=keep)

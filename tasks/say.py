@@ -1,7 +1,8 @@
 """What a person sees while the steps run: a line prefixed by its node, a summary line a step.
 
 Colour only on a terminal and never under NO_COLOR (rich sees to both). Lines of nodes that work side by side do not
-tear: one lock, one line, one write.
+tear: one lock, one line, one write. On a terminal a live line may stand below them; it is renewed by whoever has news
+and by no thread of its own, which would take time from what is measured on this very machine.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _consoles: dict[str, Console] = {}
+_live = False
+"""Whether the live line stands on the screen."""
+_ERASE = "\r\x1b[K"
 _STATUS_STYLE = {"ok": "green", "already": "green", "failed": "bold red", "skipped": "yellow", "broken": "bold red"}
 
 
 def note(node: str, text: str) -> None:
     """Show one line of progress of `node`, or of the whole lab where `node` is empty."""
     with _lock:
+        _take_live_away()
         _console("out").print(f"[{node}] {text}" if node else text, style="dim", highlight=False, markup=False)
 
 
@@ -30,22 +35,46 @@ def summary(record: Record) -> None:
     """Show the summary line of a finished step."""
     line = f"{record.step:>2}  {record.name:<17} {record.status:<8} {record.elapsed_s:>7.1f} s  {record.summary}"
     with _lock:
+        _take_live_away()
         console = _console("out")
         console.print(line, style=_STATUS_STYLE[record.status], highlight=False, markup=False, soft_wrap=True)
         for warning in record.warnings:
             console.print(f"    warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
+def live(line: str) -> None:
+    """Put `line` in place of the live line, cut to the terminal's width; nothing where there is no terminal."""
+    global _live
+    with _lock:
+        console = _console("out")
+        if console.is_terminal and not console.is_dumb_terminal:
+            _live = True
+            shown = "".join(letter if letter.isprintable() else "?" for letter in line)
+            console.file.write(_ERASE + shown[: max(20, console.width - 1)])
+            console.file.flush()
+
+
 def text(line: str) -> None:
     """Show `line` as it is."""
     with _lock:
+        _take_live_away()
         _console("out").print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def complaint(line: str) -> None:
     """Show `line` on stderr."""
     with _lock:
+        _take_live_away()
         _console("err").print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def _take_live_away() -> None:
+    """Make room for a line that stays; with the lock held."""
+    global _live
+    if _live:
+        _live = False
+        _console("out").file.write(_ERASE)
+        _console("out").file.flush()
 
 
 def _console(which: str) -> Console:

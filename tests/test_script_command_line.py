@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 
 import msgspec
 import pytest
 
 from reports.bench_facts import Calibration
-from tests.script_process import lines, run, start
+from tests.script_process import SCRIPT, lines, run
 from tests.script_server import Engine, running
+from tests.terminal import on_terminal
 
 
 @pytest.mark.parametrize(
@@ -73,24 +74,11 @@ def test_concurrency_is_labelled_and_tells_changed_texts() -> None:
 
 def test_live_line_on_a_terminal_and_quiet_lines_elsewhere() -> None:
     """On a terminal the progress is renewed in place, with rate and time left."""
-    controller, terminal = os.openpty()
     with running(Engine()) as engine:
-        child = start("--model", "m", "--exo", f"exo={engine.url}", "--runs", "2", stderr=terminal)
-        child.communicate(timeout=30)
-    os.close(terminal)
-    shown = b""
-    while chunk := _read(controller):
-        shown += chunk
-    os.close(controller)
+        call = ["--model", "m", "--exo", f"exo={engine.url}", "--runs", "2"]
+        shown = on_terminal([sys.executable, str(SCRIPT), *call], stream="stderr")
     assert shown.count(b"\r\x1b[K") > 8
     assert b" left" in shown and b"exo run 2 request 3" in shown and b" tok/s" in shown
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:  # Linux says EIO when the terminal's last user has gone
-        return b""
 
 
 def test_calibration_gives_the_facts_of_the_record() -> None:

@@ -1,0 +1,85 @@
+"""What a person sees while a benchmark runs: a line that stays after each run, a live one after each request.
+
+Rates shown are those that vote: output tokens over the wall time of a request, warm-ups and failures left out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from reports.samples import Sample
+from reports.stats import is_good, run_values
+from tasks import say
+
+
+class Progress:
+    """Follows one schedule of `order`, of which `left` pairs (arm, run) still have requests to make."""
+
+    def __init__(self, left: Sequence[tuple[str, int]], runs: int, requests_a_run: int) -> None:
+        self._left = left
+        self._runs = runs
+        self._requests_a_run = requests_a_run
+        self._begin = time.monotonic()
+        self._done = 0
+        self._of_run = 0
+        """Requests of the run under way that have ended."""
+        self._good: dict[str, list[Sample]] = {}
+
+    def begin(self, arm: str, run: int) -> None:
+        """Say that a run's side is being loaded, which may take longer than the run."""
+        self._of_run = 0
+        self._show(f"[{arm}] run {run} of {self._runs}: loading")
+
+    def request(self, sample: Sample) -> None:
+        """Take one finished request into account."""
+        self._of_run += 1
+        if is_good(sample):
+            self._good.setdefault(sample.arm, []).append(sample)
+        kind = "warm-up" if sample.warmup else "request"
+        said = f"failed: {sample.error}" if sample.error else f"first token {_milliseconds(sample.first_token_s)}"
+        where = f"[{sample.arm}] run {sample.run} of {self._runs}, {self._of_run} of {self._requests_a_run}"
+        self._show(f"{where} ({kind}) {said}")
+
+    def end(self, arm: str, run: int, samples: Sequence[Sample]) -> None:
+        """Say what a run, all of whose samples are given, came to."""
+        self._done += 1
+        self._of_run = 0
+        say.note(arm, f"run {run} of {self._runs}: {run_words(samples)} ({self._done}/{len(self._left)}{self._time()})")
+
+    def _show(self, doing: str) -> None:
+        rates = (f"{arm} {rate:.1f} tok/s" for arm, rate in self._rates().items())
+        say.live("  ".join([f"{self._done}/{len(self._left)} {doing}{self._time()}", *rates]))
+
+    def _rates(self) -> dict[str, float]:
+        return {arm: run_values(every)[-1].rate_tokens_per_s for arm, every in self._good.items()}
+
+    def _time(self) -> str:
+        """Return the time left by what was done so far, unfinished runs counted by their requests."""
+        share = self._done + min(self._of_run / self._requests_a_run, 1.0)
+        if not share:
+            return ""
+        left_s = (time.monotonic() - self._begin) / share * (len(self._left) - share)
+        return f", about {duration(left_s)} left" if left_s >= 1 else ""
+
+
+def run_words(samples: Sequence[Sample]) -> str:
+    """Return a run's rate and median first token in words, and how many of its requests failed."""
+    good = [sample for sample in samples if is_good(sample)]
+    failed = sum(sample.error is not None for sample in samples)
+    words = "no good request"
+    if good:
+        waits = sorted(sample.first_token_s for sample in good if sample.first_token_s is not None)
+        wait = _milliseconds(waits[len(waits) // 2]) if waits else "not told"
+        words = f"{run_values(good)[-1].rate_tokens_per_s:.1f} tok/s, first token {wait}"
+    return f"{words}, {failed} of {len(samples)} requests failed" if failed else words
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person says it."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 90 else f"{round(whole / 60)} min" if whole < 5400 else f"{whole / 3600:.1f} h"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "not told" if seconds is None else f"{seconds * 1000:.0f} ms"
