@@ -6,7 +6,9 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -147,6 +149,27 @@ def test_length_is_the_start_flags(cluster3: Layout) -> None:
     empty = {"model": MODEL, "messages": [{"role": "user", "content": ""}]}
     frame = documents(to(cluster3, "srv2", "POST /v1/chat/token/encode", empty).body)[0]["num_tokens"]
     assert counted - frame == 6
+
+
+@pytest.mark.parametrize(("at_once", "texts_right", "slower"), [(2, True, 1.8), (3, False, 23.7), (4, False, 38.6)])
+def test_chats_at_once_are_slow_and_from_three_on_wrong(
+    cluster3: Layout, at_once: int, texts_right: bool, slower: float
+) -> None:
+    """Two share the time; three and four take 24 and 39 times as long and all say one nonsense, with HTTP 200."""
+    tell(cluster3, NODES, "exo", first_token_s=0.1, tokens_per_s=100.0)
+    body = HELLO | {"model": MODEL, "stream": False}
+    try:
+        alone = documents(to(cluster3, "srv1", CHAT, body).body)[0]["choices"][0]["message"]["content"]
+        begin = time.monotonic()
+        with ThreadPoolExecutor(at_once) as pool:
+            said = list(pool.map(lambda _: to(cluster3, "srv1", CHAT, body), range(at_once)))
+        spent_s = time.monotonic() - begin
+    finally:
+        tell(cluster3, NODES, "exo", **QUICK)
+    assert {one.status for one in said} == {"HTTP/1.1 200 OK"}
+    texts = {documents(one.body)[0]["choices"][0]["message"]["content"] for one in said}
+    assert texts == {alone} if texts_right else len(texts) == 1 and texts != {alone}
+    assert spent_s >= 0.15 * slower
 
 
 def test_download_is_told_to_every_node(cluster3: Layout) -> None:

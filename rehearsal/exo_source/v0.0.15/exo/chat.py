@@ -11,6 +11,7 @@ import time
 import uuid
 
 from .cards import TINYGRAD
+from .crowd import Crowd
 from .download import Downloads, weights_of
 from .engine.lines import Line
 from .engine.pace import Speed, paced, sleep_until
@@ -36,6 +37,7 @@ class Chat:
         self._node, self._downloads, self._flags, self._run = node, downloads, flags, run
         self._requests = itertools.count()
         self._warm: set[str] = set()
+        self._crowd = Crowd()
         self._lock = threading.Lock()
 
     def answer(self, exchange: Exchange, model: str, prompt: str, stream: bool, headers) -> dict | None:
@@ -46,16 +48,19 @@ class Chat:
         request_id, request = str(uuid.uuid4()), next(self._requests)
         lines: list[Line] = []
         try:
-            self._ask_ring(model, request_id, lines)
-            start = self._warm_up(exchange, model)
-            tokens = said(self._length(), prompt)
-            schedule = self._speed(model).schedule(len(tokens), self._run, request)
-            if stream:
-                self._stream(exchange, headers, model, request_id, tokens, start, schedule, lines)
-                return None
-            for index in paced(start, schedule):
-                self._check(lines, index)
-            return _whole(model, request_id, prompt, "".join(tokens))
+            with self._crowd:
+                self._ask_ring(model, request_id, lines)
+                start = self._warm_up(exchange, model)
+                tokens = said(self._length(), prompt)
+                schedule = self._speed(model).schedule(len(tokens), self._run, request)
+                sleep_until(start + schedule[0] / 2)  # the real one's headers come after its own layers' first pass
+                tokens, schedule = self._crowd.disturb(tokens, schedule)
+                if stream:
+                    self._stream(exchange, headers, model, request_id, tokens, start, schedule, lines)
+                    return None
+                for index in paced(start, schedule):
+                    self._check(lines, index)
+                return _whole(model, request_id, prompt, "".join(tokens))
         except PeerLostError as error:
             time.sleep(self._flags.chatgpt_api_response_timeout)
             raise TimeoutError from error
@@ -127,7 +132,6 @@ class Chat:
 
     def _stream(self, exchange, headers, model, request_id, tokens, start, schedule, lines) -> None:
         cut = self._node.settings.get("cut_stream_at", None)
-        sleep_until(start + schedule[0] / 2)  # the real one's headers come with the first pass over its own layers
         exchange.start_chunks("200 OK", headers)
         last = len(tokens) - 1
         try:
