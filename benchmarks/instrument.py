@@ -146,15 +146,20 @@ def main() -> int:
         found.append(killed_and_resumed(url, 20))
         doubt_s = p99([doubt for truth in whole.truths for doubt in truth.doubts_s])
         found.append(Line("the metronome's own doubt about one send, 99th percentile", doubt_s * 1e3, None, "ms"))
-    busy = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    return show(found)
+
+
+def show(found: list[Line]) -> int:
+    """Print what was found as a table, with `--json` as JSON; return 1 where a limit is exceeded."""
     if "--json" in sys.argv:
         print(json.dumps([msgspec.to_builtins(line) for line in found]))
     else:
-        print(f"{'property (' + busy + ')':<66} {'found':>9} {'limit':>7}")
+        busy = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        print(f"{'property (' + busy + ')':<70} {'found':>9} {'limit':>7}")
         for line in found:
             limit = "-" if line.limit is None else f"{line.limit:g}"
             mark = "   EXCEEDED" if line.exceeded else ""
-            print(f"{line.what:<66} {line.found:>+9.3f} {limit:>7} {line.unit}{mark}")
+            print(f"{line.what:<70} {line.found:>+9.3f} {limit:>7} {line.unit}{mark}")
     return int(any(line.exceeded for line in found))
 
 

@@ -569,7 +569,8 @@ def _collect(server: Dict[str, Any], parsed: Dict[str, Any], last: bool) -> None
     """Keep the server's own figures: those of Ollama's last frame, usage wherever it stands, generation_stats."""
     choices = parsed.get("choices")
     inner = choices[0].get("usage") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
-    for key, value in (("usage", parsed.get("usage") or inner), ("generation_stats", parsed.get("generation_stats"))):
+    own = {key: parsed.get(key) for key in ("generation_stats", "timings")}  # EXO 1.x, llama.cpp
+    for key, value in {"usage": parsed.get("usage") or inner, **own}.items():
         if isinstance(value, dict):
             server[key] = value
     if isinstance(parsed.get("system_fingerprint"), str):

@@ -5,6 +5,7 @@ Rates shown are those that vote: output tokens over the wall time of a request, 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -52,7 +53,9 @@ class Progress:
         say.live("  ".join([f"{self._done}/{len(self._left)} {doing}{self._time()}", *rates]))
 
     def _rates(self) -> dict[str, float]:
-        return {arm: run_values(every)[-1].rate_tokens_per_s for arm, every in self._good.items()}
+        """Return each arm's rate so far, as the report will: the geometric mean of its runs."""
+        logs = {arm: [run.log_rate for run in run_values(every)] for arm, every in self._good.items()}
+        return {arm: math.exp(math.fsum(of_runs) / len(of_runs)) for arm, of_runs in logs.items()}
 
     def _time(self) -> str:
         """Return the time left by what was done so far, unfinished runs counted by their requests."""

@@ -33,6 +33,7 @@ shown.request(msgspec.structs.replace(GOOD, error="broke\\x1b[2J off"))
 say.note("srv1", "is restarted")
 shown.end("exo", 1, samples)
 shown.begin("exo", 2)
+shown.request(msgspec.structs.replace(GOOD, run=2, total_s=4.0))
 """
 
 
@@ -51,6 +52,7 @@ def test_live_line_is_renewed_on_a_terminal_and_gives_way_to_lines_that_stay() -
     assert "broke?[2J off" in live[4]
     assert re.sub(r"\x1b\[[\d;]*m", "", live[5]).startswith("[srv1] is restarted\r\n[exo] run 1 of 2: 50.0 tok/s")
     assert live[6].startswith("1/2 [exo] run 2 of 2: loading")
+    assert live[7].endswith("  exo 25.0 tok/s")  # the geometric mean of 50 and 12.5
 
 
 def test_nothing_is_renewed_where_there_is_no_terminal() -> None:
