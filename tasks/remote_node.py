@@ -13,7 +13,7 @@ from typing import Any
 from tasks.errors import UnreachableError
 from tasks.hosts import NodeSpec
 from tasks.node import Node, Ran, cannot_write
-from tasks.ssh import Lines, connect
+from tasks.ssh import Lines, close, connect
 from tasks.threads import run_one
 
 
@@ -37,6 +37,7 @@ class RemoteNode(Node):
 
     def _execute(self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None) -> Ran:
         from invoke.exceptions import CommandTimedOut
+        from paramiko.ssh_exception import SSHException
 
         link, start = self.link(), time.monotonic()
         out, err = Lines(on_line), Lines(None)
@@ -46,8 +47,9 @@ class RemoteNode(Node):
         except CommandTimedOut:
             link.close()
             raise self._lost(f"no end after {timeout_s:g} s: {command[:120]}") from None
-        except (OSError, EOFError) as error:
-            raise self._lost(f"the link broke: {error}") from error
+        except (OSError, EOFError, SSHException) as error:
+            why = str(error) or "the node closed it"
+            raise self._lost(f"the link broke: {why}" if not link.is_connected else f"no session: {why}") from error
         except KeyboardInterrupt:
             self.close()  # the command on the node finds nobody to write to, and its own time-out ends it
             raise
@@ -66,6 +68,8 @@ class RemoteNode(Node):
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Write `data` to `path` over SFTP; see Node."""
+        from paramiko.ssh_exception import SSHException
+
         self.run(f"mkdir -p {shlex.quote(str(Path(path).parent))}")
         aside = f"{path}.part"
         try:
@@ -74,7 +78,7 @@ class RemoteNode(Node):
                 sftp.putfo(io.BytesIO(data), aside, file_size=len(data), confirm=True)
                 sftp.chmod(aside, mode)
                 sftp.posix_rename(aside, path)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, SSHException) as error:
             raise cannot_write(self.key, path, error) from error
 
     def dial(self, host: str, port: int, timeout_s: float) -> Any:
@@ -93,5 +97,5 @@ class RemoteNode(Node):
     def close(self) -> None:
         """End the SSH connection."""
         if self._link is not None:
-            self._link.close()
+            close(self._link)
             self._link = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shlex
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,37 +69,64 @@ def new_connection(spec: NodeSpec) -> Any:
 
 def connect(key: str, spec: NodeSpec) -> Any:
     """Return an open, verified Fabric connection to a node. Raises UnreachableError saying what to type next."""
+    connection = new_connection(spec)
+    trusted = known_hosts_file(spec, connection.ssh_config)
+    be_strict(connection, trusted)
+    try:
+        connection.open()
+    except Exception as error:
+        explained = explain(key, spec, connection, trusted, error)
+        close(connection)
+        raise explained from error
+    for hop in hops(connection):
+        _keep_alive(hop.transport)
+    return connection
+
+
+def hops(connection: Any) -> Iterator[Any]:
+    """Yield a connection and the gateways before it (ProxyJump), the one that is dialled first last."""
     from fabric import Connection
+
+    while isinstance(connection, Connection):
+        yield connection
+        connection = connection.gateway
+
+
+def be_strict(connection: Any, trusted: Path) -> None:
+    """Have a connection and its gateways refuse every host key that is not in `trusted` or everybody's file."""
     from paramiko import RejectPolicy
 
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints tracebacks of its own otherwise
-    connection = new_connection(spec)
-    trusted = known_hosts_file(spec, connection.ssh_config)
-    hop = connection
-    while isinstance(hop, Connection):
+    for hop in hops(connection):
         for file in (EVERYBODYS_KNOWN_HOSTS, trusted):
             if file.is_file():
                 hop.client.load_system_host_keys(str(file))
         hop.client.set_missing_host_key_policy(RejectPolicy())
-        hop = hop.gateway
-    try:
-        connection.open()
-    except Exception as error:
-        connection.close()
-        raise _explained(key, spec, connection, trusted, error) from error
-    sock = connection.transport.sock
+
+
+def close(connection: Any) -> None:
+    """End a connection and its gateways."""
+    for hop in hops(connection):
+        hop.close()
+
+
+def _keep_alive(transport: Any) -> None:
+    """Make a link quick, and have it end when nobody answers any more instead of hanging for good."""
+    sock = transport.sock
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_LINK_S * 1000)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_LINK_S // 2)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_LINK_S // 4)
-    connection.transport.set_keepalive(DEAD_LINK_S // 2)
-    return connection
+    transport.set_keepalive(DEAD_LINK_S // 2)
 
 
-def _explained(key: str, spec: NodeSpec, connection: Any, trusted: Path, error: Exception) -> UnreachableError:
-    """Translate what paramiko raises into found, needed and do."""
+def explain(key: str, spec: NodeSpec, connection: Any, trusted: Path, error: Exception) -> UnreachableError:
+    """Translate what paramiko raised while `connection` was opened into found, needed and do.
+
+    Where a gateway could not be opened, it is the gateway that is spoken of.
+    """
     from paramiko.ssh_exception import (
         AuthenticationException,
         BadHostKeyException,
@@ -107,6 +134,8 @@ def _explained(key: str, spec: NodeSpec, connection: Any, trusted: Path, error: 
         PasswordRequiredException,
     )
 
+    node = connection
+    connection = next((hop for hop in reversed([*hops(node)]) if not hop.is_connected), node)
     where = f"{connection.host}:{connection.port}"
     port = f"-p {connection.port} " if connection.port != 22 else ""
     login = f"ssh {port}{shlex.quote(connection.host)} true"
@@ -122,6 +151,8 @@ def _explained(key: str, spec: NodeSpec, connection: Any, trusted: Path, error: 
         )
     elif "not found in known_hosts" in str(error):
         found, needed, do = f"the host key of {where} is not in {trusted}", "a host key you trust", "fab trust-hosts"
+        if connection is not node:
+            do = f"{login} (it shows the key and asks), then type it again"
     elif isinstance(error, (AuthenticationException, PasswordRequiredException)):
         found, do = (
             f"{where} refuses the login of '{connection.user}': {error}",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from tasks.errors import StepError
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.remote_node import RemoteNode
-from tasks.ssh import CONNECT_TIMEOUT_S, known_hosts_file, new_connection
+from tasks.ssh import CONNECT_TIMEOUT_S, be_strict, close, explain, known_hosts_file, new_connection
 
 
 class HostKey(msgspec.Struct, frozen=True):
@@ -75,6 +77,25 @@ def trust_hosts(lab: Lab, ask: Any = input) -> None:
             say.text("    not added")
 
 
+@contextlib.contextmanager
+def _dialled(node: Node, connection: Any, trusted: Path) -> Iterator[Any]:
+    """Give a stream to the node's SSH port, through its gateway where it has one, whose own key must be known."""
+    if not connection.gateway:
+        with socket.create_connection((connection.host, connection.port), CONNECT_TIMEOUT_S) as sock:
+            yield sock
+        return
+    be_strict(connection, trusted)
+    try:
+        sock = connection.open_gateway()
+    except Exception as error:
+        raise explain(node.key, node.spec, connection, trusted, error) from error
+    try:
+        yield sock
+    finally:
+        sock.close()
+        close(connection)
+
+
 def _offered(node: Node) -> HostKey:
     from paramiko import HostKeys, Transport
     from paramiko.ssh_exception import SSHException
@@ -83,7 +104,7 @@ def _offered(node: Node) -> HostKey:
     name = connection.host if connection.port == 22 else f"[{connection.host}]:{connection.port}"
     file = known_hosts_file(node.spec, connection.ssh_config)
     try:
-        with socket.create_connection((connection.host, connection.port), CONNECT_TIMEOUT_S) as sock:
+        with _dialled(node, connection, file) as sock:
             transport = Transport(sock)
             transport.start_client(timeout=CONNECT_TIMEOUT_S)
             key = transport.get_remote_server_key()
