@@ -156,7 +156,7 @@ def rehearsal_down(c: Any, root: str = "") -> None:
 
     with explaining():
         stopped = rehearsal.take_down(_root(root))
-        say.text("\n".join(stopped) or "nothing was running")
+        say.text("\n".join(f"stopped {process}" for process in stopped) or "nothing was running")
 
 
 def _root(named: str) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 from invoke.exceptions import Exit
 
+from tasks import say
 from tasks.errors import StepError
 from tasks.inventory import InventoryError, load_inventory
 from tasks.lab import Lab
@@ -50,6 +51,8 @@ def explaining() -> Iterator[list[str]]:
         raise Exit(
             "interrupted; what was measured so far is kept, type the same command to go on", code=EXIT_INTERRUPTED
         ) from None
+    finally:
+        say.no_live()
 
 
 def told(error: StepError) -> str:

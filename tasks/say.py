@@ -54,6 +54,12 @@ def live(line: str) -> None:
             console.file.flush()
 
 
+def no_live() -> None:
+    """Take the live line away, if one stands there."""
+    with _lock:
+        _take_live_away()
+
+
 def text(line: str) -> None:
     """Show `line` as it is."""
     with _lock:
