@@ -957,30 +957,37 @@ def measure_concurrency(
         if arm.side == "ollama" and arm.reload == "reload":
             with contextlib.suppress(ServerError):  # the requests that follow will say it themselves
                 load_afresh(arm, settings.timeout_s)
-        ask(arm, settings, 0, max(levels), True)  # warms up; its prompt is not asked again
+        most = max(levels)
+        _ask_alone(arm, settings, most + 1, most + 1, out)  # warms up; its prompt is not asked again
         begin = clock()
-        alone = [ask(arm, settings, 0, number, True) for number in range(max(levels))]
+        alone = [_ask_alone(arm, settings, number, number, out) for number in range(most)]
         alone_s = clock() - begin
-        again = {**ask(arm, settings, 0, 0, True), "request": max(levels)}
-        repeatable = not again["error"] and again["text_sha256"] == alone[0]["text_sha256"]
-        for sample in [*alone, again]:
-            out.write(sample)
+        again = _ask_alone(arm, settings, 0, most, out)
+        broken = next((s["error"] for s in [*alone, again] if s["error"]), None)
+        repeatable = not broken and again["text_sha256"] == alone[0]["text_sha256"]
         for level in levels:
             samples, wall_s = (alone, alone_s) if level == 1 else ask_together(arm, level, settings)
             for sample in samples if level > 1 else ():
                 out.write(sample)
             good = [s for s in samples if not s["error"]]
             pairs = [(s, alone[s["request"]]) for s in good]
-            differ = sum(s["text_sha256"] != one["text_sha256"] for s, one in pairs if not one["error"])
+            differ = sum(s["text_sha256"] != one["text_sha256"] for s, one in pairs)
             results.append({
                 "arm": arm.name, "concurrency": level, "requests": len(samples), "failed": len(samples) - len(good),
                 "wall_s": round(wall_s, 6), "tokens_per_s": sum(s["output_tokens"] for s in good) / wall_s,
-                "texts_different_from_alone": differ if repeatable else None,
+                "texts_different_from_alone": differ if repeatable else None, "error_alone": broken,
             })  # fmt: skip
         if settings.unload_after and arm.side == "ollama":
             with contextlib.suppress(ServerError):
                 unload(arm)
     return results
+
+
+def _ask_alone(arm: Arm, settings: Settings, number: int, request: int, out: SampleFile) -> Dict[str, Any]:
+    """Ask prompt `number` while nothing else is asked; the sample is kept as request `request`."""
+    sample = {**ask(arm, settings, 0, number, True), "request": request}
+    out.write(sample)
+    return sample
 
 
 def ask_together(arm: Arm, level: int, settings: Settings) -> Tuple[List[Dict[str, Any]], float]:
@@ -1463,7 +1470,8 @@ def print_concurrency(results: Sequence[Dict[str, Any]], stream: TextIO) -> None
     print(f"{'arm':<16} {'at once':>8} {'failed':>7} {'wall':>9} {'tok/s together':>15}  texts", file=stream)
     for one in results:
         differ = one["texts_different_from_alone"]
-        words = "not comparable: the server varies even alone" if differ is None else (
+        varies = f"failed alone: {one['error_alone']}" if one["error_alone"] else "the server varies even alone"
+        words = f"not comparable: {varies}" if differ is None else (
             f"{differ} of {one['requests'] - one['failed']} differ from the text alone" if differ else "as alone"
         )  # fmt: skip
         print(

@@ -7,6 +7,8 @@ concurrency experiment leaves its samples in `concurrency.samples.jsonl` and its
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -64,7 +66,7 @@ def control(lab: Lab, runs: int | None) -> None:
 def concurrency(lab: Lab, levels: str) -> None:
     """Send several requests at once to every side; show aggregate rates and where texts differ from a single one's.
 
-    EXO 0.0.15 answers wrongly from three at once on, with HTTP 200. Raises StepError.
+    EXO 0.0.15 answers wrongly from three at once on, with HTTP 200. Raises StepError where a side does not answer.
     """
     if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", levels):
         raise usage_error(f"--concurrency {levels}: needs whole numbers like 1,2,4")
@@ -77,6 +79,22 @@ def concurrency(lab: Lab, levels: str) -> None:
     job = msgspec.structs.replace(job, samples=file, label=f"concurrency-{job.label}")
     ran = run_script(lab, job, [*script_options(lab, job), "--concurrency", levels])
     say.text(ran.stderr.rstrip())
+    if not ran.ok:
+        raise _no_answers(file, job.arms)
+
+
+def _no_answers(file: Path, arms: Sequence[str]) -> StepError:
+    """Return the error that names the sides of which some number of requests at once got no answer at all."""
+    samples = read_samples(file)[0]
+    whole = {(sample.arm, sample.concurrency) for sample in samples if sample.error is None}
+    failed = {s.arm: s.error for s in samples if s.error and (s.arm, s.concurrency) not in whole}
+    said = "; ".join(f"{arm}: {failed[arm]}" for arm in arms if arm in failed)
+    return StepError(
+        ", ".join(arm for arm in arms if arm in failed) or "concurrency",
+        said or "the script ended with an error, see above",
+        "an answer of every side at every number of requests",
+        "fab verify-cluster; then the same command again",
+    )
 
 
 def _twinned(inventory: Inventory, arm: str) -> Inventory:

@@ -69,7 +69,7 @@ def test_concurrency_is_labelled_and_tells_changed_texts() -> None:
     assert {s.run for s in samples} == {0}
     assert all(s.warmup for s in samples if s.concurrency == 1)
     keys = [(s.concurrency, s.request) for s in samples]
-    assert len(keys) == len(set(keys)) == 5 + 2 + 4
+    assert len(keys) == len(set(keys)) == 6 + 2 + 4
 
 
 def test_live_line_on_a_terminal_and_quiet_lines_elsewhere() -> None:
