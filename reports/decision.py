@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from reports import planner, reasons
-from reports.blocked import blocked_by, exo_never_answered, next_command, problem_of, standing
+from reports.blocked import after_silence, blocked_by, exo_never_answered, next_command, problem_of, standing
 from reports.campaign import Campaign
 from reports.check import Check
 from reports.comparison import Comparison
@@ -88,7 +88,8 @@ def decide(campaign: Campaign, step: int = 12) -> Decision:
         return _not_yet(base, campaign, step)
     silence = exo_never_answered(campaign, step)
     if silence and not any(check.name not in COUNTS_OF_FAILURE for check in fatal):
-        return _blocked(base, step, campaign.records[step].name, silence, "one good answer", "fab logs; fab start")
+        do = after_silence(campaign)
+        return _blocked(base, step, campaign.records[step].name, silence, "one good answer", do)
     if fatal:
         return _invalid(base, fatal)
     if benchmark_of(campaign, step) is None or rates.verdict == "go on":

@@ -135,10 +135,13 @@ def test_before_cleanup_a_verdict_is_possible() -> None:
 
 
 def test_exo_that_never_answers_is_blocked() -> None:
-    """All of EXO's requests fail while Ollama answers: the step could not be done, with the reasons."""
-    found = decide(changed(make_campaign(), lambda s: failed(s, "HTTP 500") if s.arm == "exo" else s))
+    """All of EXO's requests fail while Ollama answers: the step could not be done, with reasons and where to look."""
+    campaign = make_campaign()
+    found = decide(changed(campaign, lambda s: failed(s, "HTTP 500") if s.arm == "exo" else s))
     assert (found.verdict, found.blocked_step) == ("NO-GO (blocked)", 12)
     assert "HTTP 500" in found.headline
+    assert f"srv1:{campaign.records[5].result['log']}" in found.would_change
+    assert found.would_change.endswith("fab start")
 
 
 def test_exo_that_answers_with_another_model_is_invalid() -> None:

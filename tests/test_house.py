@@ -133,13 +133,29 @@ def test_schemas_are_those_of_the_structs() -> None:
     assert on_disk == schemas()
 
 
-def test_readme_names_every_task() -> None:
-    """A task that is not in the README fails here: docs are part of the interface."""
+@pytest.fixture(scope="module")
+def tasks_listed() -> list[str]:
+    """Return the name of every task, as `fab --list` has them."""
     fab = Path(sys.executable).with_name("fab")
     done = subprocess.run([fab, "--list", "-F", "json"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    return [task["name"] for task in json.loads(done.stdout)["tasks"]]
+
+
+def test_readme_names_every_task(tasks_listed: list[str]) -> None:
+    """A task that is not in the README fails here: docs are part of the interface."""
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    missing = [task["name"] for task in json.loads(done.stdout)["tasks"] if f"fab {task['name']}" not in readme]
-    assert missing == []
+    assert [name for name in tasks_listed if f"fab {name}" not in readme] == []
+
+
+def test_every_command_that_people_are_told_to_type_is_there(tasks_listed: list[str]) -> None:
+    """Advice and docs name no task that `fab --list` does not have."""
+    told = subprocess.run(
+        ["git", "grep", "-hoE", r"\bfab [a-z][a-z0-9-]*[a-z0-9]", "--", "*.py", "*.md", "*.j2", "*.yaml", ":!tests"],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+    ).stdout.split("\n")  # fmt: skip
+    named = {line.removeprefix("fab ") for line in told if line}
+    assert len(named) > 20
+    assert named - set(tasks_listed) == set()
 
 
 @pytest.mark.parametrize("word", ["/work/", "/root/", ".pyenv/versions/3", "pypi.org", "registry.npmjs"])
