@@ -71,7 +71,7 @@ def _speedup(campaign: Campaign, decision: Decision) -> SpeedupChart | None:
         return None
     limits = campaign.limits
     bounds = "the bounds of the looks" if decision.looks else f"one-sided {limits.confidence:.0%} bounds"
-    return SpeedupChart(limits.target_ratio, rows, bounds, decision.comparisons[0].method)
+    return SpeedupChart(limits.target_ratio, rows, bounds, decision.comparisons[0].method, decision.void)
 
 
 def _order(samples: Sequence[Sample], marks: dict[str, ArmMark], arms: list[ArmEstimate]) -> OrderChart | None:

@@ -34,6 +34,8 @@ class SpeedupChart(msgspec.Struct, frozen=True):
     bounds: str
     """What the bar is: `one-sided 95% bounds`, or the bounds of a look."""
     method: str
+    void: str = ""
+    """Why the ratios are no evidence; written across the chart, which then shows no side as reached."""
 
 
 class RequestPoint(msgspec.Struct, frozen=True):

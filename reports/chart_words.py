@@ -28,6 +28,9 @@ def alternative(data: SpeedupChart | OrderChart | LatencyChart | TokenTimeChart 
 
 
 def _speedup(data: SpeedupChart) -> str:
+    if data.void:
+        ratios = ", ".join(f"{row.label}: {wording.ratio(row.ratio)}" for row in data.rows)
+        return f"{data.void}. Ratios of EXO, crossed out as no evidence: {ratios}."
     rows = [
         f"{row.label}: {wording.ratio(row.ratio)}, bounds {wording.interval(row.lower, row.upper, data.target)}, "
         + (

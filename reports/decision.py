@@ -32,6 +32,10 @@ Verdict = Literal["GO", "NO-GO", "NO-GO (blocked)", "INCONCLUSIVE", "INVALID", "
 COUNTS_OF_FAILURE = {"errors", "complete", "baselines"}
 """Checks that fail as a consequence where EXO never answers; the others come first."""
 
+VOID = {
+    "INVALID": "INVALID: these numbers do not compare like with like",
+    "NOT YET": "NOT YET: the planned schedule is not complete",
+}
 FEWEST_FRESH_RUNS = 5
 """Fewer are never advised: noise seen in two or three runs is hardly known."""
 
@@ -58,6 +62,11 @@ class Decision(msgspec.Struct, frozen=True):
     looks: list[Look]
     """The looks spent by `fab bench --until-decided`; empty for a fixed number of runs."""
     limits: Limits
+
+    @property
+    def void(self) -> str:
+        """Why its ratios are no evidence and must not be read as a result; empty where they are."""
+        return VOID.get(self.verdict, "")
 
 
 def decide(campaign: Campaign, step: int = 12) -> Decision:

@@ -6,7 +6,7 @@ colours differ in lightness too, every arm has a shape of its own, discarded req
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reports import wording
 from reports.chart_data import ArmMark, OrderChart, SpeedupChart, TokenTimeChart
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CARD, INK, QUIET, FAINT, GRID = "#fbfaf7", "#1f2a37", "#5b6673", "#b9b4a8", "#e4e0d6"
+ALARM = "#a1260d"
 COLOURS = ("#0b4f9e", "#e08f1f", "#8a4f9e", "#2f8f83", "#8c6d46")
 SHAPES = ("o", "s", "^", "D", "v")
 HATCHES = {"compute": "", "hops": "////", "rest": "\\\\\\", "whole": "", "undivided": ""}
@@ -31,7 +32,8 @@ def speedup(figure: Figure, data: SpeedupChart) -> None:
     axes.set_xscale("log")  # twice as fast and half as fast are equally far from equal speed
     axes.set_xlim(low, high)
     axes.set_ylim(len(data.rows) - 0.45, -0.62)
-    axes.axvspan(data.target, high, color="#dcebe0", zorder=0)
+    if not data.void:
+        axes.axvspan(data.target, high, color="#dcebe0", zorder=0)
     axes.axvline(data.target, color=INK, linewidth=2)
     axes.axvline(1, color=QUIET, linewidth=1, linestyle=(0, (2, 3)))
     ticks = round_ticks(low, high)
@@ -43,19 +45,23 @@ def speedup(figure: Figure, data: SpeedupChart) -> None:
     axes.text(data.target, 1.02, f" target {data.target:.2f}×", transform=top, ha=sides[0], weight="bold", fontsize=9.5)
     axes.text(1, 1.02, "equal speed ", transform=top, ha=sides[1], color=QUIET, fontsize=9)
     for place, row in enumerate(data.rows):
-        colour = COLOURS[0]
+        colour = FAINT if data.void else COLOURS[0]
         axes.plot([row.lower, row.upper], [place, place], color=colour, linewidth=5, solid_capstyle="butt")
         axes.plot([row.ratio], [place], "o", color=CARD, markeredgecolor=colour, markeredgewidth=3, markersize=11)
         right = axes.get_yaxis_transform()
-        axes.text(
-            1.03, place - 0.11, wording.ratio(row.ratio), transform=right, va="center", weight="bold", fontsize=13
-        )
+        size: dict[str, Any] = {"color": QUIET, "fontsize": 11} if data.void else {"weight": "bold", "fontsize": 13}
+        axes.text(1.03, place - 0.11, wording.ratio(row.ratio), transform=right, va="center", **size)
         bounds = wording.interval(row.lower, row.upper, data.target)
         axes.text(1.03, place + 0.17, bounds, transform=right, va="center", fontsize=9.5)
         if row.check_ratio is not None and row.check_lower is not None and row.check_upper is not None:
             below = place + 0.22
             axes.plot([row.check_lower, row.check_upper], [below, below], color=QUIET, linewidth=1.4, linestyle="--")
             axes.plot([row.check_ratio], [below], "D", color=QUIET, markersize=4.5)
+    if data.void:
+        axes.text(
+            0.5, 0.5, data.void, transform=axes.transAxes, ha="center", va="center", weight="bold", fontsize=11,
+            color=ALARM, zorder=9, bbox={"facecolor": CARD, "edgecolor": ALARM, "linewidth": 2, "pad": 7},
+        )  # fmt: skip
     axes.set_yticks(range(len(data.rows)), [row.label for row in data.rows])
     check = "     diamond and dashes: Hodges-Lehmann cross-check" if any(row.check_lower for row in data.rows) else ""
     axes.set_xlabel(
@@ -80,7 +86,7 @@ def order(figure: Figure, data: OrderChart) -> None:
         colour, shape = look(block.mark)
         for point in block.points:
             if point.rate_tokens_per_s is None:
-                axes.plot([point.place], [0], "X", color="#a1260d", markersize=9, clip_on=False, zorder=5)
+                axes.plot([point.place], [0], "X", color=ALARM, markersize=9, clip_on=False, zorder=5)
             else:
                 face = CARD if point.warmup else colour
                 axes.plot(
@@ -102,7 +108,7 @@ def order(figure: Figure, data: OrderChart) -> None:
     handles += axes.plot([], [], "o", color=CARD, markeredgecolor=QUIET, label="hollow: warm-up, discarded")
     handles += axes.plot([], [], color=INK, linewidth=1.3, label="mean of a run")
     if any(p.rate_tokens_per_s is None for b in data.blocks for p in b.points):
-        handles += axes.plot([], [], "X", color="#a1260d", markersize=8, linestyle="", label="failed")
+        handles += axes.plot([], [], "X", color=ALARM, markersize=8, linestyle="", label="failed")
     figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=9, handletextpad=0.5, columnspacing=1.6)
 
 

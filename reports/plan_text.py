@@ -17,8 +17,10 @@ RULE = "=" * 70
 LINE = "-" * 70
 
 
-def plan_text(step: int, record: Record | None, samples: list[Sample], banner: str = "") -> str:
-    """Return the text file of step 12 or 13, whatever became of the step."""
+def plan_text(
+    step: int, record: Record | None, samples: list[Sample], banner: str = "", verdict: str = "none was made"
+) -> str:
+    """Return the text file of step 12 or 13, whatever became of the step, with this program's own verdict on it."""
     head = [banner, ""] if banner else []
     head.append(f"Step {step} ({plan.step_numbered(step).name}); the plan's model: {PLANNED_MODELS[step]}")
     timed = [s for s in samples if not s.warmup and s.concurrency == 1]
@@ -34,7 +36,19 @@ def plan_text(step: int, record: Record | None, samples: list[Sample], banner: s
     rows = [_row(s) for s in sorted(timed, key=lambda s: (s.side == "exo", s.arm, s.run, s.request))]
     title = f"{'Name':<30} {'Model':<15} {'Time':>8} {'Tokens':>8} {'Tok/s':>10}"
     return "\n".join(
-        [*head, "", RULE, "BENCHMARK RESULTS: EXO vs Ollama", RULE, title, LINE, *rows, LINE, *_speedup(timed), ""]
+        [
+            *head,
+            "",
+            RULE,
+            "BENCHMARK RESULTS: EXO vs Ollama",
+            RULE,
+            title,
+            LINE,
+            *rows,
+            LINE,
+            *_speedup(timed, verdict),
+            "",
+        ]
     )
 
 
@@ -71,7 +85,7 @@ def _row(sample: Sample) -> str:
     return f"{name:<30} {model:<15} {sample.total_s:>7.2f}s {sample.output_tokens:>8} {rate:>9.1f}"
 
 
-def _speedup(timed: list[Sample]) -> list[str]:
+def _speedup(timed: list[Sample], verdict: str) -> list[str]:
     best = {side: max((request_rate(s) or 0 for s in timed if s.side == side), default=0) for side in ("exo", "ollama")}
     if not best["exo"] or not best["ollama"]:
         return ["", "No speed-up: only one side has a finished request."]
@@ -88,7 +102,9 @@ def _speedup(timed: list[Sample]) -> list[str]:
         word,
         "",
         "This is the plan's rule (best request of each side). It is wrong about half of the time near its own",
-        "target; the decision, with its uncertainty, is in docs/exo-phase1-results.md.",
+        "target, and it says SUCCESS of numbers that do not compare. The decision that the data carries:",
+        f"    {_plain(verdict, 300)}",
+        "How it was reached, with its uncertainty, is in docs/exo-phase1-results.md.",
     ]
 
 

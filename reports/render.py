@@ -60,8 +60,10 @@ def write_report(
     contents = {f"charts/{chart.name}.svg": chart.svg for chart in charts}
     contents |= {f"charts/{chart.name}.png": chart.png for chart in charts}
     contents[JSON_NAME] = results_json(results_of(campaign, decision, estimates))
+    verdicts = {12: decision.headline, 13: estimates.large.headline if estimates.large else "none was made"}
     for step, name in PLAN_FILES.items():
-        text = plan_text(step, campaign.records.get(step), campaign.samples.get(step, []), view.banner)
+        samples = campaign.samples.get(step, [])
+        text = plan_text(step, campaign.records.get(step), samples, view.banner, verdicts[step])
         contents[name] = text.encode()
     contents[MARKDOWN_NAME] = render_markdown(view, charts).encode()
     if html:

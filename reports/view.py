@@ -51,6 +51,7 @@ class View(msgspec.Struct, frozen=True):
     passed_said: str
     passed: Table | None
     time: TimeView
+    speedups_title: str
     speedups: Table | None
     no_ratio: str
     arms: Table | None
@@ -97,7 +98,8 @@ def build_view(
         passed_said=f"{wording.count(len(passed.rows), 'check')} passed: with evidence" if passed else "",
         passed=passed,
         time=time_view(arms or estimates.arms.get(11, []), estimates.ceiling, campaign.limits.target_ratio),
-        speedups=speedups(decision.comparisons, campaign.limits),
+        speedups_title=f"Ratios that are no evidence ({decision.verdict})" if decision.void else "Speed-up achieved",
+        speedups=speedups(decision),
         no_ratio=_no_ratio(campaign, arms),
         arms=arms_table(arms),
         naive_said="They look at point estimates only and are shown for comparison; none of them votes.",

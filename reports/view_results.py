@@ -22,6 +22,7 @@ RECOMMENDATIONS = {
     "INVALID": "none: the numbers do not compare like with like",
     "NOT YET": "none yet: the campaign is not finished",
 }
+NO_EVIDENCE = "no evidence"
 STATUS_ORDER = ("fatal", "warn", "unknown")
 STATUS_WORDS = {"fatal": "FATAL", "warn": "warning", "unknown": "not known", "pass": "pass"}
 
@@ -50,8 +51,10 @@ def box(decision: Decision, context: str) -> Box:
             f"between {wording.interval(c.lower, c.upper, target, 'and')}{level}; "
             f"target {target:.2f}×: {against_target(c)}",
         )
-        for c in decision.comparisons
+        for c in ([] if decision.void else decision.comparisons)
     ]
+    if decision.void and decision.comparisons:
+        lines.append(("Speed-up", f"not known. {decision.void}; the ratios below are no evidence of anything"))
     if decision.blocked_step is not None:
         lines.append(("Blocked at", f"step {decision.blocked_step}"))
     if decision.plan_word != "-":
@@ -83,18 +86,18 @@ def against_target(comparison: Comparison) -> str:
     return {"above": "reached", "below": "missed", "across": "open"}[comparison.says]
 
 
-def speedups(comparisons: list[Comparison], limits: Limits) -> Table | None:
-    """Tabulate every comparison with its bounds and its cross-check."""
+def speedups(decision: Decision) -> Table | None:
+    """Tabulate every comparison with its bounds and its cross-check; where they are no evidence, each row says so."""
+    comparisons, target = decision.comparisons, decision.limits.target_ratio
     if not comparisons:
         return None
-    target = limits.target_ratio
     rows = [
         [
             f"Ollama {foreign(c.baseline, cap=60)}",
             wording.ratio(c.ratio),
             wording.percent_faster(c.ratio),
             wording.interval(c.lower, c.upper, target),
-            against_target(c),
+            NO_EVIDENCE if decision.void else against_target(c),
             f"{wording.ratio(c.hl_ratio)} ({wording.interval(c.hl_lower, c.hl_upper, target)})"
             if c.hl_lower is not None and c.hl_upper is not None
             else f"{wording.ratio(c.hl_ratio)} (without exact bounds)",

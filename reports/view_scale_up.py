@@ -50,7 +50,7 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
             f"{wording.count(len(exo.runs), 'run')}."
         )
         return ScaleUp(title, [said], arms_table(arms))
-    table = speedups(decision.comparisons, campaign.limits) if decision and exo else None
+    table = speedups(decision) if decision and exo else None
     if table and decision:
         lines = [f"{model}: {foreign(decision.headline, cap=400)}", "It does not change the verdict above."]
         return ScaleUp(title, lines, arms_table(arms), table)

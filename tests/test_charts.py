@@ -99,6 +99,19 @@ def test_the_words_say_what_the_drawing_shows() -> None:
     assert "GPU 20 to 60% busy while EXO ran" in words["nodes"]
 
 
+def test_ratios_that_are_no_evidence_are_drawn_so() -> None:
+    """The reason stands across the drawing and at the head of its words, and no side of the target is coloured."""
+    assert WHOLE.speedup is not None
+    void = "INVALID: these numbers do not compare like with like"
+    chart = draw_charts(ChartSet(speedup=msgspec.structs.replace(WHOLE.speedup, void=void)))[0]
+    assert chart.alt.startswith(f"{void}. Ratios of EXO, crossed out as no evidence: Ollama rog: 1.42×")
+    assert b"#dcebe0" not in chart.svg
+    assert b"#a1260d" in chart.svg
+    valid = draw_charts(WHOLE)[0].svg
+    assert b"#dcebe0" in valid
+    assert b"#a1260d" not in valid
+
+
 def test_a_campaign_fills_the_charts_with_its_own_numbers() -> None:
     """Arms keep their marks, requests their order in time, warm-ups their mark, runs their means."""
     campaign = campaigns.make_campaign(speedup=1.6, runs=3)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from reports.render import Written, render_markdown, write_report
+from reports.samples import read_samples
 from tests.full_campaign import fail_step, write_campaign
 from tests.rendered import Page, view_of
 
@@ -123,6 +125,32 @@ def test_a_failed_step_is_told_with_what_it_said(tmp_path: Path) -> None:
         "```\nrocm-smi: not found\n```",
     ):
         assert said in page
+
+
+def test_ratios_that_are_no_evidence_cannot_be_read_as_a_result(tmp_path: Path) -> None:
+    """INVALID: no page and no text file says that the target was reached without saying what that is worth."""
+    folder = tmp_path / "logs" / PROFILE
+    write_campaign(folder)
+    file = folder / "12-bench-comparison.samples.jsonl"
+    short = [msgspec.structs.replace(s, output_tokens=9) if s.arm == "exo" else s for s in read_samples(file)[0]]
+    file.write_bytes(b"".join(msgspec.json.encode(sample) + b"\n" for sample in short))
+    written = write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE, html=True)
+    assert written.decision.verdict == "INVALID"
+    assert written.decision.comparisons
+    page = (tmp_path / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
+    box = page.split("## Why")[0]
+    assert "×" not in box
+    assert "| Speed-up | **not known. INVALID: these numbers do not compare like with like" in box
+    assert "### Ratios that are no evidence (INVALID)" in page
+    assert "Speed-up achieved" not in page
+    ratios = [line for line in page.splitlines() if "Welch's t" in line and line.startswith("| Ollama")]
+    assert len(ratios) == 2
+    assert all("| no evidence |" in line for line in ratios)
+    assert "reached" not in "".join(ratios)
+    assert re.search(r"!\[INVALID: .*\]\(charts/speedup\.svg\)", page)
+    assert "Ratios that are no evidence" in (tmp_path / "docs/exo-phase1-results.html").read_text(encoding="utf-8")
+    plain = (tmp_path / "docs/benchmark-results-qwen3b.txt").read_text(encoding="utf-8")
+    assert "The decision that the data carries:\n    INVALID: " in plain
 
 
 @pytest.mark.parametrize("last", [1, 4, 7, 8, 9, 10, 11, 12, 13, 15])
