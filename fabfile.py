@@ -9,7 +9,7 @@ from fabric import task
 from invoke.collection import Collection
 
 from tasks import bench, cleanup, install, instrument, models, preflight, report, start
-from tasks.command_line import explaining, operating, whole_number
+from tasks.command_line import explaining, operating
 
 
 @task(name="preflight", help={"strict": "fail where a model pair cannot run at all"})
@@ -46,15 +46,8 @@ def bench_group(
     c: Any, runs: str = "", until_decided: bool = False, control: bool = False, concurrency: str = ""
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
-    from tasks import experiments
-
     with operating(c) as lab:
-        if control:
-            experiments.control(lab, whole_number("runs", runs))
-        elif concurrency:
-            experiments.concurrency(lab, concurrency)
-        else:
-            bench.bench_group(lab, runs=runs, until_decided=until_decided)
+        bench.bench_group(lab, runs, until_decided=until_decided, control=control, concurrency=concurrency)
 
 
 @task(

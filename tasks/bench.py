@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports import plan
 from reports.bench_facts import Benchmark, ModelReady, Skipped
-from tasks.command_line import whole_number
+from tasks.command_line import at_most_one, whole_number
 from tasks.compared import benchmark_of, compare, summary_of
 from tasks.instrument import create_benchmark
 from tasks.job import job_for
@@ -42,10 +42,12 @@ def bench_comparison(lab: Lab, book: Book, runs: str = "", until_decided: bool =
       runs: freshly loaded runs of each side (bench.runs of hosts.yaml when left out)
       until_decided: as many runs as it takes, with looks after 6, 12 and 18
     """
+    at_most_one({"--runs": runs, "--until-decided": until_decided})
     count = whole_number("runs", runs) or lab.inventory.bench.runs
+    how_many = "6, 12 or 18 runs a side, as it takes," if until_decided else f"{count} runs a side"
     book.departs(
         "run the script once, all of one side and then all of the other, five requests each",
-        f"{count} runs a side in ABBA order with a seeded start, the side that does not run unloaded and that verified",
+        f"{how_many} in ABBA order with a seeded start, the side that does not run unloaded and that verified",
         "one side after the other lets a drift decide (10-25 % false GO), and five requests of one load are one run",
     )
     pair, baselines = lab.profile.models.small, lab.inventory.ollama
@@ -79,9 +81,21 @@ def bench_scale_up(lab: Lab, book: Book, runs: str = "") -> Benchmark | Skipped:
     return compare(lab, book, "bench-scale-up", "large", pair, ready.ollama, count)
 
 
-def bench_group(lab: Lab, runs: str = "", *, until_decided: bool = False) -> None:
-    """Run steps 9 to 13."""
-    whole_number("runs", runs)  # before an hour of work, not after it
+def bench_group(
+    lab: Lab, runs: str = "", *, until_decided: bool = False, control: bool = False, concurrency: str = ""
+) -> None:
+    """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2."""
+    from tasks import experiments
+
+    count = whole_number("runs", runs)  # before an hour of work, not after it
+    at_most_one({"--until-decided": until_decided, "--control": control, "--concurrency": concurrency})
+    at_most_one({"--runs": count, "--until-decided": until_decided, "--concurrency": concurrency})
+    if control:
+        experiments.control(lab, count)
+        return
+    if concurrency:
+        experiments.concurrency(lab, concurrency)
+        return
     download_model(lab)
     create_benchmark(lab)
     bench_baseline(lab)

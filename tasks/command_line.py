@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,13 @@ def lab_of(c: Any) -> Lab:
 def usage_error(line: str) -> Exit:
     """Return the end of a call whose options cannot be read: one line, exit 2."""
     return Exit(line, code=EXIT_USAGE)
+
+
+def at_most_one(options: Mapping[str, object]) -> None:
+    """Refuse options of which each says something else about the same thing. Raises Exit with one line."""
+    given = [option for option, value in options.items() if value]
+    if len(given) > 1:
+        raise usage_error(f"{' and '.join(given)}: choose one of them")
 
 
 def whole_number(option: str, text: object, least: int = 1) -> int | None:

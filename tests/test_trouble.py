@@ -99,7 +99,14 @@ def test_dead_ollama_is_named(nodes: Layout, hosts: Path) -> None:
 
 def test_option_that_is_no_number(hosts: Path) -> None:
     """`--runs abc` is one line and exit 2, before anything is measured."""
-    for words in (("bench", "--runs", "abc"), ("bench-baseline", "--runs", "0"), ("bench", "--concurrency", "many")):
+    for words in (
+        ("bench", "--runs", "abc"),
+        ("bench-baseline", "--runs", "0"),
+        ("bench", "--concurrency", "many"),
+        ("bench", "--runs", "5", "--until-decided"),
+        ("bench", "--control", "--concurrency", "1,2"),
+        ("bench-comparison", "--runs", "5", "--until-decided"),
+    ):
         done = fab(*words, hosts=hosts)
         assert done.returncode == 2
         assert len(done.stderr.strip().splitlines()) == 1
