@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reports import plan
 from reports.bench_facts import Benchmark, ModelReady, Skipped
+from tasks.archive import archive_step
 from tasks.command_line import at_most_one, whole_number
 from tasks.compared import benchmark_of, compare, summary_of
 from tasks.instrument import create_benchmark
@@ -66,6 +67,7 @@ def bench_scale_up(lab: Lab, book: Book, runs: str = "") -> Benchmark | Skipped:
 
     verdict = decide(load_campaign(lab.logs)).verdict
     if verdict != "GO":
+        archive_step(lab.logs, plan.step_named("bench-scale-up"))  # of an earlier comparison, which said GO
         return Skipped(f"step 12 ended in {verdict}; the plan goes on only if it passed")
     count = whole_number("runs", runs) or lab.inventory.bench.baseline_runs
     pair = lab.profile.models.large

@@ -16,11 +16,12 @@ from reports import plan
 from reports.campaign import CONCURRENCY_NAME, CONTROL_NAME
 from reports.samples import read_samples
 from tasks import say
+from tasks.archive import archive
 from tasks.command_line import usage_error
 from tasks.errors import StepError
 from tasks.hosts import Inventory
 from tasks.instrument import ensure_script
-from tasks.job import archive, job_for
+from tasks.job import job_for
 from tasks.lab import Lab
 from tasks.measure import measure, run_script, script_options
 

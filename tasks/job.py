@@ -7,7 +7,6 @@ A schedule that was interrupted is taken up at the first request that is missing
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from reports.plan import PlanStep
 from reports.samples import Sample, read_samples
 from tasks import say
+from tasks.archive import archive
 from tasks.hosts import Pair
 from tasks.inventory import campaign_id
 from tasks.lab import Lab
@@ -75,14 +75,3 @@ def timed_count(samples: Sequence[Sample]) -> int:
 def archive_job(lab: Lab, job: Job) -> None:
     """Move everything a job has measured, and its step's record, to the archive."""
     archive(lab.logs, [job.samples, job.conditions, lab.logs / job.step.record_name])
-
-
-def archive(logs: Path, files: Sequence[Path]) -> Path:
-    """Move `files` into a folder of their own below `archive/`, named by the time; nothing is ever overwritten."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    folder = logs / "archive" / stamp
-    folder.mkdir(parents=True)
-    for file in files:
-        if file.exists():
-            file.rename(folder / file.name)
-    return folder

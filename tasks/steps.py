@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,7 +25,8 @@ from reports import VERSION, plan
 from reports.bench_facts import Skipped
 from reports.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from tasks import say
-from tasks.command_line import EXIT_FAILED, operating
+from tasks.archive import Finished
+from tasks.command_line import EXIT_FAILED, EXIT_USAGE, operating
 from tasks.errors import StepError, refused
 from tasks.exo.interface import Refused
 from tasks.hosts import Inventory
@@ -74,6 +76,7 @@ class Step:
         """Run the step, write its record, show its summary line; a StepError is raised again after that."""
         book, clock, started = Book(self.plan.number), time.monotonic(), datetime.now(UTC)
         token = journal.set(book.commands)
+        finished = Finished(lab.logs, self.plan)
         result: msgspec.Struct | None = None
         failure: BaseException | None = None
         try:
@@ -84,9 +87,14 @@ class Step:
             failure = error
         finally:
             journal.reset(token)
+        if isinstance(failure, Exit) and failure.code == EXIT_USAGE:
+            raise failure  # a mistyped option ran nothing, and must not replace what an earlier run has left
         record = self._record(lab, book, result, failure, started, time.monotonic() - clock)
-        _save(lab, record)
+        folder = finished.folder_for(record)
+        _save(folder, record)
         say.summary(record)
+        if folder != lab.logs:
+            say.text(f"    the finished measurement stays; the record of this attempt lies in {folder}")
         if failure is not None:
             raise failure
         assert result is not None
@@ -180,13 +188,13 @@ def _failure(failure: BaseException | None) -> tuple[Status | None, Problem | No
     return "broken", problem, "".join(traceback.format_exception(failure))
 
 
-def _save(lab: Lab, record: Record) -> None:
+def _save(folder: Path, record: Record) -> None:
     try:
-        write_record(lab.logs, record)
+        write_record(folder, record)
     except OSError as error:
         raise Exit(
             f"step {record.step}: its record cannot be written: {error}\n"
-            f"  needed: a writable folder with room at {lab.logs}\n  do:     df -h {lab.logs}; then type it again",
+            f"  needed: a writable folder with room at {folder}\n  do:     df -h {folder}; then type it again",
             code=EXIT_FAILED,
         ) from error
 

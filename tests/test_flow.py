@@ -168,6 +168,10 @@ def test_requests_at_once_are_a_separate_experiment(root: Path, done: Done) -> N
     assert fab("report", "--gate", hosts=root / "hosts.yaml").returncode == 0
     assert "Texts unlike the single-stream text" in (root / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
     assert fab("cleanup", hosts=root / "hosts.yaml").returncode == 0
+    late = fab("bench-comparison", "--runs", "3", hosts=root / "hosts.yaml")
+    assert late.returncode == 1
+    assert "the finished measurement stays" in late.stdout
+    assert fab("report", "--gate", hosts=root / "hosts.yaml").returncode == 0
     dead = fab("bench", "--concurrency", "1", hosts=root / "hosts.yaml")
     assert dead.returncode == 1
     assert re.search(r"^exo +1 +1 .* not comparable: failed alone: no connection", dead.stdout, re.MULTILINE)

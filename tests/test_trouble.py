@@ -98,7 +98,9 @@ def test_dead_ollama_is_named(nodes: Layout, hosts: Path) -> None:
 
 
 def test_option_that_is_no_number(hosts: Path) -> None:
-    """`--runs abc` is one line and exit 2, before anything is measured."""
+    """`--runs abc` is one line and exit 2, before anything is measured; no record of an earlier run is touched."""
+    records = sorted((hosts.parent / LOGS).glob("*.json"))
+    before = {path: path.read_bytes() for path in records}
     for words in (
         ("bench", "--runs", "abc"),
         ("bench-baseline", "--runs", "0"),
@@ -110,6 +112,7 @@ def test_option_that_is_no_number(hosts: Path) -> None:
         done = fab(*words, hosts=hosts)
         assert done.returncode == 2
         assert len(done.stderr.strip().splitlines()) == 1
+    assert {path: path.read_bytes() for path in sorted((hosts.parent / LOGS).glob("*.json"))} == before
 
 
 def test_start_before_install(hosts: Path) -> None:

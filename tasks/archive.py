@@ -1,0 +1,71 @@
+"""What has been measured is never overwritten: a finished campaign is moved aside, or a failed attempt is.
+
+Everything lies below `logs/PROFILE/archive/`, in a folder named by the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reports.bench_facts import Benchmark
+from reports.plan import PlanStep
+from reports.record import Record, RecordUnreadableError, read_record, result_of
+
+
+class Finished:
+    """A step's finished measurement as it was before the step began again, if there was one."""
+
+    def __init__(self, logs: Path, step: PlanStep) -> None:
+        self._logs = logs
+        self._samples = logs / step.samples_name
+        self._before = _stamp(self._samples)
+        self._there = self._before is not None and _has_benchmark(logs / step.record_name)
+
+    def folder_for(self, record: Record) -> Path:
+        """Return where `record` goes: to the logs, or aside where it would take a finished measurement's place.
+
+        That is so where the new attempt failed before it measured anything: the samples are untouched, and without
+        the record that belongs to them nobody could decide on them any more.
+        """
+        failed = record.status in ("failed", "broken")
+        if failed and self._there and _stamp(self._samples) == self._before:
+            return new_folder(self._logs)
+        return self._logs
+
+
+def archive(logs: Path, files: Sequence[Path]) -> Path:
+    """Move `files` into a folder of their own below `archive/`, named by the time; nothing is ever overwritten."""
+    folder = new_folder(logs)
+    folder.mkdir(parents=True)
+    for file in files:
+        if file.exists():
+            file.rename(folder / file.name)
+    return folder
+
+
+def archive_step(logs: Path, step: PlanStep) -> None:
+    """Move what a step has measured, with its record, to the archive; nothing where it has measured nothing."""
+    if (logs / step.samples_name).exists():
+        archive(logs, [logs / name for name in (step.samples_name, step.conditions_name, step.record_name)])
+
+
+def new_folder(logs: Path) -> Path:
+    """Return a folder below `archive/` that is not there yet, named by the time."""
+    return logs / "archive" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def _has_benchmark(path: Path) -> bool:
+    try:
+        return result_of(read_record(path), Benchmark) is not None
+    except (OSError, RecordUnreadableError):
+        return False
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
