@@ -18,6 +18,7 @@ from reports.view_methods import limits_said, methods_said
 from reports.view_nodes import ClusterView, EnvironmentView, cluster_view, environment_view
 from reports.view_results import Box, arms_table, box, checks_said, checks_table, naive_table, speedups
 from reports.view_scale_up import ScaleUp, concurrency_table, scale_up
+from reports.view_surroundings import surroundings_table
 from reports.view_table import Table, foreign
 from reports.view_time import TimeView, time_view
 
@@ -66,6 +67,7 @@ class View(msgspec.Struct, frozen=True):
     deviations: list[DeviationView]
     steps: Table
     environment: EnvironmentView
+    surroundings: Table | None
     methods: list[str]
     limits: list[str]
     profiles: Table | None
@@ -113,6 +115,7 @@ def build_view(
         deviations=deviations(records),
         steps=steps_table(records),
         environment=environment_view(records),
+        surroundings=surroundings_table(campaign),
         methods=methods_said(campaign),
         limits=limits_said(campaign),
         profiles=profiles,

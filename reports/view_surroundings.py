@@ -1,0 +1,50 @@
+"""What every node was like just before the runs: load, free memory, temperature, clock. Throttling shows here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from reports import wording
+from reports.campaign import Campaign
+from reports.samples import Conditions
+from reports.view_table import Table, foreign, without_empty_columns
+
+
+def surroundings_table(campaign: Campaign) -> Table | None:
+    """Tabulate what was noted before the runs of step 12 (11 where 12 has none), a row a node, least to most."""
+    step = next((number for number in (12, 11) if campaign.conditions.get(number)), None)
+    if step is None:
+        return None
+    noted = campaign.conditions[step]
+    loads = [{node: load / (one.cpu_count.get(node) or 1) for node, load in one.load_1m.items()} for one in noted]
+    rows = [
+        [
+            foreign(node, cap=40),
+            _range(_of(node, loads), "{:.2f}"),
+            _range(
+                (bytes_ / 1e9 for bytes_ in _of(node, (one.memory_available_bytes for one in noted))), "{:.1f}", "GB"
+            ),
+            _range(_of(node, (one.temperature_c for one in noted)), "{:.0f}", "°C"),
+            _range(_of(node, (one.clock_mhz for one in noted)), "{:.0f}", "MHz"),
+        ]
+        for node in _nodes(noted)
+    ]
+    head = ["Node", "Load per CPU", "Free memory", "Hottest sensor", "Fastest core's clock"]
+    caption = f"Least to most, noted before each of {wording.count(len(noted), 'run')} of step {step}, where told."
+    return without_empty_columns(Table(head, rows, [1, 2, 3, 4], caption))
+
+
+def _nodes(noted: Iterable[Conditions]) -> list[str]:
+    return list(dict.fromkeys(node for one in noted for node in (*one.load_1m, *one.memory_available_bytes)))
+
+
+def _of(node: str, every: Iterable[Mapping[str, float]]) -> list[float]:
+    return [values[node] for values in every if node in values]
+
+
+def _range(values: Iterable[float], form: str, unit: str = "") -> str:
+    ordered = sorted(values)
+    if not ordered:
+        return ""
+    least, most = form.format(ordered[0]), form.format(ordered[-1])
+    return f"{least if least == most else f'{least} to {most}'} {unit}".rstrip()
