@@ -9,6 +9,7 @@ import msgspec
 from reports.campaign import Campaign
 from tests.campaigns import changed, with_conditions, with_failed_step, with_result
 from tests.made_records import NODES
+from tests.validity_cases_prefill import PREFILL_CASES
 from tests.validity_changes import (
     coarse,
     controlled,
@@ -42,6 +43,7 @@ MODELS = {
 BUSY = dict.fromkeys(NODES, 7.0)
 
 CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
+    *PREFILL_CASES,
     (
         "right software",
         "another revision",
@@ -123,40 +125,6 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
         "ever busy",
     ),
     ("device", "not told", "unknown", lambda c: with_result(c, 12, gpu_kinds={"exo": "gpu"}), "rog should be on a GPU"),
-    ("warm", "load told", "fatal", lambda c: changed(c, in_run("srv1", 2, 1, load_s=1.8)), "1.80 s of loading"),
-    (
-        "warm",
-        "late first token",
-        "fatal",
-        lambda c: changed(c, in_run("exo", 3, 1, first_token_s=31.0)),
-        "first token after 31.00 s",
-    ),
-    ("warm", "no warm-ups", "unknown", lambda c: changed(c, lambda s: None if s.warmup else s), "no warm-up"),
-    (
-        "no cache",
-        "whole prompt",
-        "fatal",
-        lambda c: changed(c, in_run("rog", 2, 2, cached_prompt_tokens=59)),
-        "59 of 60",
-    ),
-    ("no cache", "every prompt", "fatal", lambda c: changed(c, of_arm("rog", cached_prompt_tokens=59)), "59 of 60"),
-    (
-        "no cache",
-        "beyond the template",
-        "fatal",
-        lambda c: changed(
-            changed(c, of_arm("rog", cached_prompt_tokens=20)), in_run("rog", 1, 1, cached_prompt_tokens=35)
-        ),
-        "35 of 60",
-    ),
-    (
-        "no cache",
-        "EXO says so",
-        "fatal",
-        lambda c: changed(c, in_run("exo", 1, 1, server={"generation_stats": {"prefix_cache_hit": "exact"}})),
-        "exo run 1",
-    ),
-    ("no cache", "prompt sent twice", "unknown", lambda c: changed(c, of_arm("exo", prompt_sha256="same")), "twice"),
     (
         "no neighbour",
         "model in memory",
