@@ -102,7 +102,7 @@ def _speedup(timed: list[Sample], verdict: str) -> list[str]:
         word,
         "",
         "This is the plan's rule (best request of each side). It is wrong about half of the time near its own",
-        "target, and it says SUCCESS of numbers that do not compare. The decision that the data carries:",
+        "target, and it does not ask whether the numbers compare. The decision that the data carries:",
         f"    {_plain(verdict, 300)}",
         "How it was reached, with its uncertainty, is in docs/exo-phase1-results.md.",
     ]
