@@ -35,21 +35,8 @@ def plan_text(
         head.append("the step did not end well: these are the requests that it left")
     rows = [_row(s) for s in sorted(timed, key=lambda s: (s.side == "exo", s.arm, s.run, s.request))]
     title = f"{'Name':<30} {'Model':<15} {'Time':>8} {'Tokens':>8} {'Tok/s':>10}"
-    return "\n".join(
-        [
-            *head,
-            "",
-            RULE,
-            "BENCHMARK RESULTS: EXO vs Ollama",
-            RULE,
-            title,
-            LINE,
-            *rows,
-            LINE,
-            *_speedup(timed, verdict),
-            "",
-        ]
-    )
+    table = ["", RULE, "BENCHMARK RESULTS: EXO vs Ollama", RULE, title, LINE, *rows, LINE]
+    return "\n".join([*head, *table, *_speedup(timed, verdict), ""])
 
 
 def request_rate(sample: Sample) -> float | None:
