@@ -114,6 +114,11 @@ TRAPS: dict[str, Trap] = {
         "all 73 models always are; the download failed without a trace",
         lambda layout, _: tell(layout, NODES, "exo", download_fails_at=0.4),
     ),
+    "hub-unreachable": Trap(
+        "the model is listed, `ready: true`, and a chat takes its time",
+        "srv2 cannot reach the model hub; EXO asks it 30 times in silence, whatever is on the disk",
+        lambda layout, _: tell(layout, ("srv2",), "exo", hub_down=True),
+    ),
     "wrong-model": Trap(
         "HTTP 200 and a text, so tokens per second",
         "EXO does not know qwen2.5:3b and answers with llama-3.2-1b",

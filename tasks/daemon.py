@@ -18,6 +18,7 @@ from tasks.errors import StepError
 from tasks.exo.interface import Launch
 from tasks.node import Node
 
+LOG_CAP_BYTES = 200_000
 TERM_GRACE_S = 12
 """EXO takes 0.6 to 2.7 s to end after SIGTERM; slower machines get more before SIGKILL."""
 
@@ -137,6 +138,18 @@ echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
             f"look at them on {node.spec.host}: ps -fp {','.join(left)}",
         )
     return Ending(how, int(milliseconds) / 1000)
+
+
+def log_size(node: Node, folder: str) -> int:
+    """Return how many bytes the process's log has so far, 0 where there is none."""
+    said = node.run(f"stat -c %s {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout.strip()
+    return int(said) if said.isdigit() else 0
+
+
+def log_since(node: Node, folder: str, size: int) -> str:
+    """Return the end of what the process's log has gained beyond its first `size` bytes."""
+    command = f"tail -c +{size + 1} {shlex.quote(log_path(folder))} 2>/dev/null | tail -c {LOG_CAP_BYTES}"
+    return node.run(command, check=False).stdout
 
 
 def log_tail(node: Node, folder: str, lines: int = 200) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 
 from reports.bench_facts import ModelReady, OllamaModel
-from tasks import ollama, say
+from tasks import daemon, ollama, say
 from tasks.api import call, call_url, drive
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
-from tasks.exo.interface import Answer, Prepared
+from tasks.exo.interface import Answer, Prepared, Refused
 from tasks.hosts import Pair
 from tasks.lab import Lab
 from tasks.ollama_servers import ask_servers
+from tasks.places import run_folder
 from tasks.sides import exo_targets
 from tasks.steps import Book, step
 
@@ -52,8 +54,15 @@ def make_ready(lab: Lab, book: Book, name: str, pair: Pair, *, every_baseline: b
     for arm, model in models.items():
         if model.quantization and model.quantization.lower() != pair.ollama_precision.lower():
             book.warn(f"{arm}: {pair.ollama} is {model.quantization}, hosts.yaml says {pair.ollama_precision}")
+    logs = lab.each(lambda node: daemon.log_size(node, run_folder(lab, node)))
     prepared = _download(lab, pair)
-    answer, elapsed_s = first_answer(lab, pair)
+    if prepared.silent:
+        refuse_unreachable_hub(lab, prepared.silent, logs)
+    try:
+        answer, elapsed_s = first_answer(lab, pair)
+    except Refused:
+        refuse_unreachable_hub(lab, list(lab.nodes), logs)  # where the logs know why, they are told instead
+        raise
     return ModelReady(
         pair=name,
         exo_model=pair.exo,
@@ -76,6 +85,23 @@ def first_answer(lab: Lab, pair: Pair) -> tuple[Answer, float]:
     say.note("exo", f"waits for the first answer of {pair.exo} (loads the model)")
     reply = call(*entry, generation.chat_request(pair.exo, PROOF_PROMPT, 1, lab.inventory.bench.request_timeout_s))
     return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
+
+
+def refuse_unreachable_hub(lab: Lab, keys: Sequence[str], logs: Mapping[str, int]) -> None:
+    """Raise StepError with every node of `keys` whose log, beyond its size in `logs`, says that no hub answers it."""
+    generation = generation_of(lab.profile.exo.release)
+    said = lab.each(
+        lambda node: generation.hub_problem(daemon.log_since(node, run_folder(lab, node), logs[node.key])), keys
+    )
+    problems = {key: problem for key, problem in said.items() if problem}
+    if problems:
+        raise StepError(
+            ", ".join(problems),
+            "; ".join(f"{key}: {problem}" for key, problem in problems.items()),
+            "a model hub that every node reaches, even where the files are on its disk already",
+            "on such a node: curl -sI https://huggingface.co; a proxy or HF_ENDPOINT goes into exo.environment of"
+            " hosts.yaml, then: fab start download-model",
+        )
 
 
 def ollama_models(lab: Lab, pair: Pair) -> dict[str, OllamaModel]:

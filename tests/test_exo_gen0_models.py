@@ -34,6 +34,31 @@ def cluster(pages: dict[str, list[tuple[float, str]]], post: Reply, models: dict
     return answer
 
 
+HUB_LOG = recorded("exo-0.0.x", "log_hub_unreachable.txt")
+
+
+def test_hub_out_of_reach_is_told_from_the_log() -> None:
+    """Recorded on a node without a way to the hub: file, repository, number of tries and the cause, on one line."""
+    assert gen0.hub_problem(HUB_LOG) == (
+        "cannot fetch model.safetensors.index.json of unsloth/Llama-3.2-3B-Instruct from the model hub (6 tries):"
+        " Cannot connect to host huggingface.co:443 ssl:default [Name or service not known]"
+    )
+
+
+def test_attempts_that_fail_by_chance_are_no_finding() -> None:
+    """Up to three failed attempts heal by themselves; a log without any says nothing, a torn one does not break it."""
+    assert gen0.hub_problem(HUB_LOG.split("Download error on attempt 3/")[0]) == ""
+    assert gen0.hub_problem(recorded("exo-0.0.x", "log_healthy.txt")) == ""
+    torn = HUB_LOG[: HUB_LOG.index("Download error on attempt 5/") + 140]
+    assert gen0.hub_problem(torn).endswith("its log says no more")
+
+
+@given(st.text())
+def test_no_log_breaks_the_reader(log: str) -> None:
+    """Whatever a log holds, reading it raises nothing."""
+    assert isinstance(gen0.hub_problem(log), str)
+
+
 STARTED = ok(recorded("exo-0.0.x", "download_started.json"))
 
 

@@ -90,12 +90,16 @@ def test_relayed_tailnet(nodes: Layout) -> None:
     ("trap", "words"),
     [
         ("always-ready-models", ["llama-3.2-3b"]),
+        (
+            "hub-unreachable",
+            ["srv2: cannot fetch model.safetensors.index.json of ", "huggingface.co:443", "HF_ENDPOINT"],
+        ),
         ("wrong-model", ["qwen2.5:3b"]),
         ("mlx-only-model", ["qwen-2.5-3b", "llama-3.2-3b"]),
     ],
 )
 def test_models(nodes: Layout, trap: str, words: list[str]) -> None:
-    """A download without a trace, a name that another model answers to, an MLX-only card: download-model fails."""
+    """A download without a trace, a hub out of reach, another model's answer, an MLX-only card: each fails by name."""
     with laid(nodes, trap) as lab:
         start_group(lab)
         with pytest.raises(StepError) as caught:

@@ -44,6 +44,7 @@ __all__ = [
     "SETTLE_S",
     "chat_request",
     "device_kind",
+    "hub_problem",
     "install_plan",
     "launch",
     "log_problems",
@@ -138,6 +139,11 @@ def device_kind(device_text: str) -> str:
 def log_problems(log: str) -> list[str]:
     """Return the lines of a node's log that mean a failed or half-dead start; see interface.Generation."""
     return logtext.start_problems(log)
+
+
+def hub_problem(log: str) -> str:
+    """Return why the model hub cannot be reached; see gen0_download, which has the wording of 0.0.x."""
+    return gen0_download.hub_problem(log)
 
 
 def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:

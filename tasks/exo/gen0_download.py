@@ -13,6 +13,7 @@ caller sends next.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -37,6 +38,12 @@ _POLL_S = 1.0
 _APPEARS_S = 6.0
 """How long a download may take to show up in the progress before it counts as having nothing to fetch."""
 _GONE_POLLS = 2
+_DOWNLOAD_ERROR = re.compile(
+    r"^Download error on attempt (?P<attempt>\d+)/\d+ for repo_id='(?P<repo>[^']*)' .*?path='(?P<path>[^']*)'",
+    re.MULTILINE,
+)
+_CAUSE = re.compile(r"^[\w.]*(Client\w+|TimeoutError|AssertionError|OSError|Exception): (.+)$", re.MULTILINE)
+_BY_CHANCE = 3
 _STALLED_S = 180.0
 """No byte for this long means failed: EXO leaves a broken download in the progress for ever."""
 
@@ -63,7 +70,26 @@ def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -
         for node in pending:
             reply = yield from ask(node, Request("GET", "/v1/download/progress", timeout_s=15))
             watched[node].note(reply, node, waited_s)
-    return Prepared({node: told.get(node) or watched[node].told() for node in peers})
+    silent = [node for node, watch in watched.items() if watch.last is None]
+    return Prepared({node: told.get(node) or watched[node].told() for node in peers}, silent)
+
+
+def hub_problem(log: str) -> str:
+    """Return why a node cannot reach the model hub, where its log says so; "" where it does not.
+
+    EXO asks the hub for its list of files even where every file is on the disk (it keeps the list in /tmp, which a
+    reboot empties). Without the hub it tries 30 times, 4 minutes a file, and nothing but this log tells: no progress,
+    no answer to the chat. A few attempts may fail by chance; from the fourth on it is a finding.
+    """
+    failed = list(_DOWNLOAD_ERROR.finditer(log))
+    if not failed or int(failed[-1]["attempt"]) < _BY_CHANCE:
+        return ""
+    last = failed[-1]
+    causes = _CAUSE.findall(log, last.end())
+    cause = shortened(causes[0][1]) if causes else "its log says no more"
+    return (
+        f"cannot fetch {last['path']} of {last['repo']} from the model hub ({int(last['attempt']) + 1} tries): {cause}"
+    )
 
 
 def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:

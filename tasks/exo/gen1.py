@@ -36,6 +36,7 @@ __all__ = [
     "SETTLE_S",
     "chat_request",
     "device_kind",
+    "hub_problem",
     "install_plan",
     "launch",
     "log_problems",
@@ -124,6 +125,12 @@ def device_kind(device_text: str) -> str:
 def log_problems(log: str) -> list[str]:
     """Return the lines of a node's log that mean a failed or half-dead start; see interface.Generation."""
     return logtext.start_problems(log)
+
+
+def hub_problem(log: str) -> str:
+    """Return "": 1.x tells a failed download in /state, where gen1_download sees it."""
+    del log
+    return ""
 
 
 def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:

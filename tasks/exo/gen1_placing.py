@@ -37,7 +37,7 @@ def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -
     yield from add_card(pair.exo, entry)
     told = yield from download(pair.exo, ids, entry, patience)
     instance = yield from _place(pair.exo, len(peers), entry, patience)
-    return Prepared(told, instance)
+    return Prepared(told, instance=instance)
 
 
 def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:

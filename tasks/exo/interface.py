@@ -112,6 +112,8 @@ class Prepared(msgspec.Struct, frozen=True):
 
     downloaded: dict[str, str]
     """Node -> what is there, in words."""
+    silent: list[str] = []
+    """Nodes that showed no download: there was nothing to fetch, or they cannot reach the hub."""
     instance: str = ""
     """1.x: id of the placed instance."""
 
@@ -158,6 +160,9 @@ class Generation(Protocol):
 
     def log_problems(self, log: str) -> list[str]:
         """Return the lines of a node's log that mean a failed or half-dead start (a bound port, a missing module)."""
+
+    def hub_problem(self, log: str) -> str:
+        """Return why this node cannot reach the model hub, where its log says so; "" where it does not."""
 
     def make_ready(self, pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
         """Download (and on 1.x place) the EXO model of `pair`, asking `entry`; returns Prepared."""

@@ -23,6 +23,7 @@ FILES = {
     "tokenizer_config.json": 1195,
 }
 TICK_S = 0.1
+ATTEMPTS = 30
 
 
 def folder(model: str) -> Path:
@@ -41,6 +42,8 @@ class Downloads:
     def ensure(self, model: str, weights: list[int]) -> None:
         """Fetch what is missing of `model`; `weights` are the numbers of its weight files that are needed here."""
         with self._locks.setdefault(model, threading.Lock()):
+            if self._node.settings.get("hub_down", False):
+                _ask_in_vain(TINYGRAD[model][0])
             wanted = [name for name in FILES if not name.startswith("model-000") or int(name[6:11]) in weights]
             missing = [name for name in wanted if not (folder(model) / name).exists()]
             if missing:
@@ -71,6 +74,18 @@ class Downloads:
             self._node.tell_download(_progress(model, wanted, missing, share, elapsed_s, began_wall))
             time.sleep(TICK_S)
         self._node.tell_download(None)
+
+
+def _ask_in_vain(repo: str) -> None:
+    """Ask a hub that is out of reach for the list of files, in the real one's rhythm; even where all files are here."""
+    for attempt in range(ATTEMPTS):
+        print(
+            f"Download error on attempt {attempt}/{ATTEMPTS} for repo_id='{repo}' revision='main'"
+            f" path='model.safetensors.index.json' target_dir=PosixPath('/tmp/exo/{repo.replace('/', '--')}')"
+        )
+        print("Traceback (most recent call last):\naiohttp.client_exceptions.ClientConnectorDNSError: Cannot connect to"
+              " host huggingface.co:443 ssl:default [Name or service not known]", flush=True)  # fmt: skip
+        time.sleep(min(8, 0.1 * 2**attempt))
 
 
 def weights_of(index: int, nodes: int) -> list[int]:
