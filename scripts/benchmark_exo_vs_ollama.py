@@ -116,39 +116,24 @@ def schedule(arms: Sequence[str], runs: int, seed: int) -> List[Tuple[str, int]]
     return [(arm, run) for run in range(1, runs + 1) for arm in (order if run % 2 else order[::-1])]
 
 
-_OPENINGS = (  # noqa: SIM905 - 32 words read better than 32 literals
-    "amber bison cedar delta ember fjord grove heron ivory jolly karst lemon maple north ocean pearl quilt raven "
-    "scarf tulip umber vivid wheat xenon yacht zebra agate birch cliff dunes ferns glade"
-).split()
-_TASKS = (
-    "binary search in a sorted list",
-    "merge sort for a list of integers",
-    "quick sort with a random pivot",
-    "breadth-first search in a graph",
-    "depth-first search in a graph",
-    "insertion into a balanced tree",
-    "a queue built from two stacks",
-    "Dijkstra's shortest path search",
-    "the sieve of Eratosthenes",
-    "the longest common subsequence",
-)
+_WORDS = "amber bison cedar delta ember fjord grove heron ivory jolly karst lemon".split()  # noqa: SIM905
+PLAN_PROMPT = "Write a Python function that implements binary search. Include docstring and type hints."
 
 
 def prompt(seed: int, run: int, request: int, bases: Sequence[str] = ()) -> str:
     """Return the prompt of one request, the same for every arm; `bases` replaces the plan's task.
 
-    Prompts differ from their first words on, so that no server answers from the prompt cache of an earlier one.
+    Prompts differ from their first words on, within a run from the very first, so that no server answers from the
+    prompt cache of an earlier one. They have the same words in another order, so the same number of tokens (the dash
+    is there for every word to follow a space): EXO 0.0.x compiles its kernels anew for every prompt length, which put
+    up to 9 s into the first token of timed requests, warm-up or not.
     """
-    digest = _digest("prompt", seed, run, request)
-    words = [_OPENINGS[byte % len(_OPENINGS)] for byte in digest[:5]]
-    opening = f"{words[0].capitalize()} {words[1]} {words[2]} {words[3]} {words[4]} is the name of this exercise."
+    first = sorted(_WORDS, key=lambda word: _digest("first", seed, run, word))[request % len(_WORDS)]
+    order = sorted(_WORDS, key=lambda word: (word != first, _digest("prompt", seed, run, request, word)))
+    opening = f"- {' '.join(order)} is the name of this exercise."
     if bases:
         return f"{opening} {bases[(run * 31 + request) % len(bases)]}"
-    task = _TASKS[digest[5] % len(_TASKS)]
-    return (
-        f"{opening} Write a Python function that implements {task}. Include docstring and type hints. "
-        "Then explain every line of it in detail, and write tests for ten different inputs."
-    )
+    return f"{opening} {PLAN_PROMPT} Then explain every line of it in detail, and write tests for ten different inputs."
 
 
 def _digest(*parts: object) -> bytes:
