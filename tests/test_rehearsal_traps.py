@@ -16,7 +16,7 @@ from rehearsal.traps import TRAPS, spring
 from tasks.inventory import active, load_inventory
 
 NAMES = (
-    "yeast-package wrong-extra one-shot-run split-ports silent-discovery-error always-ready-models "
+    "yeast-package wrong-extra one-shot-run split-ports silent-discovery-error always-ready-models hub-unreachable "
     "wrong-model mlx-only-model gpu-on-cpu rocm-missing second-start peer-lost cut-stream stale-prompt-cache "
     "cold-load-in-run neighbour-loaded unequal-length mixed-revisions recycled-pid ollama-changed "
     "relayed-tailnet"
