@@ -19,6 +19,7 @@ from tasks.exo.interface import Launch
 from tasks.node import Node
 
 LOG_CAP_BYTES = 200_000
+"""Of a log's end that is fetched from a node; a traceback takes 3 kB."""
 TERM_GRACE_S = 12
 """EXO takes 0.6 to 2.7 s to end after SIGTERM; slower machines get more before SIGKILL."""
 

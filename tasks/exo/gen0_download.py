@@ -44,6 +44,8 @@ _DOWNLOAD_ERROR = re.compile(
 )
 _CAUSE = re.compile(r"^[\w.]*(Client\w+|TimeoutError|AssertionError|OSError|Exception): (.+)$", re.MULTILINE)
 _BY_CHANCE = 3
+"""Attempts, counted from 0, that may fail without being a finding: after 0.1, 0.2 and 0.4 s EXO asks again."""
+_LOADED = "loaded weights"
 _STALLED_S = 180.0
 """No byte for this long means failed: EXO leaves a broken download in the progress for ever."""
 
@@ -79,12 +81,11 @@ def hub_problem(log: str) -> str:
 
     EXO asks the hub for its list of files even where every file is on the disk (it keeps the list in /tmp, which a
     reboot empties). Without the hub it tries 30 times, 4 minutes a file, and nothing but this log tells: no progress,
-    no answer to the chat. A few attempts may fail by chance; from the fourth on it is a finding.
+    no answer to the chat. Where weights were loaded after the last failure, the hub was reached in the end.
     """
-    failed = list(_DOWNLOAD_ERROR.finditer(log))
-    if not failed or int(failed[-1]["attempt"]) < _BY_CHANCE:
+    last = next(reversed(list(_DOWNLOAD_ERROR.finditer(log))), None)
+    if last is None or int(last["attempt"]) < _BY_CHANCE or _LOADED in log[last.end() :]:
         return ""
-    last = failed[-1]
     causes = _CAUSE.findall(log, last.end())
     cause = shortened(causes[0][1]) if causes else "its log says no more"
     return (
