@@ -12,6 +12,8 @@ from reports.stats import is_good
 LOAD_FLOOR_S, LOAD_SHARE = 0.1, 0.05
 """A warm Ollama reports 8 to 10 ms of load_duration; a real load is far beyond 0.1 s and 5 % of the request."""
 COLD_FLOOR_S, COLD_SHARE, COLD_FACTOR = 0.3, 0.15, 5.0
+UNEVEN_FACTOR, UNEVEN_COUNT = 1.5, 6
+"""Prompts are of one length, so first tokens scatter by a few per cent; kernels compiled for a new shape by factors."""
 CACHED_SHARE, TEMPLATE_SLACK = 2 / 3, 8
 QUICK_SHARE = 0.2
 """A prompt evaluated in less than this share of the time that the first one after the load took, by token."""
@@ -21,13 +23,15 @@ def warm(campaign: Campaign, step: int) -> Check:
     """Tell whether a timed request contains a model load.
 
     Ollama tells the load's duration. EXO does not: there the first timed request of a run is cold when its first token
-    took COLD_FACTOR times the arm's median and at least COLD_FLOOR_S and COLD_SHARE of a request longer.
+    took COLD_FACTOR times the arm's median and at least COLD_FLOOR_S and COLD_SHARE of a request longer. First tokens
+    that scatter by factors are a warning: EXO 0.0.15 compiled in every timed request for as long as prompts differed
+    in length, and no single one stood out.
     """
     name, why = "warm", "A load takes seconds and belongs to no token."
     by_arm = timed_by_arm(campaign, step)
     if not by_arm:
         return Check(name, "unknown", "nothing was measured", why)
-    cold, untold, worst = [], [], 0.0
+    cold, untold, uneven, worst = [], [], [], 0.0
     warmed = {(s.arm, s.run) for s in schedule_samples(campaign, step) if s.warmup}
     for arm, members in by_arm.items():
         good = [s for s in members if is_good(s)]
@@ -39,6 +43,7 @@ def warm(campaign: Campaign, step: int) -> Check:
         cold += [
             f"{arm} run {s.run} request {s.request}: first token after {s.first_token_s:.2f} s" for s in _cold(silent)
         ]
+        uneven += _uneven(arm, good)
         bare = sorted({s.run for s in silent if (arm, s.run) not in warmed})
         if bare:
             untold.append(f"{arm}: no warm-up in run {', '.join(map(str, bare[:6]))}, and its server tells no load")
@@ -46,6 +51,8 @@ def warm(campaign: Campaign, step: int) -> Check:
         return Check(name, "fatal", first_few(cold), why)
     if untold:
         return Check(name, "unknown", first_few(untold), why)
+    if uneven:
+        return Check(name, "warn", f"{first_few(uneven)}: more than prefill is inside", why)
     return Check(
         name, "pass", f"longest load told inside a timed request {worst * 1000:.0f} ms; no cold first one", why
     )
@@ -160,6 +167,18 @@ def _cold(silent: list[Sample]) -> list[Sample]:
         and s.first_token_s > COLD_FACTOR * usual
         and s.first_token_s > usual + extra
     ]
+
+
+def _uneven(arm: str, good: list[Sample]) -> list[str]:
+    """Name an arm whose first tokens scatter by more than UNEVEN_FACTOR, and by a share of a request that matters."""
+    waits = sorted(s.first_token_s for s in good if s.first_token_s is not None)
+    totals = sorted(s.total_s for s in good if s.total_s is not None)
+    if len(waits) < UNEVEN_COUNT:
+        return []
+    low, high = waits[len(waits) // 10], waits[-1 - len(waits) // 10]
+    if high <= UNEVEN_FACTOR * low or high - low <= COLD_SHARE * median_of_sorted(totals):
+        return []
+    return [f"{arm}: first tokens after {low:.2f} to {high:.2f} s though all prompts are of one length"]
 
 
 def _cached(sample: Sample, template: int) -> bool:

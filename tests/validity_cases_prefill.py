@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from reports.campaign import Campaign
+from reports.samples import Sample
 from tests.campaigns import changed
 from tests.validity_changes import in_run, of_arm
+
+
+def compiling(s: Sample) -> Sample:
+    """Have EXO's first tokens scatter as they do while it compiles for every new prompt length."""
+    uneven = {1: 0.9, 2: 0.3, 3: 0.5}
+    return msgspec.structs.replace(s, first_token_s=uneven[s.request]) if s.arm == "exo" and not s.warmup else s
+
 
 PREFILL_CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
     ("warm", "load told", "fatal", lambda c: changed(c, in_run("srv1", 2, 1, load_s=1.8)), "1.80 s of loading"),
@@ -16,6 +26,13 @@ PREFILL_CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] =
         "fatal",
         lambda c: changed(c, in_run("exo", 3, 1, first_token_s=31.0)),
         "first token after 31.00 s",
+    ),
+    (
+        "warm",
+        "compiles in every request",
+        "warn",
+        lambda c: changed(c, compiling),
+        "exo: first tokens after 0.30 to 0.90 s",
     ),
     ("warm", "no warm-ups", "unknown", lambda c: changed(c, lambda s: None if s.warmup else s), "no warm-up"),
     (
