@@ -18,7 +18,7 @@ import msgspec
 
 from benchmarks.client_libraries import LIBRARIES, installed, library_command
 from benchmarks.load_tools import TOOLS, find_tool, prepare
-from benchmarks.metronome import SCRIPT, Truth, metronome, truths
+from benchmarks.metronome import PROJECT, SCRIPT, Truth, metronome, truths
 from benchmarks.seen import Seen, errors_of, seen_of
 from scripts.benchmark_exo_vs_ollama import metronome_model
 
@@ -72,11 +72,10 @@ def is_there(name: str) -> bool:
 
 def ask(name: str, url: str, model: str, requests: int) -> tuple[Ran, list[Seen]]:
     """Have one client stream `requests` answers. Raises ClientError."""
-    project = SCRIPT.parent.parent
     if name == "ours":
         command = [sys.executable, str(SCRIPT), "--model", model, "--ollama", f"a={url}", "--reload", "a=keep"]
         command += ["--only", "a:1", "--warmup", "0", "--requests", str(requests), "--samples", "-"]
-        ran = run(command, project)
+        ran = run(command, PROJECT)
         return ran, [seen_of(json.loads(line)["frame_times_s"]) for line in ran.output.splitlines()]
     if name in TOOLS:
         tool, program = TOOLS[name], find_tool(name)
@@ -86,7 +85,7 @@ def ask(name: str, url: str, model: str, requests: int) -> tuple[Ran, list[Seen]
             environment = prepare(tool, folder)
             ran = run(tool.command(program, url, model, requests, folder), folder, environment)
             return ran, tool.read(folder)
-    ran = run(library_command(name, url, model, requests), project)
+    ran = run(library_command(name, url, model, requests), PROJECT)
     return ran, [seen_of(timing) for timing in json.loads(ran.output)]
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark_exo_vs_ollama.py"
+PROJECT = Path(__file__).resolve().parent.parent
+SCRIPT = PROJECT / "scripts" / "benchmark_exo_vs_ollama.py"
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -75,17 +76,28 @@ def p99_error(pairs: Sequence[tuple[Truth, list[float]]]) -> float:
 
 
 @contextmanager
-def metronome() -> Iterator[str]:
-    """Run a metronome on a free loopback port and yield its URL; it ends with the block, or with this process."""
+def served(command: list[str], *, quiet: bool = False) -> Iterator[str]:
+    """Run a server that prints where it listens first, and yield that line.
+
+    It ends with the block, or with this process. `quiet` drops what it says on its standard error.
+    """
+    said = subprocess.DEVNULL if quiet else None
     child = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--metronome"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, cwd=PROJECT
     )
     try:
         assert child.stdout is not None
-        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
+        yield child.stdout.readline().strip()
     finally:
         child.kill()
         child.communicate()
+
+
+@contextmanager
+def metronome() -> Iterator[str]:
+    """Run a metronome on a free loopback port and yield its URL."""
+    with served([sys.executable, str(SCRIPT), "--metronome"]) as port:
+        yield f"http://127.0.0.1:{int(port)}"
 
 
 def truths(url: str) -> list[Truth]:

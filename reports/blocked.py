@@ -5,14 +5,12 @@ from __future__ import annotations
 from reports import plan
 from reports.bench_facts import Skipped
 from reports.campaign import Campaign
-from reports.facts import Started
-from reports.measured import first_few, timed_by_arm
+from reports.measured import first_few, started_nodes, timed_by_arm
 from reports.record import Problem, Record, result_of
 from reports.stats import is_good
 
 LAST_PREPARATION = 9
 """Steps up to this one prepare EXO: one that cannot be done is a finding about EXO on these machines."""
-START_STEPS = (5, 6, 7)
 PROVES_THE_REST = (8, 9)
 """The cluster stands, the model answers: what failed before and below has been mended since."""
 INTERRUPTED = "to be let finish"
@@ -45,8 +43,7 @@ def exo_never_answered(campaign: Campaign, step: int) -> str:
 
 def after_silence(campaign: Campaign) -> str:
     """Say what to do about an EXO that never answers: where its logs lie, as far as the starts were recorded."""
-    started = [s for n in START_STEPS if (s := result_of(campaign.records.get(n), Started)) is not None]
-    logs = ", ".join(f"{one.node}:{one.log}" for one in started if one.log)
+    logs = ", ".join(f"{one.node}:{one.log}" for one in started_nodes(campaign) if one.log)
     return f"read what EXO said ({logs}), then: fab start" if logs else "fab start"
 
 

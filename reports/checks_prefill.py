@@ -78,9 +78,9 @@ def no_cache(campaign: Campaign, step: int) -> Check:
         for s in members:
             if _cached(s, template) or _says_hit(s):
                 wrong.append(f"{arm} run {s.run} request {s.request}: {s.cached_prompt_tokens} of {s.prompt_tokens}")
-        wrong += _unevaluated([s for s in schedule_samples(campaign, step) if s.arm == arm])
-        kept = benchmark is not None and benchmark.reload.get(arm) == "keep"
         every = [s for s in schedule_samples(campaign, step) if s.arm == arm]
+        wrong += _unevaluated(every)
+        kept = benchmark is not None and benchmark.reload.get(arm) == "keep"
         places = [(s.prompt_sha256, 0 if kept else s.run) for s in every]
         if len(told) < len([s for s in members if is_good(s)]):
             if any(not prompt for prompt, _ in places):

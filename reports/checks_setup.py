@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from reports.campaign import Campaign
 from reports.check import Check
-from reports.facts import Cleaned, Cluster, Installed, Started
-from reports.measured import benchmark_of, conditions_by_run, first_few, node_names, schedule_samples, setting
+from reports.facts import Cleaned, Cluster, Installed
+from reports.measured import (
+    benchmark_of,
+    conditions_by_run,
+    first_few,
+    node_names,
+    schedule_samples,
+    setting,
+    started_nodes,
+)
 from reports.record import result_of
 
-INSTALL_STEPS, START_STEPS = (2, 3, 4), (5, 6, 7)
+INSTALL_STEPS = (2, 3, 4)
 SIXTEEN_BIT = {"f16", "fp16", "float16", "half"}
 
 
@@ -90,7 +98,7 @@ def device(campaign: Campaign, step: int) -> Check:
         if busy and max(busy) <= 0:
             odd.append(f"{arm}: no GPU was ever busy while it ran")
     if "exo" in benchmark.arms:
-        started = [s for n in START_STEPS if (s := result_of(campaign.records.get(n), Started)) is not None]
+        started = started_nodes(campaign)
         wrong += [f"EXO on {s.node} computes on its CPU" for s in started if s.gpu_expected and s.device_kind == "cpu"]
     if wrong:
         return Check(name, "fatal", f"{first_few(wrong)} ({said})", why)

@@ -8,10 +8,12 @@ from typing import Any
 
 from reports.bench_facts import Benchmark
 from reports.campaign import Campaign
+from reports.facts import Started
 from reports.record import Record, result_of
 from reports.samples import Conditions, Sample
 from reports.stats import in_schedule
 
+START_STEPS = (5, 6, 7)
 SHOWN = 6
 """So many single findings an evidence names; the raw data has the rest."""
 
@@ -34,6 +36,11 @@ def benchmark_of(campaign: Campaign, step: int) -> Benchmark | None:
     """Return what the step's record says of the measurement; None where it did not come to its end."""
     record = campaign.records.get(step)
     return result_of(record, Benchmark) if record is not None and record.status in ("ok", "already") else None
+
+
+def started_nodes(campaign: Campaign) -> list[Started]:
+    """Return what the starts of EXO (steps 5 to 7) recorded, as far as they came to their end."""
+    return [s for n in START_STEPS if (s := result_of(campaign.records.get(n), Started)) is not None]
 
 
 def setting(campaign: Campaign, step: int, *path: str) -> Any:

@@ -9,13 +9,14 @@ import math
 import time
 from collections.abc import Sequence
 
+from reports.intervals import median_of_sorted
 from reports.samples import Sample
 from reports.stats import is_good, run_values
 from tasks import say
 
 
 class Progress:
-    """Follows one schedule of `order`, of which `left` pairs (arm, run) still have requests to make."""
+    """Follows one schedule, of which the pairs (arm, run) in `left` still have requests to make."""
 
     def __init__(self, left: Sequence[tuple[str, int]], runs: int, requests_a_run: int) -> None:
         self._left = left
@@ -73,7 +74,7 @@ def run_words(samples: Sequence[Sample]) -> str:
     words = "no good request"
     if good:
         waits = sorted(sample.first_token_s for sample in good if sample.first_token_s is not None)
-        wait = _milliseconds(waits[len(waits) // 2]) if waits else "not told"
+        wait = _milliseconds(median_of_sorted(waits)) if waits else "not told"
         words = f"{run_values(good)[-1].rate_tokens_per_s:.1f} tok/s, first token {wait}"
     return f"{words}, {failed} of {len(samples)} requests failed" if failed else words
 

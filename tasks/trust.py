@@ -86,13 +86,13 @@ def _dialled(node: Node, connection: Any, trusted: Path) -> Iterator[Any]:
         return
     be_strict(connection, trusted)
     try:
-        sock = connection.open_gateway()
-    except Exception as error:
-        raise explain(node.key, node.spec, connection, trusted, error) from error
-    try:
-        yield sock
+        try:
+            sock = connection.open_gateway()
+        except Exception as error:
+            raise explain(node.key, node.spec, connection, trusted, error) from error
+        with contextlib.closing(sock):
+            yield sock
     finally:
-        sock.close()
         close(connection)
 
 
