@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.metronome import SCRIPT, Truth, gaps, metronome, p99, p99_error, truths
-from reports.samples import Sample, read_samples
+from records.samples import Sample, read_samples
 from scripts.benchmark_exo_vs_ollama import metronome_model
 
 FIRST_S = 0.12

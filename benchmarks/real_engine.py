@@ -21,9 +21,9 @@ import msgspec
 
 from benchmarks.instrument import Line, show
 from benchmarks.metronome import SCRIPT, served
+from records.samples import Sample
+from records.settings import Limits
 from reports.comparison import compare
-from reports.limits import Limits
-from reports.samples import Sample
 from reports.stats import arm_estimates, is_good
 
 MODEL = "smollm2-135m"

@@ -30,10 +30,10 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.verdict_tally import Outcome, broken_limits, table
+from records.campaign import load_campaign
 from rehearsal import cluster
 from rehearsal.layout import Layout
 from rehearsal.speeds import settings
-from reports.campaign import load_campaign
 from reports.decision import decide
 from tasks.bench import bench_comparison
 from tasks.errors import StepError

@@ -3,7 +3,7 @@
     python -m benchmarks.verdict_error_rates                  # 10 000 campaigns a cell, about 10 minutes on two cores
     python -m benchmarks.verdict_error_rates --campaigns 500  # a rough look
 
-Every campaign is made of samples (`reports.samples.Sample`), three timed requests a run, in the order of the script's
+Every campaign is made of samples (`records.samples.Sample`), three timed requests a run, in the order of the script's
 own schedule. They go through `run_values`, `decide_rates`, `decide_pairs` and `naive_rules`; nothing of the rule is
 repeated here. The tables are in docs/methodology.md.
 """
@@ -21,10 +21,10 @@ from concurrent.futures import ProcessPoolExecutor
 import msgspec
 
 from benchmarks.verdict_noise import NOISES, Cell, Noise, campaigns_of
-from reports.limits import Limits
+from records.samples import Sample
+from records.settings import Limits
 from reports.naive import naive_rules
 from reports.rule import decide_pairs, decide_rates
-from reports.samples import Sample
 from reports.sequential import MOST_PAIRS
 from reports.stats import RunValue, run_values
 

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from reports.samples import Sample
+from records.samples import Sample
 from scripts.benchmark_exo_vs_ollama import schedule
 
 REQUESTS = 3

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reports import plan
-from reports.bench_facts import Skipped
-from reports.campaign import Campaign
+from records import plan
+from records.campaign import Campaign
+from records.facts import Skipped
+from records.record import Problem, Record, result_of
 from reports.measured import first_few, started_nodes, timed_by_arm
-from reports.record import Problem, Record, result_of
 from reports.stats import is_good
 
 LAST_PREPARATION = 9

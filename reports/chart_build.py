@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from reports import facts
-from reports.campaign import Campaign
+from records import facts
+from records.campaign import Campaign
+from records.record import result_of
+from records.samples import Sample
 from reports.ceiling import Ceiling
 from reports.chart_data import (
     ArmMark,
@@ -23,8 +25,6 @@ from reports.chart_data import (
 )
 from reports.decision import Decision
 from reports.escape import one_line
-from reports.record import result_of
-from reports.samples import Sample
 from reports.stats import ArmEstimate, Spread, in_schedule, inter_token_gaps_s, is_good, start_order
 from reports.view_nodes import START_STEPS
 from reports.view_results import arm_label

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.campaign import Campaign
+from records.campaign import Campaign
 from reports.check import Check
 from reports.measured import benchmark_of, first_few, schedule_samples, setting, timed_by_arm
 from reports.stats import is_good, spread_of

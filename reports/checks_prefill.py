@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reports.campaign import Campaign
+from records.campaign import Campaign
+from records.samples import Sample
 from reports.check import Check
 from reports.intervals import median_of_sorted
 from reports.measured import benchmark_of, first_few, schedule_samples, timed_by_arm
-from reports.samples import Sample
 from reports.stats import is_good
 
 LOAD_FLOOR_S, LOAD_SHARE = 0.1, 0.05

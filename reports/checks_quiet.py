@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from reports.campaign import Campaign
+from records.campaign import Campaign
+from records.samples import Conditions
 from reports.check import Check
 from reports.measured import conditions_by_run, first_few, schedule_samples, seconds_of, setting
-from reports.samples import Conditions
 
 LOAD_MINUTE_S = 60.0
 """Linux's one-minute load average forgets with this time constant (kernel/sched/loadavg.c)."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from reports import comparison, intervals, plan
-from reports.bench_facts import Calibration, ScriptReady
-from reports.campaign import Campaign
+from records import plan
+from records.campaign import Campaign
+from records.facts import Calibration, ScriptReady
+from records.record import result_of
+from records.samples import Sample
+from reports import comparison, intervals
 from reports.check import Check
 from reports.measured import benchmark_of, first_few, schedule_samples, setting
-from reports.record import result_of
-from reports.samples import Sample
 from reports.stats import RunValue, arm_estimates, is_good, run_values, start_order
 
 DRIFT_ERROR = 0.01

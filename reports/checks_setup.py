@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from reports.campaign import Campaign
+from records.campaign import Campaign
+from records.facts import Cleaned, Cluster, Installed
+from records.record import result_of
 from reports.check import Check
-from reports.facts import Cleaned, Cluster, Installed
 from reports.measured import (
     benchmark_of,
     conditions_by_run,
@@ -14,7 +15,6 @@ from reports.measured import (
     setting,
     started_nodes,
 )
-from reports.record import result_of
 
 INSTALL_STEPS = (2, 3, 4)
 SIXTEEN_BIT = {"f16", "fp16", "float16", "half"}

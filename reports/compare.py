@@ -11,14 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from reports import bench_facts, facts, plan, wording
-from reports.campaign import Campaign, load_campaign
+from records import facts, plan
+from records.campaign import Campaign, load_campaign
+from records.record import result_of
+from records.settings import Limits
+from reports import wording
 from reports.comparison import Comparison, compare
 from reports.decision import Decision, decide
 from reports.escape import markdown
 from reports.estimates import Estimates, estimates_of
-from reports.limits import Limits
-from reports.record import result_of
 from reports.stats import ArmEstimate
 from reports.view_results import arm_label
 from reports.view_table import Table, foreign
@@ -146,7 +147,7 @@ def _setup(campaign: Campaign) -> dict[str, str]:
             found[f"Ollama {foreign(arm, cap=40)}"] = foreign(server.version or "", cap=60)
         for node, network in preflight.network.items():
             found[f"Network of {foreign(node, cap=40)}"] = foreign(network, cap=80)
-    benchmark = result_of(campaign.records.get(12), bench_facts.Benchmark)
+    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
     if benchmark:
         found["EXO's model"] = foreign(f"{benchmark.exo_model} ({benchmark.exo_precision})", cap=120)
         found["Ollama's model"] = foreign(benchmark.ollama_model, cap=120)

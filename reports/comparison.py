@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from records.settings import Limits
 from reports import intervals
-from reports.limits import Limits
 
 if TYPE_CHECKING:
     from reports.stats import RunValue

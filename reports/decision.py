@@ -12,12 +12,12 @@ from typing import Literal
 
 import msgspec
 
+from records.campaign import Campaign
+from records.settings import Limits
 from reports import planner, reasons
 from reports.blocked import after_silence, blocked_by, exo_never_answered, next_command, problem_of, standing
-from reports.campaign import Campaign
 from reports.check import Check
 from reports.comparison import Comparison
-from reports.limits import Limits
 from reports.measured import benchmark_of, first_few, schedule_samples, timed_by_arm
 from reports.naive import NaiveRule, PlanWord, naive_rules, plan_word
 from reports.rule import RateDecision, decide_pairs, decide_rates

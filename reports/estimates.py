@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from reports import facts
-from reports.campaign import Campaign
+from records import facts
+from records.campaign import Campaign
+from records.record import result_of
 from reports.ceiling import Ceiling, pipeline_ceiling, stages_by_memory
 from reports.decision import Decision, decide
-from reports.record import result_of
 from reports.stats import ArmEstimate, arm_estimates
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from reports import bench_facts, facts, plan
-from reports.campaign import REPORT_STEP, Campaign
+from records import facts, plan
+from records.campaign import REPORT_STEP, Campaign
+from records.record import Deviation, Problem, Record, Status, result_of
 from reports.ceiling import Ceiling
 from reports.decision import Decision
 from reports.estimates import Estimates
-from reports.record import Deviation, Problem, Record, Status, result_of
 from reports.stats import ArmEstimate
 from reports.view_nodes import INSTALL_STEPS, START_STEPS
 
@@ -42,9 +42,9 @@ class Environment(msgspec.Struct, frozen=True):
     installed: dict[str, facts.Installed]
     started: dict[str, facts.Started]
     cluster: facts.Cluster | None
-    models: bench_facts.ModelReady | None
-    script: bench_facts.ScriptReady | None
-    benchmarks: dict[str, bench_facts.Benchmark]
+    models: facts.ModelReady | None
+    script: facts.ScriptReady | None
+    benchmarks: dict[str, facts.Benchmark]
     """Step number -> what was measured."""
 
 
@@ -116,14 +116,14 @@ def _step(step: plan.PlanStep, record: Record | None) -> StepResult:
 def _environment(records: dict[int, Record]) -> Environment:
     installed = {node: result_of(records.get(step), facts.Installed) for step, node in INSTALL_STEPS.items()}
     started = {node: result_of(records.get(step), facts.Started) for step, node in START_STEPS.items()}
-    benchmarks = {str(step): result_of(records.get(step), bench_facts.Benchmark) for step in (11, 12, 13)}
+    benchmarks = {str(step): result_of(records.get(step), facts.Benchmark) for step in (11, 12, 13)}
     return Environment(
         preflight=result_of(records.get(1), facts.Preflight),
         installed={node: found for node, found in installed.items() if found},
         started={node: found for node, found in started.items() if found},
         cluster=result_of(records.get(8), facts.Cluster),
-        models=result_of(records.get(9), bench_facts.ModelReady),
-        script=result_of(records.get(10), bench_facts.ScriptReady),
+        models=result_of(records.get(9), facts.ModelReady),
+        script=result_of(records.get(10), facts.ScriptReady),
         benchmarks={step: found for step, found in benchmarks.items() if found},
     )
 

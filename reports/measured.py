@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from reports.bench_facts import Benchmark
-from reports.campaign import Campaign
-from reports.facts import Started
-from reports.record import Record, result_of
-from reports.samples import Conditions, Sample
+from records.campaign import Campaign
+from records.facts import Benchmark, Started
+from records.record import Record, result_of
+from records.samples import Conditions, Sample
 from reports.stats import in_schedule
 
 START_STEPS = (5, 6, 7)

@@ -9,8 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from reports.limits import Limits
-from reports.samples import Sample
+from records.samples import Sample
+from records.settings import Limits
 from reports.stats import is_good
 
 PlanWord = Literal["SUCCESS", "PARTIAL", "FAIL", "-"]

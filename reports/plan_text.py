@@ -6,10 +6,10 @@ The file names are the plan's; the model that was really run is named at the top
 
 from __future__ import annotations
 
-from reports import bench_facts, plan
+from records import facts, plan
+from records.record import Record, result_of
+from records.samples import Sample
 from reports.escape import one_line
-from reports.record import Record, result_of
-from reports.samples import Sample
 
 NAMES = {12: "benchmark-results-qwen3b.txt", 13: "benchmark-results-qwen32b.txt"}
 PLANNED_MODELS = {12: "qwen2.5:3b", 13: "qwen2.5-coder:32b"}
@@ -29,7 +29,7 @@ def plan_text(
     if not timed:
         why = f"{record.status}: {_plain(record.error.found, 2000)}" if record and record.error else "not run yet"
         return "\n".join([*head, why, ""])
-    benchmark = result_of(record, bench_facts.Benchmark) if record else None
+    benchmark = result_of(record, facts.Benchmark) if record else None
     head += _models(benchmark, timed, step)
     if record is None or record.status not in ("ok", "already"):
         head.append("the step did not end well: these are the requests that it left")
@@ -47,11 +47,11 @@ def request_rate(sample: Sample) -> float | None:
 
 
 def _reason(record: Record) -> str:
-    skipped = result_of(record, bench_facts.Skipped)
+    skipped = result_of(record, facts.Skipped)
     return skipped.reason if skipped else "no reason was recorded"
 
 
-def _models(benchmark: bench_facts.Benchmark | None, timed: list[Sample], step: int) -> list[str]:
+def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -> list[str]:
     asked = {side: sorted({_plain(s.model_asked, 80) for s in timed if s.side == side}) for side in ("exo", "ollama")}
     exo = f" ({_plain(benchmark.exo_precision, 40)})" if benchmark and benchmark.exo_precision else ""
     words = [

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import msgspec
 
+from records.samples import Sample
+from records.settings import Limits
 from reports import intervals
-from reports.limits import Limits
-from reports.samples import Sample
 from reports.stats import RunValue, run_values, start_order
 
 ALTERNATIVE_RATIO = 1.40

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from records.settings import Limits
 from reports import wording
 from reports.comparison import Comparison
-from reports.limits import Limits
 from reports.sequential import MOST_PAIRS, Look
 
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from records.campaign import REPORT_STEP, Campaign, load_campaign
+from records.files import write_whole
+from records.plan import step_numbered
 from reports import escape
-from reports.campaign import REPORT_STEP, Campaign, load_campaign
 from reports.chart_build import chart_set
 from reports.charts import Chart, draw_charts
 from reports.decision import Decision, decide
 from reports.estimates import estimates_of
 from reports.export import results_json, results_of
-from reports.files import write_whole
-from reports.plan import step_numbered
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.plan_text import plan_text
 from reports.view import ChartView, ReportCommands, View, build_view

@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from records.settings import Limits
 from reports.comparison import Comparison, compare
-from reports.limits import Limits
 from reports.sequential import CONFIDENCE, Look, log_ratios, looks_so_far, paired_comparison
 from reports.stats import RunValue
 

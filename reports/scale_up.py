@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from reports.bench_facts import Skipped
-from reports.campaign import Campaign
+from records.campaign import Campaign
+from records.facts import Skipped
+from records.record import result_of
 from reports.measured import benchmark_of, first_few, timed_by_arm
-from reports.record import result_of
 from reports.stats import ArmEstimate, arm_estimates, is_good
 
 STEP = 13

@@ -14,9 +14,9 @@ from typing import Literal
 
 import msgspec
 
+from records.settings import Limits
 from reports import intervals
 from reports.comparison import ROUNDING, Comparison, Side
-from reports.limits import Limits
 from reports.stats import RunValue
 
 LOOK_AT: dict[int, float] = {6: 2.680, 12: 2.276, 18: 2.177}

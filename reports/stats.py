@@ -13,9 +13,9 @@ from typing import Literal
 
 import msgspec
 
+from records.samples import Sample
 from reports import intervals
 from reports.comparison import Comparison, compare
-from reports.samples import Sample
 from reports.spread import Spread, spread_of
 
 __all__ = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reports.campaign import Campaign
+from records.campaign import Campaign
 from reports.check import Check
 from reports.checks_answers import errors, same_model, same_work, token_counts
 from reports.checks_prefill import no_cache, warm

@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
-from reports import bench_facts, plan, wording
-from reports.campaign import Campaign
+from records import facts, plan
+from records.campaign import Campaign
+from records.record import result_of
+from reports import wording
 from reports.decision import Decision
 from reports.estimates import Estimates
 from reports.plan_text import NAMES as PLAN_FILES
-from reports.record import result_of
 from reports.stats import ArmEstimate
 from reports.view_course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
 from reports.view_methods import limits_said, methods_said
@@ -179,7 +180,7 @@ def _reproduce(campaign: Campaign) -> list[str]:
                 words.append(f"--{option} {_plain(value)}")
         return [" ".join(words)]
     runs = _setting(campaign, "bench", "runs")
-    benchmark = result_of(campaign.records.get(12), bench_facts.Benchmark)
+    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
     number = benchmark.runs if benchmark else runs if isinstance(runs, int) else 5
     return [
         f"export FABRIC_EXO_PROFILE={_plain(campaign.profile)}",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from reports import plan, wording
-from reports.record import Command, Record
-from reports.samples import Sample, TornLine
+from records import plan
+from records.record import Command, Record
+from records.samples import Sample, TornLine
+from reports import wording
 from reports.view_table import Code, Table, foreign
 
 Records = dict[int, Record]

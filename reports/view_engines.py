@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from reports import bench_facts, facts, wording
-from reports.record import Record, result_of
+from records import facts
+from records.record import Record, result_of
+from reports import wording
 from reports.view_table import Code, Table, foreign, without_empty_columns
 
 
 def ollama_table(preflight: facts.Preflight | None, records: dict[int, Record]) -> Table | None:
     """Tabulate every baseline: its server, its model, where that computes."""
     rows = []
-    models: dict[str, bench_facts.OllamaModel] = {}
-    ready = result_of(records.get(9), bench_facts.ModelReady)
-    for found in (ready, *(result_of(records.get(step), bench_facts.Benchmark) for step in (11, 12))):
+    models: dict[str, facts.OllamaModel] = {}
+    ready = result_of(records.get(9), facts.ModelReady)
+    for found in (ready, *(result_of(records.get(step), facts.Benchmark) for step in (11, 12))):
         models.update(found.ollama if found else {})
     servers = preflight.ollama if preflight else {}
     for arm in [*servers, *(name for name in models if name not in servers)]:
@@ -37,7 +38,7 @@ def ollama_table(preflight: facts.Preflight | None, records: dict[int, Record]) 
     return without_empty_columns(Table(head, rows, [7]))
 
 
-def _vram(model: bench_facts.OllamaModel) -> str:
+def _vram(model: facts.OllamaModel) -> str:
     if model.size_vram_bytes is None:
         return "not loaded when asked"
     if model.size_vram_bytes == 0:
@@ -47,7 +48,7 @@ def _vram(model: bench_facts.OllamaModel) -> str:
 
 def model_table(records: dict[int, Record]) -> Table | None:
     """Tabulate what step 9 says about EXO's own model."""
-    ready = result_of(records.get(9), bench_facts.ModelReady)
+    ready = result_of(records.get(9), facts.ModelReady)
     rows = []
     if ready:
         rows.append(["answers as", Code(foreign(ready.exo_answered, cap=120))])
@@ -81,7 +82,7 @@ def _gpu_verdict(truth: facts.GpuTruth) -> str:
     return f"{'the GPU is there' if truth.present else 'the GPU is not there'}, {usable[truth.usable]}"
 
 
-def calibration_said(script: bench_facts.ScriptReady | None) -> tuple[Table | None, str]:
+def calibration_said(script: facts.ScriptReady | None) -> tuple[Table | None, str]:
     """Return the instrument's own errors, and a sentence on where they come from."""
     if script is None:
         return None, "The instrument's own error is not known: step 10 (create-benchmark) has left no result."

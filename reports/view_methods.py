@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from reports import bench_facts, wording
-from reports.campaign import Campaign
+from records import facts
+from records.campaign import Campaign
+from records.record import result_of
+from reports import wording
 from reports.planner import plan_from_control
-from reports.record import result_of
 from reports.view_table import foreign
 
 
@@ -26,7 +27,7 @@ def methods_said(campaign: Campaign) -> list[str]:
     ]
     said += _control(campaign)
     for number, title in ((11, "Baseline (step 11)"), (12, "Comparison (step 12)"), (13, "Larger model (step 13)")):
-        benchmark = result_of(campaign.records.get(number), bench_facts.Benchmark)
+        benchmark = result_of(campaign.records.get(number), facts.Benchmark)
         if benchmark:
             said.append(f"{title}: {_schedule(benchmark)}")
     return said
@@ -41,7 +42,7 @@ def limits_said(campaign: Campaign) -> list[str]:
         "The bounds cover the scatter between runs that was seen, not what no run varied: another day, another prompt "
         "set, a warmer room.",
     ]
-    benchmark = result_of(campaign.records.get(12), bench_facts.Benchmark)
+    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
     if benchmark:
         names = {foreign(m.quantization or "not known", cap=40) for m in benchmark.ollama.values()}
         if benchmark.exo_precision or names:
@@ -76,7 +77,7 @@ def _control(campaign: Campaign) -> list[str]:
     ]
 
 
-def _schedule(benchmark: bench_facts.Benchmark) -> str:
+def _schedule(benchmark: facts.Benchmark) -> str:
     reload = ", ".join(f"{foreign(arm, cap=40)}: {foreign(how, cap=40)}" for arm, how in benchmark.reload.items())
     model = f"{foreign(benchmark.exo_model, cap=80)} on EXO, " if benchmark.exo_model else ""
     resumed = f" {benchmark.resumed} runs were kept from an interrupted call." if benchmark.resumed else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from reports import bench_facts, facts, plan, wording
-from reports.record import Record, result_of
+from records import facts, plan
+from records.record import Record, result_of
+from reports import wording
 from reports.view_engines import calibration_said, gpu_table, model_table, ollama_table
 from reports.view_table import Code, Table, foreign, without_empty, without_empty_columns
 
@@ -78,7 +79,7 @@ def environment_view(records: Records) -> EnvironmentView:
     preflight = result_of(records.get(1), facts.Preflight)
     installed = {node: result_of(records.get(step), facts.Installed) for step, node in INSTALL_STEPS.items()}
     started = {node: result_of(records.get(step), facts.Started) for step, node in START_STEPS.items()}
-    calibration, instrument = calibration_said(result_of(records.get(10), bench_facts.ScriptReady))
+    calibration, instrument = calibration_said(result_of(records.get(10), facts.ScriptReady))
     return EnvironmentView(
         nodes=_nodes(preflight, installed, started),
         commands=[(node, foreign(found.command, cap=900)) for node, found in started.items() if found],
@@ -94,8 +95,8 @@ def _whole(complete: bool | None) -> str:
     return {True: "whole", False: "not whole", None: "not noted"}[complete]
 
 
-def _last_benchmark(records: Records) -> bench_facts.Benchmark | None:
-    found = result_of(records.get(12), bench_facts.Benchmark)
+def _last_benchmark(records: Records) -> facts.Benchmark | None:
+    found = result_of(records.get(12), facts.Benchmark)
     return found if found and (found.topology_start or found.topology_end) else None
 
 

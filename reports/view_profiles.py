@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports import plan, wording
-from reports.campaign import Campaign, load_campaign
+from records import plan
+from records.campaign import Campaign, load_campaign
+from reports import wording
 from reports.decision import Decision, decide
 from reports.view_table import Code, Table, foreign
 

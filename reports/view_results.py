@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from records.settings import Limits
 from reports import wording
 from reports.check import Check
 from reports.comparison import Comparison
 from reports.decision import Decision
-from reports.limits import Limits
 from reports.stats import ArmEstimate
 from reports.view_table import Table, foreign
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from reports import bench_facts, plan, wording
-from reports.campaign import Campaign
+from records import facts, plan
+from records.campaign import Campaign
+from records.record import result_of
+from records.samples import Sample
+from reports import wording
 from reports.decision import Decision
-from reports.record import result_of
-from reports.samples import Sample
 from reports.stats import ArmEstimate
 from reports.view_results import arm_label, arms_table, speedups
 from reports.view_table import Table, foreign
@@ -31,13 +32,13 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
     record = campaign.records.get(13)
     if record is None:
         return ScaleUp(title, ["Step 13 (bench-scale-up) has not run."])
-    skipped = result_of(record, bench_facts.Skipped)
+    skipped = result_of(record, facts.Skipped)
     if record.status == "skipped" or skipped is not None:
         reason = (skipped.reason if skipped else "") or record.summary or "no reason was recorded"
         return ScaleUp(title, [f"Skipped: {foreign(reason, plan.step_numbered(13).record_name, cap=600)}"])
     if record.error is not None:
         return ScaleUp(title, [f"Step 13 {record.status}: {foreign(record.error.found, cap=600)}"], arms_table(arms))
-    benchmark = result_of(record, bench_facts.Benchmark)
+    benchmark = result_of(record, facts.Benchmark)
     model = foreign(benchmark.exo_model or "", cap=80) if benchmark else "the larger model"
     exo = next((arm for arm in arms if arm.side == "exo" and arm.rate_tokens_per_s is not None), None)
     single = [arm for arm in arms if arm.side == "ollama" and arm.rate_tokens_per_s is not None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from records.campaign import Campaign
+from records.samples import Conditions
 from reports import wording
-from reports.campaign import Campaign
-from reports.samples import Conditions
 from reports.view_table import Table, foreign, without_empty_columns
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from reports.record import Command, capped
+from records.record import Command, capped
 from tasks.errors import StepError
 from tasks.exo.interface import Ask, Flow, Reply, Request, Wait
 from tasks.node import Node, journal

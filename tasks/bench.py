@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reports import plan
-from reports.bench_facts import Benchmark, ModelReady, Skipped
-from tasks.archive import archive_step
+from records import plan
+from records.archive import archive_step
+from records.facts import Benchmark, ModelReady, Skipped
 from tasks.command_line import at_most_one, whole_number
 from tasks.compared import benchmark_of, compare, summary_of
 from tasks.instrument import create_benchmark
@@ -62,7 +62,7 @@ def bench_scale_up(lab: Lab, book: Book, runs: str = "") -> Benchmark | Skipped:
     Options:
       runs: freshly loaded runs of each side (bench.baseline_runs of hosts.yaml when left out)
     """
-    from reports.campaign import load_campaign
+    from records.campaign import load_campaign
     from reports.decision import decide
 
     verdict = decide(load_campaign(lab.logs)).verdict

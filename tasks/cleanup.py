@@ -6,10 +6,10 @@ import shlex
 
 import msgspec
 
-from reports.facts import Cleaned, OllamaState, Stopped
+from records.facts import Cleaned, OllamaState, Stopped
+from records.settings import ports_of
 from tasks import daemon, ollama
 from tasks.errors import StepError
-from tasks.hosts import ports_of
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.ollama_servers import ask_servers

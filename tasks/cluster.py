@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from reports.facts import Cluster, NodeView
+from records.facts import Cluster, NodeView
+from records.settings import ports_of
 from tasks import daemon, say
 from tasks.api import call
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Refused, Topology
-from tasks.hosts import ports_of
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.places import run_folder

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reports import plan
-from reports.bench_facts import Benchmark, OllamaModel
+from records import plan
+from records.facts import Benchmark, OllamaModel
+from records.settings import Pair
 from tasks import ollama, say
 from tasks.cluster import cluster_now, topology_of
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
-from tasks.hosts import Pair
 from tasks.job import Job, archive_job, job_for
 from tasks.lab import Lab
 from tasks.measure import Measured, measure
@@ -68,8 +68,8 @@ def whole_cluster(lab: Lab) -> dict[str, bool]:
 
 def _until_decided(lab: Lab, pair: Pair, step: plan.PlanStep, arms: list[str]) -> tuple[Job, Measured]:
     """Measure up to the first look that decides; a campaign that had decided before is archived and begun anew."""
+    from records.samples import read_samples
     from reports.rule import RateDecision, decide_pairs
-    from reports.samples import read_samples
     from reports.sequential import LOOK_AT, MOST_PAIRS
     from reports.stats import arm_estimates
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reports.record import Problem
+from records.record import Problem
 from tasks.exo.interface import Refused
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from reports import plan
-from reports.campaign import CONCURRENCY_NAME, CONTROL_NAME
-from reports.samples import read_samples
+from records import plan
+from records.archive import archive
+from records.campaign import CONCURRENCY_NAME, CONTROL_NAME
+from records.samples import read_samples
+from records.settings import Inventory
 from tasks import say
-from tasks.archive import archive
 from tasks.command_line import usage_error
 from tasks.errors import StepError
-from tasks.hosts import Inventory
 from tasks.instrument import ensure_script
 from tasks.job import job_for
 from tasks.lab import Lab

@@ -11,17 +11,17 @@ from collections.abc import Mapping
 
 import msgspec
 
-from reports.facts import Feasible, NodePython
+from records.facts import Feasible, NodePython
+from records.settings import Inventory, Pair
 from tasks import obstacles
 from tasks.exo import models
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Refused
-from tasks.hosts import Inventory, Pair
 from tasks.obstacles import MEMORY_SHARE, Findings, gigabytes
 
 
 class Assessment(msgspec.Struct, frozen=True):
-    """What `assess` finds; its parts go into reports.facts.Preflight under the same names."""
+    """What `assess` finds; its parts go into records.facts.Preflight under the same names."""
 
     feasible: list[Feasible]
     go_unreachable_because: str

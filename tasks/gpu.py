@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from reports.facts import GpuTruth, Witness
+from records.facts import GpuTruth, Witness
+from records.settings import Gpu
 from tasks.exo.wire import shortened
 from tasks.gpu_tools import Card, amdgpu_top_cards, judge, rocm_smi_cards, rocminfo_agents
-from tasks.hosts import Gpu
 
 _MARK = "@@exo-phase1@@"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tasks.hosts import Gpu
+from records.settings import Gpu
 
 _GENERIC = re.compile(
     r"(advanced micro devices,? inc\.?|amd(/ati)?|\[|\]|radeon|graphics|gpu|n/?a|unknown|none|device|tm|\(|\))+",

@@ -8,7 +8,7 @@ import shlex
 
 import msgspec
 
-from reports.facts import Installed
+from records.facts import Installed
 from tasks import say
 from tasks.errors import StepError, refused
 from tasks.exo import identity

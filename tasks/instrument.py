@@ -8,7 +8,7 @@ import shlex
 
 import msgspec
 
-from reports.bench_facts import Calibration, ScriptReady
+from records.facts import Calibration, ScriptReady
 from tasks import say
 from tasks.command_line import PROJECT
 from tasks.errors import StepError

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tasks.hosts import Baseline, Inventory, NodeSpec, Pair, Profile
+from records.settings import Baseline, Inventory, NodeSpec, Pair, Profile
 
 
 class InventoryError(Exception):

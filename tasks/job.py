@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from reports.plan import PlanStep
-from reports.samples import Sample, read_samples
+from records.archive import archive
+from records.plan import PlanStep
+from records.samples import Sample, read_samples
+from records.settings import Pair
 from tasks import say
-from tasks.archive import archive
-from tasks.hosts import Pair
 from tasks.inventory import campaign_id
 from tasks.lab import Lab
 

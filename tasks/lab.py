@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from records.settings import Inventory, Profile
 from tasks import network
 from tasks.errors import StepError, merged, refused
 from tasks.exo.interface import Refused
-from tasks.hosts import Inventory, Profile
 from tasks.inventory import active
 from tasks.local_node import LocalNode
 from tasks.node import Node

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reports.files import write_whole
+from records.files import write_whole
 from tasks.errors import StepError
 from tasks.node import Node, Ran, cannot_write
 from tasks.ssh import Lines

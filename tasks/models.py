@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from reports.bench_facts import ModelReady, OllamaModel
+from records.facts import ModelReady, OllamaModel
+from records.settings import Pair
 from tasks import daemon, ollama, say
 from tasks.api import call, call_url, drive
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Answer, Prepared, Refused
-from tasks.hosts import Pair
 from tasks.lab import Lab
 from tasks.ollama_servers import ask_servers
 from tasks.places import run_folder

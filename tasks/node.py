@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from reports.record import Command, capped
+from records.record import Command, capped
+from records.settings import NodeSpec
 from tasks.errors import StepError
-from tasks.hosts import NodeSpec
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)
 """The commands of the step that is running; threads of one step share its list."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from reports.facts import NodePython
+from records.facts import NodePython
+from records.settings import Exo, Inventory, Pair
 from tasks.exo import models
 from tasks.exo.interface import Generation, Refused
 from tasks.exo.sources import kind_of
-from tasks.hosts import Exo, Inventory, Pair
 from tasks.network import in_tailscale_range
 
 MEMORY_SHARE = 0.85

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from reports.bench_facts import OllamaModel
-from reports.facts import OllamaState
+from records.facts import OllamaModel, OllamaState
 from tasks.exo.interface import Refused, Reply, Request
 from tasks.exo.wire import message_of, read_reply, said, shortened
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from reports.facts import OllamaState
+from records.facts import OllamaState
 from tasks import ollama
 from tasks.api import call_url
 from tasks.lab import Lab, side_by_side

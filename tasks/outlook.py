@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.facts import Feasible
+from records.facts import Feasible
 from tasks import say
 from tasks.errors import StepError
 from tasks.feasibility import Assessment
@@ -52,7 +52,7 @@ def show_feasibility(found: Assessment) -> None:
 
 def show_ceiling(lab: Lab) -> None:
     """Print the best that a pipeline over these nodes could give, where single-node rates were measured before."""
-    from reports.campaign import load_campaign
+    from records.campaign import load_campaign
     from reports.estimates import campaign_ceiling
     from reports.stats import arm_estimates
 

@@ -6,7 +6,7 @@ import shlex
 
 import msgspec
 
-from reports.facts import NodePython, OllamaState, Preflight
+from records.facts import NodePython, OllamaState, Preflight
 from tasks import daemon, network
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of

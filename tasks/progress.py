@@ -9,8 +9,8 @@ import math
 import time
 from collections.abc import Sequence
 
+from records.samples import Sample
 from reports.intervals import median_of_sorted
-from reports.samples import Sample
 from reports.stats import is_good, run_values
 from tasks import say
 

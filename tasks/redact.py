@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from reports.record import Record
-from tasks.hosts import Inventory
+from records.record import Record
+from records.settings import Inventory
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 _SHORTEST = 4

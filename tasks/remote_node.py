@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from records.settings import NodeSpec
 from tasks.errors import UnreachableError
-from tasks.hosts import NodeSpec
 from tasks.node import Node, Ran, cannot_write
 from tasks.ssh import Lines, close, connect
 from tasks.threads import run_one

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from invoke.exceptions import Exit
 
-from reports.bench_facts import Documented
-from reports.files import write_whole
+from records.facts import Documented
+from records.files import write_whole
 from tasks import say
 from tasks.command_line import PROJECT
 from tasks.errors import StepError

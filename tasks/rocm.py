@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.facts import GpuTruth
+from records.facts import GpuTruth
 from tasks import gpu
 from tasks.lab import Lab
 from tasks.steps import Book

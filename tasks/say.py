@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from reports.record import Record
+from records.record import Record
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from reports.files import write_whole
-from reports.record import Record
-from reports.samples import Conditions, Sample
+from records.files import write_whole
+from records.record import Record
+from records.samples import Conditions, Sample
+from records.settings import Inventory
 from tasks.command_line import PROJECT
-from tasks.hosts import Inventory
 
 
 def schemas() -> dict[str, dict[str, Any]]:

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from reports.bench_facts import OllamaModel
-from reports.samples import SCHEMA_VERSION, Conditions
+from records.facts import OllamaModel
+from records.samples import SCHEMA_VERSION, Conditions
+from records.settings import Pair, ports_of
 from tasks import ollama, say
 from tasks.api import call_url, drive
 from tasks.cluster import cluster_now, wait_for_cluster
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
-from tasks.hosts import Pair, ports_of
 from tasks.lab import Lab
 from tasks.node import Node
 from tasks.ollama_servers import ask_server

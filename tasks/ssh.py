@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from records.settings import NodeSpec
 from tasks.errors import UnreachableError
-from tasks.hosts import NodeSpec
 
 CONNECT_TIMEOUT_S = 10
 BANNER_TIMEOUT_S = 15

@@ -6,13 +6,13 @@ import shlex
 import time
 from typing import Literal, cast
 
-from reports.facts import Cluster, Started
+from records.facts import Cluster, Started
+from records.settings import ports_of
 from tasks import daemon, say
 from tasks.cluster import POLL_S, topology_of, wait_for_cluster
 from tasks.errors import StepError, refused
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Launch, Refused
-from tasks.hosts import ports_of
 from tasks.install import executable_of
 from tasks.lab import Lab
 from tasks.places import run_folder

@@ -1,7 +1,7 @@
 """@step: a plain function becomes a Fabric task that leaves one JSON record.
 
 The function takes the Lab and a Book (what it wants to say besides its result) and returns a struct from
-`reports.facts`. Called as a function it runs the step; `.task` is what `fab` lists. This is the only place that makes a
+`records.facts`. Called as a function it runs the step; `.task` is what `fab` lists. This is the only place that makes a
 Record, and the only one that catches a StepError.
 """
 
@@ -21,15 +21,15 @@ import msgspec
 from fabric import task
 from invoke.exceptions import Exit
 
-from reports import VERSION, plan
-from reports.bench_facts import Skipped
-from reports.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
+from records import VERSION, plan
+from records.archive import Finished
+from records.facts import Skipped
+from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
+from records.settings import Inventory
 from tasks import say
-from tasks.archive import Finished
 from tasks.command_line import EXIT_FAILED, EXIT_USAGE, operating
 from tasks.errors import StepError, refused
 from tasks.exo.interface import Refused
-from tasks.hosts import Inventory
 from tasks.inventory import campaign_id
 from tasks.lab import Lab, side_by_side
 from tasks.node import journal

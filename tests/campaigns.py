@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from reports import plan
-from reports.campaign import CONTROL_NAME, Campaign
-from reports.limits import Limits
-from reports.record import Problem
-from reports.samples import Conditions, Sample
+from records import plan
+from records.campaign import CONTROL_NAME, Campaign
+from records.record import Problem
+from records.samples import Conditions, Sample
+from records.settings import Limits
 from tests.made_records import (
     EXO_MODEL,
     NODES,

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from reports import plan
-from reports.record import Command, Deviation, Problem, Record, write_record
-from reports.samples import Conditions, Sample
+from records import plan
+from records.record import Command, Deviation, Problem, Record, write_record
+from records.samples import Conditions, Sample
 from tests.full_facts import BASELINES, NODES, Text, results_of_steps
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from reports import bench_facts, facts
+from records import facts
 
 Text = Callable[[str], str]
 NODES = ("srv1", "srv2", "rog")
@@ -27,16 +27,16 @@ def results_of_steps(text: Text, runs: int, large_baselines: tuple[str, ...]) ->
             6,
             True,
         ),
-        9: bench_facts.ModelReady(
+        9: facts.ModelReady(
             "small", text("llama-3.2-3b"), text("llama-3.2-3b"), text("fp16"), 31.0,
             {node: text("6.4 GB, 9 of 9 files") for node in NODES}, _models(text),
         ),
-        10: bench_facts.ScriptReady(
+        10: facts.ScriptReady(
             "srv1", text("/home/x/benchmark.py"), "ab" * 32, text("3.12.3"),
-            [bench_facts.Calibration(50, 1, 30, 0.0004, 0.0009, 0.00001, 0.0003, 0.0004, 0.001)],
+            [facts.Calibration(50, 1, 30, 0.0004, 0.0009, 0.00001, 0.0003, 0.0004, 0.001)],
         ),
         13: _benchmark(("exo", *large_baselines), runs, text),
-        14: bench_facts.Documented("GO", ["exo-phase1-results.md"]),
+        14: facts.Documented("GO", ["exo-phase1-results.md"]),
         15: facts.Cleaned(
             {n: facts.Stopped(n, True, "TERM", 1.2, {"52416": True}, [text("the venv, 1.2 GB")]) for n in NODES},
             {arm: _ollama(arm, text) for arm in BASELINES},
@@ -68,9 +68,9 @@ def _ollama(arm: str, text: Text) -> facts.OllamaState:
     return facts.OllamaState(arm, text("http://localhost:11434"), text("0.5.13"), {"llama3.2:3b": "sha256:12ab"})
 
 
-def _models(text: Text) -> dict[str, bench_facts.OllamaModel]:
+def _models(text: Text) -> dict[str, facts.OllamaModel]:
     return {
-        arm: bench_facts.OllamaModel(
+        arm: facts.OllamaModel(
             arm, text("llama3.2:3b-instruct-fp16"), text("sha256:" + "1" * 64), text("F16"), text("3.2B"),
             6_400_000_000, 6_000_000_000 if arm == "rog" else 0,
         )
@@ -92,8 +92,8 @@ def _witnesses(text: Text) -> Iterator[facts.Witness]:
     yield facts.Witness("sysfs", text("0x1002:0x1586"), True)
 
 
-def _benchmark(arms: tuple[str, ...], runs: int, text: Text) -> bench_facts.Benchmark:
-    return bench_facts.Benchmark(
+def _benchmark(arms: tuple[str, ...], runs: int, text: Text) -> facts.Benchmark:
+    return facts.Benchmark(
         "small", text("llama-3.2-3b") if "exo" in arms else None, text("llama3.2:3b-instruct-fp16"), list(arms), runs,
         3, 1, 32, 7, [f"{arm}:{run}" for run in range(1, runs + 1) for arm in arms], dict.fromkeys(arms, "restart"),
         {arm: text("AMD") for arm in arms}, {"rog": True, "exo": True}, {"rog": "gpu", "exo": "gpu"},

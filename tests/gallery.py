@@ -10,10 +10,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from records.campaign import load_campaign
 from rehearsal.layout import NODES, Layout
 from rehearsal.processes import marked
 from rehearsal.traps import TRAPS
-from reports.campaign import load_campaign
 from reports.check import Check
 from reports.decision import Decision, decide
 from tasks import daemon

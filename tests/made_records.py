@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from reports import bench_facts, facts, plan
-from reports.limits import Limits
-from reports.record import Record
+from records import facts, plan
+from records.record import Record
+from records.settings import Limits
 
 NODES = ("srv1", "srv2", "rog")
 RATES = {"rog": 30.0, "srv1": 9.0}
@@ -62,7 +62,7 @@ def results(arms: dict[int, tuple[str, ...]], runs: int, until_decided: bool) ->
     """Return the result of every step; `arms` are those that steps 11 and 12 measured."""
     state = {arm: facts.OllamaState(arm, f"http://{arm}:11434", "0.5.13", {OLLAMA_MODEL: "12ab"}) for arm in arms[11]}
     models = {
-        arm: bench_facts.OllamaModel(arm, OLLAMA_MODEL, "12ab", "F16", "3.2B", 6_400_000_000, 6_400_000_000)
+        arm: facts.OllamaModel(arm, OLLAMA_MODEL, "12ab", "F16", "3.2B", 6_400_000_000, 6_400_000_000)
         for arm in arms[11]
     }
     whole = dict.fromkeys(NODES, True)
@@ -71,20 +71,20 @@ def results(arms: dict[int, tuple[str, ...]], runs: int, until_decided: bool) ->
         8: facts.Cluster(
             {n: facts.NodeView(n, list(NODES), 6, True, 3.0, {}) for n in NODES}, list(NODES), 6, True
         ),
-        9: bench_facts.ModelReady("small", EXO_MODEL, EXO_MODEL, "fp16", 31.0, dict.fromkeys(NODES, "6.4 GB"), models),
-        10: bench_facts.ScriptReady("srv1", "/home/x/benchmark.py", "ab" * 32, "3.12.3", [
-            bench_facts.Calibration(speed, frame, 20, 3e-4, 9e-4, 1e-5, 3e-4, 2e-4, 8e-4)
+        9: facts.ModelReady("small", EXO_MODEL, EXO_MODEL, "fp16", 31.0, dict.fromkeys(NODES, "6.4 GB"), models),
+        10: facts.ScriptReady("srv1", "/home/x/benchmark.py", "ab" * 32, "3.12.3", [
+            facts.Calibration(speed, frame, 20, 3e-4, 9e-4, 1e-5, 3e-4, 2e-4, 8e-4)
             for speed in (20.0, 50.0, 100.0, 500.0) for frame in (1, 4)
         ]),
-        13: bench_facts.Skipped("step 12 did not end in GO"),
-        14: bench_facts.Documented("GO", ["exo-phase1-results.md"]),
+        13: facts.Skipped("step 12 did not end in GO"),
+        14: facts.Documented("GO", ["exo-phase1-results.md"]),
         15: facts.Cleaned(
             {n: facts.Stopped(n, True, "TERM", 1.0, {"52416": True}, []) for n in NODES}, state, state, True, []
         ),
     }  # fmt: skip
     for step in (11, 12):
         gpu = {arm: arm in ("rog", "exo") for arm in arms[step]}
-        steps[step] = bench_facts.Benchmark(
+        steps[step] = facts.Benchmark(
             "small", EXO_MODEL if step == 12 else None, OLLAMA_MODEL, list(arms[step]), runs, REQUESTS, WARMUPS,
             TOKENS, 7, [], {arm: "restart" if arm == "exo" else "reload" for arm in arms[step]},
             {arm: "AMD Radeon" if gpu[arm] else "CPU" for arm in gpu}, gpu,

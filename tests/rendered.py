@@ -8,7 +8,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from reports.campaign import load_campaign
+from records.campaign import load_campaign
 from reports.decision import decide
 from reports.estimates import estimates_of
 from reports.view import ReportCommands, View, build_view

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from reports.samples import Sample
+from records.samples import Sample
 from scripts import benchmark_exo_vs_ollama as script
 
 SCRIPT = Path(script.__file__)

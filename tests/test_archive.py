@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from reports import plan
-from reports.record import Problem, Record, read_record, write_record
-from tasks.archive import Finished, archive_step
+from records import plan
+from records.archive import Finished, archive_step
+from records.record import Problem, Record, read_record, write_record
 from tests.full_campaign import write_campaign
 
 STEP = plan.step_named("bench-comparison")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from reports.campaign import load_campaign
+from records.campaign import load_campaign
+from records.settings import Limits
 from reports.decision import decide
-from reports.limits import Limits
 from tests.campaigns import make_campaign, write_campaign
 from tests.made_records import record
 

@@ -9,8 +9,8 @@ import xml.etree.ElementTree as ElementTree
 import msgspec
 import pytest
 
+from records.campaign import Campaign
 from reports import chart_words
-from reports.campaign import Campaign
 from reports.chart_build import arm_marks, chart_set
 from reports.chart_data import (
     ArmMark,

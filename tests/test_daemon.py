@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from records.settings import NodeSpec
 from tasks import daemon
 from tasks.errors import StepError
 from tasks.exo.interface import Launch
-from tasks.hosts import NodeSpec
 from tasks.local_node import LocalNode
 from tasks.ports import listening, listens, ports_taken
 

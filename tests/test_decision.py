@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from records.record import Problem
+from records.samples import Sample
 from reports.decision import decide
-from reports.record import Problem
-from reports.samples import Sample
 from tests.campaigns import (
     changed,
     failed,

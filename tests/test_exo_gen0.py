@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from records.settings import Exo, Ports
 from tasks.exo import gen0
 from tasks.exo.interface import Refused
-from tasks.hosts import Exo, Ports
 from tests.recorded import recorded
 
 PEERS = {"srv1": "100.77.248.9", "srv2": "100.64.0.2", "rog": "100.93.122.109"}

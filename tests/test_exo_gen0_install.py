@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from records.settings import Exo
 from tasks.exo import gen0_install, sources
-from tasks.hosts import Exo
 
 
 def exo(**fields: object) -> Exo:

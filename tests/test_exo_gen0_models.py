@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from records.settings import Pair
 from tasks.exo import gen0, gen0_download
 from tasks.exo.interface import Refused, Reply, Request
-from tasks.hosts import Pair
 from tests.recorded import Performed, Server, ok, recorded
 
 NODES = ["srv1", "srv2", "rog"]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from records.settings import Exo, Ports
 from tasks.exo import gen1
 from tasks.exo.interface import Refused, Reply
-from tasks.hosts import Exo, Ports
 from tests.recorded import ok, recorded
 from tests.recorded_1x import IDS, MODEL
 

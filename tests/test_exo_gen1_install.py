@@ -6,8 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from records.settings import Exo, Ports
 from tasks.exo import gen1, gen1_install
-from tasks.hosts import Exo, Ports
 
 
 def exo(**fields: object) -> Exo:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from records.settings import Pair
 from tasks.exo import gen1
 from tasks.exo.interface import Refused, Reply, Request
-from tasks.hosts import Pair
 from tests.recorded import Performed, recorded
 from tests.recorded_1x import IDS, MODEL, Cluster, forget, progress
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import jsonschema
 import pytest
 
-from reports.campaign import Campaign, load_campaign
+from records.campaign import Campaign, load_campaign
 from reports.decision import Verdict, decide
 from reports.estimates import estimates_of
 from reports.export import GATE_EXIT, results_json, results_of, results_schema

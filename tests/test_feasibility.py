@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from reports.facts import Feasible, NodePython
+from records.facts import Feasible, NodePython
+from records.settings import Inventory, Rehearsal
 from tasks.exo import models
 from tasks.feasibility import Assessment, assess
-from tasks.hosts import Inventory, Rehearsal
 from tasks.inventory import load_inventory
 from tests.recorded import recorded
 

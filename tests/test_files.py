@@ -14,10 +14,10 @@ import jsonschema
 import msgspec
 import pytest
 
-from reports.bench_facts import Skipped
-from reports.files import append_line, write_whole
-from reports.plan import STEPS, step_named, step_numbered
-from reports.record import (
+from records.facts import Skipped
+from records.files import append_line, write_whole
+from records.plan import STEPS, step_named, step_numbered
+from records.record import (
     Command,
     Record,
     RecordUnreadableError,
@@ -27,7 +27,7 @@ from reports.record import (
     result_of,
     write_record,
 )
-from reports.samples import Sample, append_sample, read_samples
+from records.samples import Sample, append_sample, read_samples
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -122,7 +122,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); import signal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfrom pathlib import Path\n"
-        "from reports.files import write_whole\n"
+        "from records.files import write_whole\n"
         "try: write_whole(Path(sys.argv[1]), b'x' * 4096)\nexcept OSError as error: print('refused', error.errno)"
     )
     done = subprocess.run([sys.executable, "-c", code, path], cwd=PROJECT, capture_output=True, text=True, check=True)
@@ -135,8 +135,8 @@ def test_killed_writer_leaves_whole_files(tmp_path: Path) -> None:
     """SIGKILL at random instants: the record is always whole, the samples lose at most the last line."""
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, '.')\n"
-        "from tests.test_files import record, sample\nfrom reports.record import write_record\n"
-        "from reports.samples import append_sample\nfolder = Path(sys.argv[1]); n = 0\n"
+        "from tests.test_files import record, sample\nfrom records.record import write_record\n"
+        "from records.samples import append_sample\nfolder = Path(sys.argv[1]); n = 0\n"
         "while True:\n n += 1; write_record(folder, record(1, summary='x' * 20000))\n"
         " append_sample(folder / 's.jsonl', sample(request=n)); print(n, flush=True)\n"
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from records.plan import STEPS
+from records.record import read_records
+from records.samples import read_conditions, read_samples
 from rehearsal import cluster
-from reports.plan import STEPS
-from reports.record import read_records
-from reports.samples import read_conditions, read_samples
 from tests.fab import PROJECT, fab, marked
 
 COMMANDS = (("preflight", "install", "start"), ("bench", "--runs", "5"), ("report",), ("cleanup",))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.plan import STEPS
-from reports.record import read_records
+from records.plan import STEPS
+from records.record import read_records
 from tests.fab import fab, marked
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.facts import GpuTruth, Witness
+from records.facts import GpuTruth, Witness
+from records.settings import Gpu
 from tasks import gpu
-from tasks.hosts import Gpu
 from tests.recorded import recorded
 
 RADEON = Gpu("Radeon 8060S", "gfx1151", "1002:1586")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-import reports
+import records
 
 PROJECT = Path(__file__).resolve().parent.parent
-ROOMS = ("tasks", "reports", "rehearsal", "scripts")
-LONGEST = 220
-"""Lines: past about 200 a module is two things."""
+ROOMS = ("records", "tasks", "reports", "rehearsal", "scripts")
+LONGEST = 420
+"""Lines: a file is one story, and this is about the longest that a reader keeps in mind."""
 # One file by order of the plan, so that it runs alone anywhere.
 LONG_BY_PURPOSE = {"scripts/benchmark_exo_vs_ollama.py"}
 # Library -> the files that may import it.
@@ -28,7 +28,7 @@ KEPT_IN = {
     "asyncssh": {"rehearsal/node_server.py", "rehearsal/session.py", "rehearsal/keys.py"},
 }
 HEAVY = {"matplotlib", "numpy", "scipy", "jinja2", "asyncssh"}
-LAYERS = ("hosts", "inventory", "errors", "ssh", "node", "remote_node", "lab", "command_line", "steps")
+LAYERS = ("inventory", "errors", "ssh", "node", "remote_node", "lab", "command_line", "steps")
 """Lowest first: none of these may import a later one."""
 
 
@@ -60,7 +60,7 @@ def relative(path: Path) -> str:
 
 
 def test_rooms_import_only_downwards() -> None:
-    """`fabfile -> tasks -> reports`, never back; `rehearsal` imports neither and is used by one task module alone."""
+    """`fabfile -> tasks -> reports -> records`, never back; `rehearsal` imports none and is used by one module alone."""
     wrong = []
     for path in sources():
         name = relative(path)
@@ -68,17 +68,18 @@ def test_rooms_import_only_downwards() -> None:
         for imported, _ in imports_of(path):
             target = imported.split(".")[0]
             allowed = {
-                "reports": {"reports"},
+                "records": {"records"},
+                "reports": {"reports", "records"},
                 "rehearsal": {"rehearsal"},
                 "scripts": set(),
-                "tasks": {"tasks", "reports"}
+                "tasks": {"tasks", "reports", "records"}
                 | ({"scripts"} if name == "tasks/measure.py" else set())
                 | ({"rehearsal"} if name == "tasks/rehearse.py" else set()),
                 "fabfile.py": {"tasks"},
             }.get(room)
             if allowed is not None and target in {*ROOMS, "fabfile"} - allowed:
                 wrong.append(f"{name} imports {imported}")
-            if room == "reports" and target in {"fabric", "invoke", "paramiko"}:
+            if room in ("reports", "records") and target in {"fabric", "invoke", "paramiko"}:
                 wrong.append(f"{name} imports {imported}")
     assert wrong == []
 
@@ -120,9 +121,9 @@ def test_files_stay_short() -> None:
 
 
 def test_every_record_carries_the_version_of_the_project() -> None:
-    """reports.VERSION is the version in pyproject.toml."""
+    """records.VERSION is the version in pyproject.toml."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["version"] == reports.VERSION
+    assert project["version"] == records.VERSION
 
 
 def test_schemas_are_those_of_the_structs() -> None:

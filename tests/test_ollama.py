@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.bench_facts import OllamaModel
-from reports.facts import OllamaState
+from records.facts import OllamaModel, OllamaState
 from tasks import ollama
 from tasks.exo.interface import Refused, Reply
 from tests.recorded import ok, recorded

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from reports.bench_facts import Skipped
+from records.facts import Skipped
+from records.record import Problem
+from records.samples import Sample
 from reports.plan_text import NAMES, plan_text
-from reports.record import Problem
-from reports.samples import Sample
 from tests import campaigns
 
 

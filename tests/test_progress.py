@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from reports.samples import Sample
+from records.samples import Sample
 from tasks.progress import duration, run_words
 from tests.terminal import on_terminal
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from records.record import read_records
 from rehearsal import cluster
 from rehearsal.layout import NODES, Layout
-from reports.record import read_records
 from tests.fab import fab, marked
 
 SOURCE = os.environ.get("EXO_SOURCE", "")

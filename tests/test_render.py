@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from records.samples import read_samples
 from reports.render import Written, render_markdown, write_report
-from reports.samples import read_samples
 from tests.full_campaign import fail_step, write_campaign
 from tests.rendered import Page, view_of
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from records.samples import read_samples
 from rehearsal import cluster
-from reports.samples import read_samples
 from tests.fab import FAB, PROJECT, fab
 
 SAMPLES = Path("logs/llama-0015/11-bench-baseline.samples.jsonl")

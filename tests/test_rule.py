@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.limits import Limits
+from records.settings import Limits
 from reports.rule import decide_rates
 from tests.test_stats import runs
 

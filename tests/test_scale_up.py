@@ -7,10 +7,10 @@ import random
 import msgspec
 import pytest
 
-from reports.bench_facts import Benchmark, Skipped
-from reports.campaign import Campaign
+from records.campaign import Campaign
+from records.facts import Benchmark, Skipped
+from records.settings import Limits
 from reports.decision import decide
-from reports.limits import Limits
 from reports.naive import naive_rules, plan_word
 from reports.scale_up import scale_up
 from tests.campaigns import failed, make_campaign, measurement, sample

@@ -8,7 +8,7 @@ import sys
 import msgspec
 import pytest
 
-from reports.bench_facts import Calibration
+from records.facts import Calibration
 from tests.script_process import SCRIPT, lines, run
 from tests.script_server import Engine, running
 from tests.terminal import on_terminal

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.samples import read_samples
+from records.samples import read_samples
 from scripts import benchmark_exo_vs_ollama as script
 from tests.script_process import lines, run, start
 from tests.script_server import Engine, running

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reports.samples import Sample, read_samples
+from records.samples import Sample, read_samples
 from scripts import benchmark_exo_vs_ollama as script
 from tests.script_process import lines, run
 from tests.script_server import Engine, running

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.samples import Sample
+from records.samples import Sample
 from scripts import benchmark_exo_vs_ollama as script
 
 CASES = sorted((Path(__file__).parent / "data" / "streams").glob("*.txt"))

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from reports.limits import Limits
+from records.settings import Limits
 from reports.rule import decide_pairs
 from reports.sequential import log_ratios, look, looks_so_far, paired_comparison
 from tests.test_stats import runs

@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from records.settings import NodeSpec
 from rehearsal.layout import Layout
 from tasks import ssh, trust
 from tasks.api import call
 from tasks.errors import StepError, UnreachableError
 from tasks.exo.interface import Request
-from tasks.hosts import NodeSpec
 from tasks.lab import Lab
 from tasks.remote_node import RemoteNode
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from records.settings import NodeSpec
 from rehearsal.layout import USER, Layout
 from tasks import ssh, trust
 from tasks.errors import UnreachableError
-from tasks.hosts import NodeSpec
 from tasks.lab import Lab
 from tasks.remote_node import RemoteNode
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from records.settings import NodeSpec
 from tasks.errors import StepError, UnreachableError
-from tasks.hosts import NodeSpec
 from tasks.remote_node import RemoteNode
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
+from records.settings import Limits
 from reports import intervals
-from reports.limits import Limits
 from reports.stats import (
     RunValue,
     arm_estimates,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from reports.campaign import Campaign
-from reports.samples import Conditions
+from records.campaign import Campaign
+from records.samples import Conditions
 from reports.view_surroundings import surroundings_table
 from tests.campaigns import make_campaign
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from records.facts import Cleaned, Preflight
 from rehearsal import cluster
 from rehearsal.layout import Layout
-from reports.facts import Cleaned, Preflight
 from tasks.bench import bench_comparison
 from tasks.cleanup import stop_cluster
 from tasks.errors import StepError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from records.facts import Started
 from rehearsal import cluster
-from reports.facts import Started
 from tasks.bench import bench_comparison
 from tasks.errors import StepError
 from tasks.install import install_group, install_rog, install_srv1

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from records.record import read_record
 from rehearsal import cluster
 from rehearsal.layout import Layout
-from reports.record import read_record
 from tests.fab import fab, marked
 
 LOGS = Path("logs/llama-0015")

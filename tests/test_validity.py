@@ -7,8 +7,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from reports.campaign import Campaign
-from reports.samples import Conditions
+from records.campaign import Campaign
+from records.samples import Conditions
 from reports.validity import CHECKS, Check, check_all
 from tests.campaigns import changed, make_campaign, with_conditions
 from tests.validity_cases import CASES

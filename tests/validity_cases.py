@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from reports.campaign import Campaign
+from records.campaign import Campaign
 from tests.campaigns import changed, with_conditions, with_failed_step, with_result
 from tests.made_records import NODES
 from tests.validity_cases_prefill import PREFILL_CASES

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from reports.campaign import Campaign
-from reports.samples import Sample
+from records.campaign import Campaign
+from records.samples import Sample
 from tests.campaigns import changed
 from tests.validity_changes import in_run, of_arm
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from reports.bench_facts import Calibration
-from reports.campaign import Campaign
-from reports.samples import Conditions, Sample, TornLine
+from records.campaign import Campaign
+from records.facts import Calibration
+from records.samples import Conditions, Sample, TornLine
 from tests.campaigns import failed, measurement
 
 replace = msgspec.structs.replace

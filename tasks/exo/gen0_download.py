@@ -18,9 +18,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from records.settings import Pair
 from tasks.exo.interface import Flow, Prepared, Refused, Reply, Request, Wait
 from tasks.exo.wire import ask, message_of, read_json, read_reply, said, shortened, size
-from tasks.hosts import Pair
 
 LINUX_MODELS = (
     "llama-3.2-1b",

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 import shlex
 
+from records.settings import Exo
 from tasks.exo.interface import InstallPlan, ShellStep
 from tasks.exo.sources import copy_folder, kind_of, reason, shell_path
-from tasks.hosts import Exo
 
 DISTRIBUTION = "exo"
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from records.settings import Exo, Pair, ports_of
 from tasks.exo import chat, gen1_placing, logtext
 from tasks.exo.gen1_install import install_plan
 from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
 from tasks.exo.wire import message_of, said, shortened
-from tasks.hosts import Exo, Pair, ports_of
 from tasks.network import in_tailscale_range
 
 NAME = "1.x"

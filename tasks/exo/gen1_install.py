@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 import shlex
 
+from records.settings import Exo
 from tasks.exo import gen0_install
 from tasks.exo.interface import InstallPlan, ShellStep
 from tasks.exo.sources import copy_folder, git_address, kind_of, logged
-from tasks.hosts import Exo
 
 _PATH = 'export PATH="$HOME/.local/bin:$HOME/.cargo/bin:$PATH"\n'
 """Where uv and cargo live for a user; non-login shells do not look there."""

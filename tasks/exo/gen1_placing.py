@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from urllib.parse import quote
 
+from records.settings import Pair
 from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, download, state_at
 from tasks.exo.gen1_state import Assignments, instances_of, runner_state
 from tasks.exo.interface import Ask, Flow, Prepared, Refused, Reply, Request, Wait
 from tasks.exo.patience import Patience
 from tasks.exo.wire import ask, read_reply, said, shortened
-from tasks.hosts import Pair
 
 _APPEARS_S = 10.0
 """How long an accepted placement may take to show as an instance before it is placed again."""

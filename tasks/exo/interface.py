@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tasks.hosts import Exo, Pair
+from records.settings import Exo, Pair
 
 
 class Refused(Exception):  # noqa: N818 - it reads as what the server did

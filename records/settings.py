@@ -9,16 +9,32 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from reports.limits import Limits
-
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of everything in hosts.yaml: an unknown key is an error, not a surprise."""
+
+
+class Limits(Strict, frozen=True):
+    """What counts as faster, how sure the verdict must be, and where a measurement stops being valid."""
+
+    target_ratio: Annotated[float, msgspec.Meta(gt=0)] = 1.30
+    """GO needs EXO's rate over Ollama's to be at least this."""
+    confidence: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] = 0.95
+    """Of each one-sided bound."""
+    length_tolerance: Fraction = 0.05
+    """Largest relative difference of the sides' mean output lengths."""
+    failed_fraction: Fraction = 0.05
+    """Largest share of a side's timed requests that may fail."""
+    instrument_fraction: Fraction = 0.01
+    """Largest self-calibration error, relative to what was measured."""
+    load_per_cpu: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    """Largest one-minute load average per CPU just before a run."""
 
 
 class Gpu(Strict, frozen=True):

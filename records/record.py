@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from reports import plan
-from reports.files import write_whole
+from records import plan
+from records.files import write_whole
 
 SCHEMA_VERSION = 1
 OUTPUT_CAP = 4000
@@ -51,7 +51,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=False):
-    """What one step did. `result` holds the step's struct from `reports.facts`, as plain JSON."""
+    """What one step did. `result` holds the step's struct from `records.facts`, as plain JSON."""
 
     schema: int
     step: int

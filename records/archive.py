@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reports.bench_facts import Benchmark
-from reports.plan import PlanStep
-from reports.record import Record, RecordUnreadableError, read_record, result_of
+from records.facts import Benchmark
+from records.plan import PlanStep
+from records.record import Record, RecordUnreadableError, read_record, result_of
 
 
 class Finished:

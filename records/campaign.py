@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from reports import plan
-from reports.limits import Limits
-from reports.record import Record, RecordUnreadableError, read_record
-from reports.samples import Conditions, Sample, TornLine, read_conditions, read_samples
+from records import plan
+from records.record import Record, RecordUnreadableError, read_record
+from records.samples import Conditions, Sample, TornLine, read_conditions, read_samples
+from records.settings import Limits
 
 CONTROL_NAME = "control.samples.jsonl"
 """Samples of `fab bench --control`: Ollama against itself, two arms, through the same pipeline."""

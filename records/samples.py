@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from reports.files import append_line
+from records.files import append_line
 
 SCHEMA_VERSION = 1
 LineT = TypeVar("LineT")
