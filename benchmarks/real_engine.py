@@ -23,8 +23,8 @@ from benchmarks.instrument import Line, show
 from benchmarks.metronome import SCRIPT, served
 from records.samples import Sample
 from records.settings import Limits
-from reports.comparison import compare
-from reports.stats import arm_estimates, is_good
+from reports.stats.arms import arm_estimates, is_good
+from reports.stats.comparison import compare
 
 MODEL = "smollm2-135m"
 RUNS, REQUESTS, TOKENS = 12, 3, 64

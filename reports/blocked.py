@@ -7,7 +7,7 @@ from records.campaign import Campaign
 from records.facts import Skipped
 from records.record import Problem, Record, result_of
 from reports.measured import first_few, started_nodes, timed_by_arm
-from reports.stats import is_good
+from reports.stats.arms import is_good
 
 LAST_PREPARATION = 9
 """Steps up to this one prepare EXO: one that cannot be done is a finding about EXO on these machines."""

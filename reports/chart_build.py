@@ -9,7 +9,6 @@ from records import facts
 from records.campaign import Campaign
 from records.record import result_of
 from records.samples import Sample
-from reports.ceiling import Ceiling
 from reports.chart_data import (
     ArmMark,
     ChartSet,
@@ -25,7 +24,8 @@ from reports.chart_data import (
 )
 from reports.decision import Decision
 from reports.escape import one_line
-from reports.stats import ArmEstimate, Spread, in_schedule, inter_token_gaps_s, is_good, start_order
+from reports.stats.arms import ArmEstimate, Spread, in_schedule, inter_token_gaps_s, is_good, start_order
+from reports.stats.ceiling import Ceiling
 from reports.view_nodes import START_STEPS
 from reports.view_results import arm_label
 from reports.view_time import token_time_chart

@@ -5,7 +5,7 @@ from __future__ import annotations
 from records.campaign import Campaign
 from reports.check import Check
 from reports.measured import benchmark_of, first_few, schedule_samples, setting, timed_by_arm
-from reports.stats import is_good, spread_of
+from reports.stats.arms import is_good, spread_of
 
 
 def same_model(campaign: Campaign, step: int) -> Check:

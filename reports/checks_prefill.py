@@ -5,9 +5,9 @@ from __future__ import annotations
 from records.campaign import Campaign
 from records.samples import Sample
 from reports.check import Check
-from reports.intervals import median_of_sorted
 from reports.measured import benchmark_of, first_few, schedule_samples, timed_by_arm
-from reports.stats import is_good
+from reports.stats.arms import is_good
+from reports.stats.intervals import median_of_sorted
 
 LOAD_FLOOR_S, LOAD_SHARE = 0.1, 0.05
 """A warm Ollama reports 8 to 10 ms of load_duration; a real load is far beyond 0.1 s and 5 % of the request."""

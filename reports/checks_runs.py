@@ -10,10 +10,10 @@ from records.campaign import Campaign
 from records.facts import Calibration, ScriptReady
 from records.record import result_of
 from records.samples import Sample
-from reports import comparison, intervals
 from reports.check import Check
 from reports.measured import benchmark_of, first_few, schedule_samples, setting
-from reports.stats import RunValue, arm_estimates, is_good, run_values, start_order
+from reports.stats import comparison, intervals
+from reports.stats.arms import RunValue, arm_estimates, is_good, run_values, start_order
 
 DRIFT_ERROR = 0.01
 """Probability of calling a trend where there is none, per arm: rare enough that the warning means something."""

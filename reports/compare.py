@@ -16,11 +16,11 @@ from records.campaign import Campaign, load_campaign
 from records.record import result_of
 from records.settings import Limits
 from reports import wording
-from reports.comparison import Comparison, compare
 from reports.decision import Decision, decide
 from reports.escape import markdown
 from reports.estimates import Estimates, estimates_of
-from reports.stats import ArmEstimate
+from reports.stats.arms import ArmEstimate
+from reports.stats.comparison import Comparison, compare
 from reports.view_results import arm_label
 from reports.view_table import Table, foreign
 

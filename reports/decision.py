@@ -14,16 +14,17 @@ import msgspec
 
 from records.campaign import Campaign
 from records.settings import Limits
-from reports import planner, reasons
+from reports import reasons
 from reports.blocked import after_silence, blocked_by, exo_never_answered, next_command, problem_of, standing
 from reports.check import Check
-from reports.comparison import Comparison
 from reports.measured import benchmark_of, first_few, schedule_samples, timed_by_arm
-from reports.naive import NaiveRule, PlanWord, naive_rules, plan_word
 from reports.rule import RateDecision, decide_pairs, decide_rates
 from reports.scale_up import without_unable
-from reports.sequential import Look
-from reports.stats import ArmEstimate, arm_estimates
+from reports.stats import sample_size
+from reports.stats.arms import ArmEstimate, arm_estimates
+from reports.stats.comparison import Comparison
+from reports.stats.naive import NaiveRule, PlanWord, naive_rules, plan_word
+from reports.stats.sequential import Look
 from reports.validity import check_all
 
 __all__ = ["Decision", "RateDecision", "decide", "decide_pairs", "decide_rates"]
@@ -103,7 +104,7 @@ def decide(campaign: Campaign, step: int = 12) -> Decision:
         return _invalid(base, fatal)
     if benchmark_of(campaign, step) is None or rates.verdict == "go on":
         return _not_yet(base, campaign, step)
-    return _measured(base, rates, _arms(campaign, step), planner.seconds_per_run(schedule_samples(campaign, step)))
+    return _measured(base, rates, _arms(campaign, step), sample_size.seconds_per_run(schedule_samples(campaign, step)))
 
 
 def _measured(base: Decision, rates: RateDecision, arms: list[ArmEstimate], run_s: float | None) -> Decision:
@@ -213,7 +214,7 @@ def _rates(campaign: Campaign, step: int) -> RateDecision:
 
 def _further_runs(arms: list[ArmEstimate], comparisons: Sequence[Comparison], limits: Limits) -> int | None:
     exo = next((arm.runs for arm in arms if arm.side == "exo"), [])
-    needed = planner.runs_to_settle(exo, [arm.runs for arm in arms if arm.side == "ollama"], limits)
+    needed = sample_size.runs_to_settle(exo, [arm.runs for arm in arms if arm.side == "ollama"], limits)
     if needed is None or not comparisons:
         return None
     # It was not settled with the runs that there were, whatever the formula says of the average campaign.

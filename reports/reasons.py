@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from records.settings import Limits
 from reports import wording
-from reports.comparison import Comparison
-from reports.sequential import MOST_PAIRS, Look
+from reports.stats.comparison import Comparison
+from reports.stats.sequential import MOST_PAIRS, Look
 
 
 def times(ratio: float, limits: Limits) -> str:

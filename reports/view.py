@@ -13,7 +13,7 @@ from reports import wording
 from reports.decision import Decision
 from reports.estimates import Estimates
 from reports.plan_text import NAMES as PLAN_FILES
-from reports.stats import ArmEstimate
+from reports.stats.arms import ArmEstimate
 from reports.view_course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
 from reports.view_methods import limits_said, methods_said
 from reports.view_nodes import ClusterView, EnvironmentView, cluster_view, environment_view

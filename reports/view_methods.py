@@ -6,7 +6,7 @@ from records import facts
 from records.campaign import Campaign
 from records.record import result_of
 from reports import wording
-from reports.planner import plan_from_control
+from reports.stats.sample_size import plan_from_control
 from reports.view_table import foreign
 
 

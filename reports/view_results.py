@@ -7,9 +7,9 @@ import msgspec
 from records.settings import Limits
 from reports import wording
 from reports.check import Check
-from reports.comparison import Comparison
 from reports.decision import Decision
-from reports.stats import ArmEstimate
+from reports.stats.arms import ArmEstimate
+from reports.stats.comparison import Comparison
 from reports.view_table import Table, foreign
 
 TONES = {"GO": "go", "NO-GO": "no", "NO-GO (blocked)": "no", "INVALID": "invalid"}

@@ -12,7 +12,7 @@ from records.record import result_of
 from records.samples import Sample
 from reports import wording
 from reports.decision import Decision
-from reports.stats import ArmEstimate
+from reports.stats.arms import ArmEstimate
 from reports.view_results import arm_label, arms_table, speedups
 from reports.view_table import Table, foreign
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from reports import wording
-from reports.ceiling import Ceiling
 from reports.chart_data import TimePart, TokenBar, TokenTimeChart
 from reports.estimates import token_time_s
-from reports.stats import ArmEstimate
+from reports.stats.arms import ArmEstimate
+from reports.stats.ceiling import Ceiling
 from reports.view_results import arm_label
 from reports.view_table import Table, foreign
 

@@ -32,7 +32,7 @@ def compare(
 ) -> Benchmark:
     """Measure EXO against `baselines` in one interleaved schedule. Raises StepError where the cluster is not whole.
 
-    With `until_decided` the schedule stops at the first of three looks (reports.sequential) that decides.
+    With `until_decided` the schedule stops at the first of three looks (reports.stats.sequential) that decides.
     """
     start = whole_cluster(lab)
     step, arms = plan.step_named(name), ["exo", *baselines]
@@ -70,8 +70,8 @@ def _until_decided(lab: Lab, pair: Pair, step: plan.PlanStep, arms: list[str]) -
     """Measure up to the first look that decides; a campaign that had decided before is archived and begun anew."""
     from records.samples import read_samples
     from reports.rule import RateDecision, decide_pairs
-    from reports.sequential import LOOK_AT, MOST_PAIRS
-    from reports.stats import arm_estimates
+    from reports.stats.arms import arm_estimates
+    from reports.stats.sequential import LOOK_AT, MOST_PAIRS
 
     def decision(job: Job) -> RateDecision:
         found = arm_estimates([s for s in read_samples(job.samples)[0] if s.campaign == job.label])

@@ -34,7 +34,7 @@ def control(lab: Lab, runs: int | None) -> None:
 
     Whatever differs between two names of one server is the pipeline's own error. Raises StepError.
     """
-    from reports.planner import plan_from_control
+    from reports.stats.sample_size import plan_from_control
 
     arm = next(iter(lab.inventory.ollama))
     pair = lab.profile.models.small

@@ -1,7 +1,7 @@
 """Can it work at all? Asked of every profile and model pair before any work, from facts of the nodes.
 
 Pure: facts in, words out. A row says whether EXO can run its half of a pair on these nodes, on which device, and what
-to expect. That a pipeline gives one stream no more than its fastest node is an expectation here; reports.ceiling
+to expect. That a pipeline gives one stream no more than its fastest node is an expectation here; reports.stats.ceiling
 computes it once rates are known.
 """
 

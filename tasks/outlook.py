@@ -54,7 +54,7 @@ def show_ceiling(lab: Lab) -> None:
     """Print the best that a pipeline over these nodes could give, where single-node rates were measured before."""
     from records.campaign import load_campaign
     from reports.estimates import campaign_ceiling
-    from reports.stats import arm_estimates
+    from reports.stats.arms import arm_estimates
 
     campaign = load_campaign(lab.logs)
     samples = campaign.samples.get(12) or campaign.samples.get(11) or []

@@ -60,7 +60,7 @@ def relative(path: Path) -> str:
 
 
 def test_rooms_import_only_downwards() -> None:
-    """`fabfile -> tasks -> reports -> records`, never back; `rehearsal` imports none and is used by one module alone."""
+    """`fabfile -> tasks -> reports -> records`, never back; `rehearsal` imports none, one module uses it."""
     wrong = []
     for path in sources():
         name = relative(path)

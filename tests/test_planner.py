@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from records.settings import Limits
-from reports.ceiling import Stage, pipeline_ceiling, stages_by_memory
-from reports.planner import plan_from_control, power, runs_needed, runs_to_settle, seconds_per_run
+from reports.stats.ceiling import Stage, pipeline_ceiling, stages_by_memory
+from reports.stats.sample_size import plan_from_control, power, runs_needed, runs_to_settle, seconds_per_run
 from tests.campaigns import measurement
 from tests.test_stats import runs
 

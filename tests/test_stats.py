@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from records.settings import Limits
-from reports import intervals
-from reports.stats import (
+from reports.stats import intervals
+from reports.stats.arms import (
     RunValue,
     arm_estimates,
     compare,

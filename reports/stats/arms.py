@@ -14,9 +14,9 @@ from typing import Literal
 import msgspec
 
 from records.samples import Sample
-from reports import intervals
-from reports.comparison import Comparison, compare
-from reports.spread import Spread, spread_of
+from reports.stats import intervals
+from reports.stats.comparison import Comparison, compare
+from reports.stats.spread import Spread, spread_of
 
 __all__ = [
     "ArmEstimate",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from records.settings import Limits
-from reports import intervals
+from reports.stats import intervals
 
 if TYPE_CHECKING:
-    from reports.stats import RunValue
+    from reports.stats.arms import RunValue
 
 METHOD = "Welch's t on the runs' mean log rates"
 SUPPORT_FACTOR = 2.0
