@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reports import wording
 from reports.chart_data import LatencyChart, LatencyRow, NodeChart, OrderChart, SpeedupChart, TokenTimeChart
+from reports.text import format as fmt
 
 TITLES = {
     "speedup": "Speed-up against the target",
@@ -29,10 +29,10 @@ def alternative(data: SpeedupChart | OrderChart | LatencyChart | TokenTimeChart 
 
 def _speedup(data: SpeedupChart) -> str:
     if data.void:
-        ratios = ", ".join(f"{row.label}: {wording.ratio(row.ratio)}" for row in data.rows)
+        ratios = ", ".join(f"{row.label}: {fmt.ratio(row.ratio)}" for row in data.rows)
         return f"{data.void}. Ratios of EXO, crossed out as no evidence: {ratios}."
     rows = [
-        f"{row.label}: {wording.ratio(row.ratio)}, bounds {wording.interval(row.lower, row.upper, data.target)}, "
+        f"{row.label}: {fmt.ratio(row.ratio)}, bounds {fmt.interval(row.lower, row.upper, data.target)}, "
         + (
             "all of it at or beyond the target line."
             if row.lower >= data.target
@@ -57,23 +57,23 @@ def _order(data: OrderChart) -> str:
             if point.rate_tokens_per_s is not None and not point.warmup:
                 rates.append(point.rate_tokens_per_s)
     ranges = [
-        f"{label}: {wording.digits(min(rates))} to {wording.digits(max(rates))} tokens per second"
+        f"{label}: {fmt.digits(min(rates))} to {fmt.digits(max(rates))} tokens per second"
         for label, rates in arms.items()
         if rates
     ]
     return (
         f"Output rate of all {total} requests in the order they were sent, "
-        f"in {wording.count(len(data.blocks), 'run')}; "
-        f"{wording.count(warmups, 'warm-up')} hollow and discarded, {failed} failed. " + "; ".join(ranges) + "."
+        f"in {fmt.count(len(data.blocks), 'run')}; "
+        f"{fmt.count(warmups, 'warm-up')} hollow and discarded, {failed} failed. " + "; ".join(ranges) + "."
     )
 
 
 def _latency(data: LatencyChart) -> str:
     def words(rows: list[LatencyRow]) -> str:
         return "; ".join(
-            f"{row.mark.label}: median {wording.duration(row.median_ms / 1000)}, "
-            f"p10 {wording.duration(row.p10_ms / 1000)}, p90 {wording.duration(row.p90_ms / 1000)}, "
-            f"p99 {wording.duration(row.p99_ms / 1000)} ({row.n} values)"
+            f"{row.mark.label}: median {fmt.duration(row.median_ms / 1000)}, "
+            f"p10 {fmt.duration(row.p10_ms / 1000)}, p90 {fmt.duration(row.p90_ms / 1000)}, "
+            f"p99 {fmt.duration(row.p99_ms / 1000)} ({row.n} values)"
             for row in rows
         )
 
@@ -83,15 +83,15 @@ def _latency(data: LatencyChart) -> str:
 
 def _token_time(data: TokenTimeChart) -> str:
     bars = [
-        f"{bar.label}: {wording.digits(sum(part.milliseconds for part in bar.parts))} ms"
+        f"{bar.label}: {fmt.digits(sum(part.milliseconds for part in bar.parts))} ms"
         + (
-            " (" + ", ".join(f"{part.label} {wording.digits(part.milliseconds)} ms" for part in bar.parts) + ")"
+            " (" + ", ".join(f"{part.label} {fmt.digits(part.milliseconds)} ms" for part in bar.parts) + ")"
             if len(bar.parts) > 1
             else ""
         )
         for bar in data.bars
     ]
-    needed = f" The target needs {wording.digits(data.target_ms)} ms." if data.target_ms is not None else ""
+    needed = f" The target needs {fmt.digits(data.target_ms)} ms." if data.target_ms is not None else ""
     return "Milliseconds per output token. " + "; ".join(bars) + "." + needed
 
 

@@ -15,14 +15,14 @@ from records import facts, plan
 from records.campaign import Campaign, load_campaign
 from records.record import result_of
 from records.settings import Limits
-from reports import wording
 from reports.decision import Decision, decide
-from reports.escape import markdown
 from reports.estimates import Estimates, estimates_of
 from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import Comparison, compare
+from reports.text import format as fmt
+from reports.text.escape import markdown
+from reports.text.table import Table, foreign
 from reports.view_results import arm_label
-from reports.view_table import Table, foreign
 
 
 class NoCampaignError(Exception):
@@ -94,10 +94,10 @@ def _change(step: int, before: ArmEstimate, after: ArmEstimate, limits: Limits) 
     return [
         f"{step}",
         arm_label(after.arm, after.side),
-        wording.rate(before.rate_tokens_per_s),
-        wording.rate(after.rate_tokens_per_s),
-        wording.ratio(found.ratio),
-        wording.interval(found.lower, found.upper, 1.0),
+        fmt.rate(before.rate_tokens_per_s),
+        fmt.rate(after.rate_tokens_per_s),
+        fmt.ratio(found.ratio),
+        fmt.interval(found.lower, found.upper, 1.0),
         f"{found.ollama_runs} / {found.exo_runs}",
         change_said(found),
     ]
@@ -111,7 +111,7 @@ def _heads(one: Campaign, two: Campaign, decisions: tuple[Decision, Decision]) -
     ]
     for baseline in sorted({c.baseline for d in decisions for c in d.comparisons}):
         found = [next((c for c in d.comparisons if c.baseline == baseline), None) for d in decisions]
-        cells = [f"{wording.ratio(c.ratio)} ({wording.interval(c.lower, c.upper)})" if c else "" for c in found]
+        cells = [f"{fmt.ratio(c.ratio)} ({fmt.interval(c.lower, c.upper)})" if c else "" for c in found]
         rows.append([f"EXO over Ollama {foreign(baseline, cap=60)}", *cells])
     return Table(["", "Old", "New"], rows)
 
@@ -169,12 +169,12 @@ def _caveats(one: Campaign, two: Campaign) -> list[str]:
 
 def _banners(one: Campaign, two: Campaign) -> list[str]:
     sides = [name for name, c in (("old", one), ("new", two)) if any(r.rehearsal for r in c.records.values())]
-    return [f"> **REHEARSAL: the {wording.listed(sides)} one is not about your machines.**"] if sides else []
+    return [f"> **REHEARSAL: the {fmt.listed(sides)} one is not about your machines.**"] if sides else []
 
 
 def _when(campaign: Campaign) -> str:
     record = campaign.records.get(12)
-    return wording.moment(foreign(record.started_utc, cap=40)) if record else "step 12 has not run"
+    return fmt.moment(foreign(record.started_utc, cap=40)) if record else "step 12 has not run"
 
 
 def _table(table: Table) -> str:

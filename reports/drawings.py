@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reports import wording
 from reports.chart_data import ArmMark, OrderChart, SpeedupChart, TokenTimeChart
+from reports.text import format as fmt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,8 +50,8 @@ def speedup(figure: Figure, data: SpeedupChart) -> None:
         axes.plot([row.ratio], [place], "o", color=CARD, markeredgecolor=colour, markeredgewidth=3, markersize=11)
         right = axes.get_yaxis_transform()
         size: dict[str, Any] = {"color": QUIET, "fontsize": 11} if data.void else {"weight": "bold", "fontsize": 13}
-        axes.text(1.03, place - 0.11, wording.ratio(row.ratio), transform=right, va="center", **size)
-        bounds = wording.interval(row.lower, row.upper, data.target)
+        axes.text(1.03, place - 0.11, fmt.ratio(row.ratio), transform=right, va="center", **size)
+        bounds = fmt.interval(row.lower, row.upper, data.target)
         axes.text(1.03, place + 0.17, bounds, transform=right, va="center", fontsize=9.5)
         if row.check_ratio is not None and row.check_lower is not None and row.check_upper is not None:
             below = place + 0.22
@@ -127,13 +127,13 @@ def token_time(figure: Figure, data: TokenTimeChart) -> None:
                 linewidth=0.8, hatch=HATCHES[part.kind], label=label,
             )  # fmt: skip
             left += part.milliseconds
-        axes.text(left + longest * 0.012, place, f"{wording.digits(left)} ms", va="center", weight="bold", fontsize=9.5,
+        axes.text(left + longest * 0.012, place, f"{fmt.digits(left)} ms", va="center", weight="bold", fontsize=9.5,
             bbox={"facecolor": CARD, "edgecolor": "none", "pad": 1.5},
         )  # fmt: skip
     if data.target_ms is not None:
         axes.axvline(data.target_ms, color=INK, linewidth=2)
         axes.text(
-            data.target_ms, 1.02, f"needed for the target: {wording.digits(data.target_ms)} ms",
+            data.target_ms, 1.02, f"needed for the target: {fmt.digits(data.target_ms)} ms",
             transform=axes.get_xaxis_transform(), fontsize=9,
             ha="left" if data.target_ms < 0.2 * longest else "center" if data.target_ms < 0.75 * longest else "right",
         )  # fmt: skip

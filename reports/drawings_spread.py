@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports import wording
 from reports.chart_data import LatencyChart, LatencyRow, NodeChart
 from reports.drawings import COLOURS, INK, QUIET, look, round_ticks
+from reports.text import format as fmt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def _distribution(axes: Axes, title: str, rows: list[LatencyRow]) -> None:
         axes.plot([row.median_ms] * 2, [place - 0.22, place + 0.06], color=INK, linewidth=2.2)
         axes.plot([row.p99_ms] * 2, [place - 0.18, place + 0.02], color=colour, linewidth=1.6, linestyle=(0, (2, 1)))
         axes.annotate(
-            f"{wording.duration(row.median_ms / 1000)}", (row.median_ms, place - 0.2), (0, 2.5),
+            f"{fmt.duration(row.median_ms / 1000)}", (row.median_ms, place - 0.2), (0, 2.5),
             textcoords="offset points", ha="center", va="bottom", fontsize=9, weight="bold",
         )  # fmt: skip
     axes.set_ylim(len(rows) - 0.45, -0.62)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from records import facts, plan
 from records.record import Record, result_of
 from records.samples import Sample
-from reports.escape import one_line
+from reports.text.escape import one_line
 
 NAMES = {12: "benchmark-results-qwen3b.txt", 13: "benchmark-results-qwen32b.txt"}
 PLANNED_MODELS = {12: "qwen2.5:3b", 13: "qwen2.5-coder:32b"}

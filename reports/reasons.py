@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 
 from records.settings import Limits
-from reports import wording
 from reports.stats.comparison import Comparison
 from reports.stats.sequential import MOST_PAIRS, Look
+from reports.text import format as fmt
 
 
 def times(ratio: float, limits: Limits) -> str:
     """Return a ratio to two decimals, or as many as it takes not to be rounded onto the target."""
-    return "any number of" if math.isinf(ratio) else wording.bound(ratio, limits.target_ratio)
+    return "any number of" if math.isinf(ratio) else fmt.bound(ratio, limits.target_ratio)
 
 
 def go_headline(binding: Comparison, limits: Limits) -> str:
@@ -124,7 +124,7 @@ def would_change_open(
     Runs added to these after looking at the result would cost error, so it is a fresh campaign.
     """
     if further_runs is not None:
-        lasting = f", about {wording.duration(seconds)}" if seconds is not None else ""
+        lasting = f", about {fmt.duration(seconds)}" if seconds is not None else ""
         return (
             f"A fresh campaign of {further_runs} runs a side should settle it at the noise seen "
             f"(`fab bench --runs {further_runs}`{lasting}), or `fab bench --until-decided`. Runs added to these "

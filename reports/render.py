@@ -15,7 +15,6 @@ import msgspec
 from records.campaign import REPORT_STEP, Campaign, load_campaign
 from records.files import write_whole
 from records.plan import step_numbered
-from reports import escape
 from reports.chart_build import chart_set
 from reports.charts import Chart, draw_charts
 from reports.decision import Decision, decide
@@ -23,9 +22,10 @@ from reports.estimates import estimates_of
 from reports.export import results_json, results_of
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.plan_text import plan_text
+from reports.text import escape
+from reports.text.table import Code
 from reports.view import ChartView, ReportCommands, View, build_view
 from reports.view_profiles import other_profiles
-from reports.view_table import Code
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -9,18 +9,18 @@ import msgspec
 from records import facts, plan
 from records.campaign import Campaign
 from records.record import result_of
-from reports import wording
 from reports.decision import Decision
 from reports.estimates import Estimates
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.stats.arms import ArmEstimate
+from reports.text import format as fmt
+from reports.text.table import Table, foreign
 from reports.view_course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
 from reports.view_methods import limits_said, methods_said
 from reports.view_nodes import ClusterView, EnvironmentView, cluster_view, environment_view
 from reports.view_results import Box, arms_table, box, checks_said, checks_table, naive_table, speedups
 from reports.view_scale_up import ScaleUp, concurrency_table, scale_up
 from reports.view_surroundings import surroundings_table
-from reports.view_table import Table, foreign
 from reports.view_time import TimeView, time_view
 
 
@@ -98,7 +98,7 @@ def build_view(
         because=[foreign(reason, cap=600) for reason in decision.because] or ["Nothing has been measured yet."],
         checks_said=checks_said(decision.checks),
         checks=checks_table(decision.checks, passed=False),
-        passed_said=f"{wording.count(len(passed.rows), 'check')} passed: with evidence" if passed else "",
+        passed_said=f"{fmt.count(len(passed.rows), 'check')} passed: with evidence" if passed else "",
         passed=passed,
         time=time_view(arms or estimates.arms.get(11, []), estimates.ceiling, campaign.limits.target_ratio),
         speedups_title=f"Ratios that are no evidence ({decision.verdict})" if decision.void else "Speed-up achieved",
@@ -146,7 +146,7 @@ def _context(campaign: Campaign) -> str:
     parts = [f"Profile {foreign(campaign.profile, cap=60)}" + (f" ({foreign(str(title), cap=160)})" if title else "")]
     times = sorted(r.started_utc for r in campaign.records.values())
     if times:
-        first, last = wording.moment(foreign(times[0], cap=40)), wording.moment(foreign(times[-1], cap=40))
+        first, last = fmt.moment(foreign(times[0], cap=40)), fmt.moment(foreign(times[-1], cap=40))
         parts.append(f"steps run from {first} to {last}" if first != last else f"run on {first}")
     done = sum(r.status in ("ok", "already") for r in campaign.records.values())
     parts.append(f"{done} of the {len(plan.STEPS) - 1} steps beside this report are done")

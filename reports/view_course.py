@@ -7,8 +7,8 @@ import msgspec
 from records import plan
 from records.record import Command, Record
 from records.samples import Sample, TornLine
-from reports import wording
-from reports.view_table import Code, Table, foreign
+from reports.text import format as fmt
+from reports.text.table import Code, Table, foreign
 
 Records = dict[int, Record]
 REPORT_STEP = 14
@@ -71,8 +71,8 @@ def steps_table(records: Records) -> Table:
             said = foreign(record.summary, step.record_name, cap=160)
             row += [
                 STATUS_WORDS[record.status],
-                wording.moment(foreign(record.started_utc, cap=40)),
-                wording.duration(record.elapsed_s),
+                fmt.moment(foreign(record.started_utc, cap=40)),
+                fmt.duration(record.elapsed_s),
                 said,
             ]
         rows.append(row)
@@ -87,7 +87,7 @@ def deviations(records: Records) -> list[DeviationView]:
             found.setdefault((one.plan, one.done, one.why), []).append(number)
     return [
         DeviationView(
-            f"Step {numbers[0]}" if len(numbers) == 1 else f"Steps {wording.listed([str(n) for n in numbers])}",
+            f"Step {numbers[0]}" if len(numbers) == 1 else f"Steps {fmt.listed([str(n) for n in numbers])}",
             foreign(said, _file(numbers[0]), cap=600),
             foreign(done, _file(numbers[0]), cap=600),
             foreign(why, _file(numbers[0]), cap=900),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from records import facts
 from records.record import Record, result_of
-from reports import wording
-from reports.view_table import Code, Table, foreign, without_empty_columns
+from reports.text import format as fmt
+from reports.text.table import Code, Table, foreign, without_empty_columns
 
 
 def ollama_table(preflight: facts.Preflight | None, records: dict[int, Record]) -> Table | None:
@@ -23,12 +23,12 @@ def ollama_table(preflight: facts.Preflight | None, records: dict[int, Record]) 
             [
                 arm,
                 Code(foreign(server.url, cap=80)) if server else "",
-                foreign(server.version or server.error or wording.UNKNOWN, cap=80) if server else "",
+                foreign(server.version or server.error or fmt.UNKNOWN, cap=80) if server else "",
                 Code(foreign(model.model, cap=80)) if model else "",
                 Code(foreign(digest, cap=71)[:19]) if digest else "",
-                foreign(model.quantization or wording.UNKNOWN, cap=40) if model else "",
+                foreign(model.quantization or fmt.UNKNOWN, cap=40) if model else "",
                 foreign(model.parameter_size or "", cap=40) if model else "",
-                wording.size(model.size_bytes) if model else "",
+                fmt.size(model.size_bytes) if model else "",
                 _vram(model) if model else "",
             ]
         )
@@ -43,7 +43,7 @@ def _vram(model: facts.OllamaModel) -> str:
         return "not loaded when asked"
     if model.size_vram_bytes == 0:
         return "nothing: it runs on the CPU"
-    return wording.size(model.size_vram_bytes)
+    return fmt.size(model.size_vram_bytes)
 
 
 def model_table(records: dict[int, Record]) -> Table | None:
@@ -54,7 +54,7 @@ def model_table(records: dict[int, Record]) -> Table | None:
         rows.append(["answers as", Code(foreign(ready.exo_answered, cap=120))])
         rows.append(["EXO's model", Code(foreign(ready.exo_model, cap=120))])
         rows.append(["its precision", foreign(ready.exo_precision, cap=80)])
-        rows.append(["first answer after", wording.duration(ready.first_answer_s)])
+        rows.append(["first answer after", fmt.duration(ready.first_answer_s)])
         rows += [[f"on {node}", foreign(what, cap=160)] for node, what in ready.downloaded.items()]
     return Table(["EXO's model", ""], rows) if rows else None
 
@@ -68,7 +68,7 @@ def gpu_table(truths: list[facts.GpuTruth]) -> Table | None:
         for w in truth.witnesses
     ]
     rows += [
-        [t.node, foreign(t.expected, cap=80), "all of them", _gpu_verdict(t), wording.yes_no(t.present)] for t in truths
+        [t.node, foreign(t.expected, cap=80), "all of them", _gpu_verdict(t), fmt.yes_no(t.present)] for t in truths
     ]
     return Table(["Node", "Expected", "Witness", "Says", "Agrees"], rows) if rows else None
 
@@ -88,13 +88,13 @@ def calibration_said(script: facts.ScriptReady | None) -> tuple[Table | None, st
         return None, "The instrument's own error is not known: step 10 (create-benchmark) has left no result."
     rows = [
         [
-            f"{c.tokens_per_s:g} tokens/s, {wording.count(c.tokens_per_frame, 'token')} a frame",
-            wording.duration(c.first_token_error_mean_s),
-            wording.duration(c.first_token_error_p99_s),
-            wording.duration(c.inter_token_error_mean_s),
-            wording.duration(c.inter_token_error_p99_s),
-            wording.fraction(c.rate_error_mean_fraction),
-            wording.fraction(c.rate_error_p99_fraction),
+            f"{c.tokens_per_s:g} tokens/s, {fmt.count(c.tokens_per_frame, 'token')} a frame",
+            fmt.duration(c.first_token_error_mean_s),
+            fmt.duration(c.first_token_error_p99_s),
+            fmt.duration(c.inter_token_error_mean_s),
+            fmt.duration(c.inter_token_error_p99_s),
+            fmt.fraction(c.rate_error_mean_fraction),
+            fmt.fraction(c.rate_error_p99_fraction),
         ]
         for c in script.calibration
     ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from records import facts
 from records.campaign import Campaign
 from records.record import result_of
-from reports import wording
 from reports.stats.sample_size import plan_from_control
-from reports.view_table import foreign
+from reports.text import format as fmt
+from reports.text.table import foreign
 
 
 def methods_said(campaign: Campaign) -> list[str]:
@@ -16,7 +16,7 @@ def methods_said(campaign: Campaign) -> list[str]:
     said = [
         "Speed-up is the ratio of output tokens per second, EXO over Ollama; "
         f"the target is {limits.target_ratio:.2f}× "
-        f"({wording.percent_faster(limits.target_ratio)} in rate, which is not as much less time).",
+        f"({fmt.percent_faster(limits.target_ratio)} in rate, which is not as much less time).",
         "Output tokens over the wall time of the whole request, from one client on the bench node with a monotonic "
         "clock, is the one metric that votes; first token, time between tokens and decode rate are shown and never do.",
         "The replicate is a run (the model freshly loaded, warm-ups discarded, then the timed requests); its value is "
@@ -48,7 +48,7 @@ def limits_said(campaign: Campaign) -> list[str]:
         if benchmark.exo_precision or names:
             said.append(
                 f"Precision: EXO {foreign(benchmark.exo_precision, cap=60) or 'not known'}, Ollama "
-                f"{wording.listed(sorted(names)) or 'not known'}; where they differ, so do the weights, and a ratio "
+                f"{fmt.listed(sorted(names)) or 'not known'}; where they differ, so do the weights, and a ratio "
                 "compares the pair rather than the engines alone."
             )
     sources = {s.token_source for s in campaign.samples.get(12, [])}
@@ -66,14 +66,14 @@ def _control(campaign: Campaign) -> list[str]:
     if settling is None:
         return []
     needed = (
-        f"{wording.count(settling.runs, 'run')} a side ({wording.duration(settling.total_s)} in all) settle"
+        f"{fmt.count(settling.runs, 'run')} a side ({fmt.duration(settling.total_s)} in all) settle"
         if settling.runs is not None
         else "no affordable number of runs settles"
     )
     return [
-        f"Control (Ollama against itself, {wording.count(settling.control_runs, 'run')}): the runs scatter by "
-        f"{wording.fraction(settling.rate_cv)}; at that noise {needed} {settling.alternative_ratio:.2f}× against "
-        f"{settling.target_ratio:.2f}× with {wording.fraction(settling.error)} error either way."
+        f"Control (Ollama against itself, {fmt.count(settling.control_runs, 'run')}): the runs scatter by "
+        f"{fmt.fraction(settling.rate_cv)}; at that noise {needed} {settling.alternative_ratio:.2f}× against "
+        f"{settling.target_ratio:.2f}× with {fmt.fraction(settling.error)} error either way."
     ]
 
 
@@ -82,9 +82,9 @@ def _schedule(benchmark: facts.Benchmark) -> str:
     model = f"{foreign(benchmark.exo_model, cap=80)} on EXO, " if benchmark.exo_model else ""
     resumed = f" {benchmark.resumed} runs were kept from an interrupted call." if benchmark.resumed else ""
     return (
-        f"{model}{foreign(benchmark.ollama_model, cap=80)} on Ollama; {wording.count(benchmark.runs, 'run')} a side, "
-        f"{wording.count(benchmark.requests, 'timed request')} and "
-        f"{wording.count(benchmark.warmups, 'warm-up')} a run, "
+        f"{model}{foreign(benchmark.ollama_model, cap=80)} on Ollama; {fmt.count(benchmark.runs, 'run')} a side, "
+        f"{fmt.count(benchmark.requests, 'timed request')} and "
+        f"{fmt.count(benchmark.warmups, 'warm-up')} a run, "
         f"{benchmark.max_tokens} output tokens, seed {benchmark.seed}. Loaded afresh by: {reload or 'not noted'}. "
         f"Order: {foreign(' '.join(benchmark.order), cap=700) or 'not noted'}.{resumed}"
     )

@@ -6,9 +6,9 @@ import msgspec
 
 from records import facts, plan
 from records.record import Record, result_of
-from reports import wording
+from reports.text import format as fmt
+from reports.text.table import Code, Table, foreign, without_empty, without_empty_columns
 from reports.view_engines import calibration_said, gpu_table, model_table, ollama_table
-from reports.view_table import Code, Table, foreign, without_empty, without_empty_columns
 
 INSTALL_STEPS = {2: "srv1", 3: "srv2", 4: "rog"}
 START_STEPS = {5: "srv1", 6: "srv2", 7: "rog"}
@@ -61,10 +61,10 @@ def cluster_view(records: Records) -> ClusterView:
         view = found.nodes.get(name)
         row = [
             name,
-            wording.listed([foreign(other, cap=40) for other in view.sees]) or "nobody" if view else "did not answer",
+            fmt.listed([foreign(other, cap=40) for other in view.sees]) or "nobody" if view else "did not answer",
             f"{view.edges} of {found.expected_edges}" if view else "",
-            wording.yes_no(view.complete) if view else "no",
-            wording.duration(view.formed_s) if view and view.formed_s is not None else "",
+            fmt.yes_no(view.complete) if view else "no",
+            fmt.duration(view.formed_s) if view and view.formed_s is not None else "",
             foreign(view.devices.get(name, ""), cap=80) if view else "",
         ]
         if benchmark:
@@ -137,9 +137,9 @@ def _machine(node: facts.NodePython | None, network: str) -> list[str]:
         foreign(node.kernel, cap=80),
         foreign(node.cpu, cap=80),
         str(node.cpu_count),
-        wording.size(node.memory_bytes),
-        wording.size(node.disk_free_bytes),
-        wording.duration(node.round_trip_s) if node.round_trip_s is not None else "",
+        fmt.size(node.memory_bytes),
+        fmt.size(node.disk_free_bytes),
+        fmt.duration(node.round_trip_s) if node.round_trip_s is not None else "",
         foreign(network, cap=80),
         foreign(f"{node.python_version} ({node.python})", cap=120),
     ]
@@ -155,5 +155,5 @@ def _software(exo: facts.Installed | None, process: facts.Started | None) -> lis
         foreign(packages, cap=200),
         Code(foreign(process.node_id, cap=64)) if process else "",
         foreign(f"{process.device} ({process.device_kind})", cap=120) if process else "",
-        wording.duration(process.ready_s) if process else "",
+        fmt.duration(process.ready_s) if process else "",
     ]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from records import plan
 from records.campaign import Campaign, load_campaign
-from reports import wording
 from reports.decision import Decision, decide
-from reports.view_table import Code, Table, foreign
+from reports.text import format as fmt
+from reports.text.table import Code, Table, foreign
 
 KEPT_APART = frozenset({"archive"})
 """Folders in `logs/` that are no profile."""
@@ -39,8 +39,8 @@ def _row(campaign: Campaign, decision: Decision) -> list[str]:
     profile = next((r.settings.get("profile") for _, r in sorted(campaign.records.items()) if r.settings), None)
     title = profile.get("title", "") if isinstance(profile, dict) else ""
     ratios = ", ".join(
-        f"{wording.ratio(c.ratio)} over {foreign(c.baseline, cap=40)} "
-        f"({wording.interval(c.lower, c.upper, campaign.limits.target_ratio)})"
+        f"{fmt.ratio(c.ratio)} over {foreign(c.baseline, cap=40)} "
+        f"({fmt.interval(c.lower, c.upper, campaign.limits.target_ratio)})"
         for c in decision.comparisons
     )
     steps = [n for n, r in campaign.records.items() if r.status in ("ok", "already") and n != 14]

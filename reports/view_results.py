@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from records.settings import Limits
-from reports import wording
 from reports.check import Check
 from reports.decision import Decision
 from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import Comparison
-from reports.view_table import Table, foreign
+from reports.text import format as fmt
+from reports.text.table import Table, foreign
 
 TONES = {"GO": "go", "NO-GO": "no", "NO-GO (blocked)": "no", "INVALID": "invalid"}
 TITLES = {"GO": "GO", "NO-GO": "NO-GO", "NO-GO (blocked)": "NO-GO (blocked)", "NOT YET": "NOT YET: no verdict so far"}
@@ -47,8 +47,8 @@ def box(decision: Decision, context: str) -> Box:
     lines = [
         (
             f"Speed-up over Ollama {foreign(c.baseline, cap=60)}",
-            f"{wording.ratio(c.ratio)} ({wording.percent_faster(c.ratio)}), "
-            f"between {wording.interval(c.lower, c.upper, target, 'and')}{level}; "
+            f"{fmt.ratio(c.ratio)} ({fmt.percent_faster(c.ratio)}), "
+            f"between {fmt.interval(c.lower, c.upper, target, 'and')}{level}; "
             f"target {target:.2f}×: {against_target(c)}",
         )
         for c in ([] if decision.void else decision.comparisons)
@@ -94,13 +94,13 @@ def speedups(decision: Decision) -> Table | None:
     rows = [
         [
             f"Ollama {foreign(c.baseline, cap=60)}",
-            wording.ratio(c.ratio),
-            wording.percent_faster(c.ratio),
-            wording.interval(c.lower, c.upper, target),
+            fmt.ratio(c.ratio),
+            fmt.percent_faster(c.ratio),
+            fmt.interval(c.lower, c.upper, target),
             NO_EVIDENCE if decision.void else against_target(c),
-            f"{wording.ratio(c.hl_ratio)} ({wording.interval(c.hl_lower, c.hl_upper, target)})"
+            f"{fmt.ratio(c.hl_ratio)} ({fmt.interval(c.hl_lower, c.hl_upper, target)})"
             if c.hl_lower is not None and c.hl_upper is not None
-            else f"{wording.ratio(c.hl_ratio)} (without exact bounds)",
+            else f"{fmt.ratio(c.hl_ratio)} (without exact bounds)",
             "yes" if c.agree else "NO",
             f"{c.exo_runs} / {c.ollama_runs}",
             foreign(c.method, cap=120),
@@ -121,12 +121,12 @@ def arms_table(arms: list[ArmEstimate]) -> Table | None:
     rows = [
         [
             arm_label(arm.arm, arm.side),
-            wording.rate(arm.rate_tokens_per_s),
-            wording.fraction(arm.rate_cv),
+            fmt.rate(arm.rate_tokens_per_s),
+            fmt.fraction(arm.rate_cv),
             _median(arm.first_token_s),
             _median(arm.inter_token_s),
-            wording.duration(arm.inter_token_s.p99) if arm.inter_token_s else "",
-            wording.rate(arm.decode_tokens_per_s.median) if arm.decode_tokens_per_s else "",
+            fmt.duration(arm.inter_token_s.p99) if arm.inter_token_s else "",
+            fmt.rate(arm.decode_tokens_per_s.median) if arm.decode_tokens_per_s else "",
             f"{arm.output_tokens.mean:.0f}" if arm.output_tokens else "",
             str(len(arm.runs)),
             str(arm.timed),
@@ -161,19 +161,19 @@ def checks_said(checks: list[Check]) -> str:
         return "No check has run: there is nothing to check yet."
     parts = [(status, sum(c.status == status for c in checks)) for status in ("pass", *STATUS_ORDER)]
     words = {"pass": "passed", "fatal": "fatal", "warn": "with a warning", "unknown": "not known (which is not a pass)"}
-    return f"{wording.count(len(checks), 'check')}: " + ", ".join(f"{n} {words[s]}" for s, n in parts if n) + "."
+    return f"{fmt.count(len(checks), 'check')}: " + ", ".join(f"{n} {words[s]}" for s, n in parts if n) + "."
 
 
 def naive_table(decision: Decision, limits: Limits) -> Table | None:
     """Put what simpler rules say beside ours."""
     if not decision.naive:
         return None
-    rows = [[r.name, wording.ratio(r.ratio), r.says, foreign(r.note, cap=300)] for r in decision.naive]
+    rows = [[r.name, fmt.ratio(r.ratio), r.says, foreign(r.note, cap=300)] for r in decision.naive]
     ours = min(decision.comparisons, key=lambda c: c.ratio, default=None)
     rows.append(
         [
             "this report's rule",
-            wording.ratio(ours.ratio) if ours else wording.UNKNOWN,
+            fmt.ratio(ours.ratio) if ours else fmt.UNKNOWN,
             decision.verdict,
             f"the whole {limits.confidence:.0%} bounds against {limits.target_ratio:.2f}×, for every baseline",
         ]
@@ -188,4 +188,4 @@ def arm_label(arm: str, side: str) -> str:
 
 def _median(spread: object) -> str:
     median = getattr(spread, "median", None)
-    return wording.duration(median) if median is not None else ""
+    return fmt.duration(median) if median is not None else ""

@@ -10,11 +10,11 @@ from records import facts, plan
 from records.campaign import Campaign
 from records.record import result_of
 from records.samples import Sample
-from reports import wording
 from reports.decision import Decision
 from reports.stats.arms import ArmEstimate
+from reports.text import format as fmt
+from reports.text.table import Table, foreign
 from reports.view_results import arm_label, arms_table, speedups
-from reports.view_table import Table, foreign
 
 
 class ScaleUp(msgspec.Struct, frozen=True):
@@ -47,8 +47,8 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
         why = "finished a request with this model (what went wrong is below)" if tried else "could run this model"
         said = (
             f"No single node {why}, so there is no ratio and this is not a speed-up. EXO made it possible: {model} ran "
-            f"over the cluster at {wording.rate(exo.rate_tokens_per_s)} tokens per second in "
-            f"{wording.count(len(exo.runs), 'run')}."
+            f"over the cluster at {fmt.rate(exo.rate_tokens_per_s)} tokens per second in "
+            f"{fmt.count(len(exo.runs), 'run')}."
         )
         return ScaleUp(title, [said], arms_table(arms))
     table = speedups(decision) if decision and exo else None
@@ -78,8 +78,8 @@ def concurrency_table(campaign: Campaign) -> Table | None:
                 str(level),
                 str(len(together)),
                 str(len(together) - len(good)),
-                wording.rate(_aggregate(good)),
-                f"{differing} of {len(known)}" if known else wording.UNKNOWN,
+                fmt.rate(_aggregate(good)),
+                f"{differing} of {len(known)}" if known else fmt.UNKNOWN,
             ]
         )
     head = ["Arm", "At once", "Requests", "Failed", "Tokens/s, all together", "Texts unlike the single-stream text"]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from records.campaign import Campaign
 from records.samples import Conditions
-from reports import wording
-from reports.view_table import Table, foreign, without_empty_columns
+from reports.text import format as fmt
+from reports.text.table import Table, foreign, without_empty_columns
 
 
 def surroundings_table(campaign: Campaign) -> Table | None:
@@ -30,7 +30,7 @@ def surroundings_table(campaign: Campaign) -> Table | None:
         for node in _nodes(noted)
     ]
     head = ["Node", "Load per CPU", "Free memory", "Hottest sensor", "Fastest core's clock"]
-    caption = f"Least to most, noted before each of {wording.count(len(noted), 'run')} of step {step}, where told."
+    caption = f"Least to most, noted before each of {fmt.count(len(noted), 'run')} of step {step}, where told."
     return without_empty_columns(Table(head, rows, [1, 2, 3, 4], caption))
 
 

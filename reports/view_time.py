@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from reports import wording
 from reports.chart_data import TimePart, TokenBar, TokenTimeChart
 from reports.estimates import token_time_s
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
+from reports.text import format as fmt
+from reports.text.table import Table, foreign
 from reports.view_results import arm_label
-from reports.view_table import Table, foreign
 
 WHY_NO_FASTER = (
     "Several nodes serve one stream as a pipeline: every token passes all stages in turn, so its time is the sum of "
@@ -35,7 +35,7 @@ def time_view(arms: list[ArmEstimate], ceiling: Ceiling | None, target: float) -
     rows = []
     for bar in chart.bars:
         whole = sum(part.milliseconds for part in bar.parts)
-        rows.append([bar.label, wording.digits(whole), wording.digits(1000 / whole), _shares(bar, whole)])
+        rows.append([bar.label, fmt.digits(whole), fmt.digits(1000 / whole), _shares(bar, whole)])
     table = Table(["System", "ms per token, decoding", "Tokens/s, decoding", "Of which"], rows, [1, 2])
     if ceiling is None:
         missing = "The ceiling of this pipeline is not known: it needs step 1's nodes and one measured baseline."
@@ -69,15 +69,15 @@ def token_time_chart(arms: list[ArmEstimate], ceiling: Ceiling | None, target: f
 def _shares(bar: TokenBar, whole: float) -> str:
     if len(bar.parts) < 2:
         return ""
-    return ", ".join(f"{part.label} {wording.fraction(part.milliseconds / whole)}" for part in bar.parts)
+    return ", ".join(f"{part.label} {fmt.fraction(part.milliseconds / whole)}" for part in bar.parts)
 
 
 def _ceiling_said(ceiling: Ceiling, exo_s: float | None, target: float) -> list[str]:
     said = [
-        f"At its ceiling this pipeline decodes {wording.rate(ceiling.rate_tokens_per_s)} tokens per second, "
-        f"{wording.ratio(ceiling.ratio)} of the fastest single node ({foreign(ceiling.fastest_node, cap=40)}, "
-        f"{wording.rate(ceiling.fastest_rate_tokens_per_s)}); {wording.fraction(ceiling.compute_share)} of a token's "
-        f"time is computing, {wording.fraction(ceiling.hop_share)} hops. "
+        f"At its ceiling this pipeline decodes {fmt.rate(ceiling.rate_tokens_per_s)} tokens per second, "
+        f"{fmt.ratio(ceiling.ratio)} of the fastest single node ({foreign(ceiling.fastest_node, cap=40)}, "
+        f"{fmt.rate(ceiling.fastest_rate_tokens_per_s)}); {fmt.fraction(ceiling.compute_share)} of a token's "
+        f"time is computing, {fmt.fraction(ceiling.hop_share)} hops. "
         + (
             f"The target of {target:.2f}× lies beyond that ceiling."
             if ceiling.ratio < target
@@ -87,9 +87,9 @@ def _ceiling_said(ceiling: Ceiling, exo_s: float | None, target: float) -> list[
     if exo_s is not None:
         reached = ceiling.token_s / exo_s
         said.append(
-            f"EXO reached {wording.fraction(reached)} of that ceiling."
+            f"EXO reached {fmt.fraction(reached)} of that ceiling."
             if reached <= 1
-            else f"EXO decoded {wording.ratio(reached)} as fast as that ceiling: it is made from Ollama's rates, so "
+            else f"EXO decoded {fmt.ratio(reached)} as fast as that ceiling: it is made from Ollama's rates, so "
             "EXO's engine must be faster on these nodes than Ollama's."
         )
     return said
@@ -99,10 +99,10 @@ def _stages(ceiling: Ceiling) -> Table:
     rows = [
         [
             foreign(stage.node, cap=40),
-            wording.fraction(stage.share),
-            wording.rate(stage.rate_tokens_per_s) + ("" if stage.rate_known else " (not measured: the fastest's)"),
-            wording.duration(stage.share / stage.rate_tokens_per_s),
-            wording.duration(stage.hop_s),
+            fmt.fraction(stage.share),
+            fmt.rate(stage.rate_tokens_per_s) + ("" if stage.rate_known else " (not measured: the fastest's)"),
+            fmt.duration(stage.share / stage.rate_tokens_per_s),
+            fmt.duration(stage.hop_s),
         ]
         for stage in ceiling.stages
     ]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from reports.escape import block, clean, code, markdown, one_line, pieces
+from reports.text.escape import block, clean, code, markdown, one_line, pieces
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 HOSTILE = st.text(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from reports.escape import one_line
+from reports.text.escape import one_line
 
 FOREIGN_CAP = 280
 """Characters of one foreign text that a report shows; the record has the rest."""

@@ -1,0 +1,1 @@
+"""Numbers and foreign words -> text that a report can show."""
