@@ -6,7 +6,7 @@ from records import plan
 from records.campaign import Campaign
 from records.facts import Skipped
 from records.record import Problem, Record, result_of
-from reports.measured import first_few, started_nodes, timed_by_arm
+from reports.checks.evidence import first_few, started_nodes, timed_by_arm
 from reports.stats.arms import is_good
 
 LAST_PREPARATION = 9

@@ -16,8 +16,9 @@ from records.campaign import Campaign
 from records.settings import Limits
 from reports import reasons
 from reports.blocked import after_silence, blocked_by, exo_never_answered, next_command, problem_of, standing
-from reports.check import Check
-from reports.measured import benchmark_of, first_few, schedule_samples, timed_by_arm
+from reports.checks.catalogue import check_all
+from reports.checks.check import Check
+from reports.checks.evidence import benchmark_of, first_few, schedule_samples, timed_by_arm
 from reports.rule import RateDecision, decide_pairs, decide_rates
 from reports.scale_up import without_unable
 from reports.stats import sample_size
@@ -25,7 +26,6 @@ from reports.stats.arms import ArmEstimate, arm_estimates
 from reports.stats.comparison import Comparison
 from reports.stats.naive import NaiveRule, PlanWord, naive_rules, plan_word
 from reports.stats.sequential import Look
-from reports.validity import check_all
 
 __all__ = ["Decision", "RateDecision", "decide", "decide_pairs", "decide_rates"]
 

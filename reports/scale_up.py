@@ -7,7 +7,7 @@ import msgspec
 from records.campaign import Campaign
 from records.facts import Skipped
 from records.record import result_of
-from reports.measured import benchmark_of, first_few, timed_by_arm
+from reports.checks.evidence import benchmark_of, first_few, timed_by_arm
 from reports.stats.arms import ArmEstimate, arm_estimates, is_good
 
 STEP = 13

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from records.settings import Limits
-from reports.check import Check
+from reports.checks.check import Check
 from reports.decision import Decision
 from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import Comparison

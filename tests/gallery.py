@@ -14,7 +14,7 @@ from records.campaign import load_campaign
 from rehearsal.layout import NODES, Layout
 from rehearsal.processes import marked
 from rehearsal.traps import TRAPS
-from reports.check import Check
+from reports.checks.check import Check
 from reports.decision import Decision, decide
 from tasks import daemon
 from tasks.inventory import load_inventory

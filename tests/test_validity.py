@@ -9,7 +9,7 @@ import pytest
 
 from records.campaign import Campaign
 from records.samples import Conditions
-from reports.validity import CHECKS, Check, check_all
+from reports.checks.catalogue import CHECKS, Check, check_all
 from tests.campaigns import changed, make_campaign, with_conditions
 from tests.validity_cases import CASES
 from tests.validity_changes import controlled, failing, of_arm

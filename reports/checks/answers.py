@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from records.campaign import Campaign
-from reports.check import Check
-from reports.measured import benchmark_of, first_few, schedule_samples, setting, timed_by_arm
+from reports.checks.check import Check
+from reports.checks.evidence import benchmark_of, first_few, schedule_samples, setting, timed_by_arm
 from reports.stats.arms import is_good, spread_of
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from records.campaign import Campaign
-from reports.check import Check
-from reports.checks_answers import errors, same_model, same_work, token_counts
-from reports.checks_prefill import no_cache, warm
-from reports.checks_quiet import no_neighbour
-from reports.checks_runs import baselines, complete, control, drift, instrument, interleaved
-from reports.checks_setup import device, ollama_unaffected, one_campaign, right_software, same_weights, whole_cluster
+from reports.checks.answers import errors, same_model, same_work, token_counts
+from reports.checks.check import Check
+from reports.checks.prefill import no_cache, warm
+from reports.checks.quiet import no_neighbour
+from reports.checks.schedule import baselines, complete, control, drift, instrument, interleaved
+from reports.checks.setup import device, ollama_unaffected, one_campaign, right_software, same_weights, whole_cluster
 
 __all__ = ["CHECKS", "Check", "check_all"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from records.campaign import Campaign
 from records.facts import Cleaned, Cluster, Installed
 from records.record import result_of
-from reports.check import Check
-from reports.measured import (
+from reports.checks.check import Check
+from reports.checks.evidence import (
     benchmark_of,
     conditions_by_run,
     first_few,

@@ -10,8 +10,8 @@ from records.campaign import Campaign
 from records.facts import Calibration, ScriptReady
 from records.record import result_of
 from records.samples import Sample
-from reports.check import Check
-from reports.measured import benchmark_of, first_few, schedule_samples, setting
+from reports.checks.check import Check
+from reports.checks.evidence import benchmark_of, first_few, schedule_samples, setting
 from reports.stats import comparison, intervals
 from reports.stats.arms import RunValue, arm_estimates, is_good, run_values, start_order
 

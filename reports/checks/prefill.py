@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from records.campaign import Campaign
 from records.samples import Sample
-from reports.check import Check
-from reports.measured import benchmark_of, first_few, schedule_samples, timed_by_arm
+from reports.checks.check import Check
+from reports.checks.evidence import benchmark_of, first_few, schedule_samples, timed_by_arm
 from reports.stats.arms import is_good
 from reports.stats.intervals import median_of_sorted
 

@@ -6,8 +6,8 @@ import math
 
 from records.campaign import Campaign
 from records.samples import Conditions
-from reports.check import Check
-from reports.measured import conditions_by_run, first_few, schedule_samples, seconds_of, setting
+from reports.checks.check import Check
+from reports.checks.evidence import conditions_by_run, first_few, schedule_samples, seconds_of, setting
 
 LOAD_MINUTE_S = 60.0
 """Linux's one-minute load average forgets with this time constant (kernel/sched/loadavg.c)."""

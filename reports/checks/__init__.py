@@ -1,0 +1,1 @@
+"""Campaign -> named validity checks, one pure function each."""
