@@ -34,7 +34,7 @@ from records.campaign import load_campaign
 from rehearsal import cluster
 from rehearsal.layout import Layout
 from rehearsal.speeds import settings
-from reports.decision import decide
+from reports.verdict.decision import decide
 from tasks.bench import bench_comparison
 from tasks.errors import StepError
 from tasks.install import install_group

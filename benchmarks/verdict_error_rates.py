@@ -23,10 +23,10 @@ import msgspec
 from benchmarks.verdict_noise import NOISES, Cell, Noise, campaigns_of
 from records.samples import Sample
 from records.settings import Limits
-from reports.rule import decide_pairs, decide_rates
 from reports.stats.arms import RunValue, run_values
 from reports.stats.naive import naive_rules
 from reports.stats.sequential import MOST_PAIRS
+from reports.verdict.rule import decide_pairs, decide_rates
 
 LIMITS = Limits()
 GO_AT = (1.20, 1.25, 1.30, 1.40, 1.50, 1.60)

@@ -22,10 +22,10 @@ from reports.chart_data import (
     RunBlock,
     SpeedupChart,
 )
-from reports.decision import Decision
 from reports.stats.arms import ArmEstimate, Spread, in_schedule, inter_token_gaps_s, is_good, start_order
 from reports.stats.ceiling import Ceiling
 from reports.text.escape import one_line
+from reports.verdict.decision import Decision
 from reports.view_nodes import START_STEPS
 from reports.view_results import arm_label
 from reports.view_time import token_time_chart

@@ -10,10 +10,10 @@ import msgspec
 from records import facts, plan
 from records.campaign import REPORT_STEP, Campaign
 from records.record import Deviation, Problem, Record, Status, result_of
-from reports.decision import Decision
-from reports.estimates import Estimates
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
+from reports.verdict.decision import Decision
+from reports.verdict.estimates import Estimates
 from reports.view_nodes import INSTALL_STEPS, START_STEPS
 
 SCHEMA_VERSION = 1

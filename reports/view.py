@@ -9,12 +9,12 @@ import msgspec
 from records import facts, plan
 from records.campaign import Campaign
 from records.record import result_of
-from reports.decision import Decision
-from reports.estimates import Estimates
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.stats.arms import ArmEstimate
 from reports.text import format as fmt
 from reports.text.table import Table, foreign
+from reports.verdict.decision import Decision
+from reports.verdict.estimates import Estimates
 from reports.view_course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
 from reports.view_methods import limits_said, methods_said
 from reports.view_nodes import ClusterView, EnvironmentView, cluster_view, environment_view

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from records import plan
 from records.campaign import Campaign, load_campaign
-from reports.decision import Decision, decide
 from reports.text import format as fmt
 from reports.text.table import Code, Table, foreign
+from reports.verdict.decision import Decision, decide
 
 KEPT_APART = frozenset({"archive"})
 """Folders in `logs/` that are no profile."""

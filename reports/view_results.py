@@ -6,11 +6,11 @@ import msgspec
 
 from records.settings import Limits
 from reports.checks.check import Check
-from reports.decision import Decision
 from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import Comparison
 from reports.text import format as fmt
 from reports.text.table import Table, foreign
+from reports.verdict.decision import Decision
 
 TONES = {"GO": "go", "NO-GO": "no", "NO-GO (blocked)": "no", "INVALID": "invalid"}
 TITLES = {"GO": "GO", "NO-GO": "NO-GO", "NO-GO (blocked)": "NO-GO (blocked)", "NOT YET": "NOT YET: no verdict so far"}

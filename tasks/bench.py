@@ -63,7 +63,7 @@ def bench_scale_up(lab: Lab, book: Book, runs: str = "") -> Benchmark | Skipped:
       runs: freshly loaded runs of each side (bench.baseline_runs of hosts.yaml when left out)
     """
     from records.campaign import load_campaign
-    from reports.decision import decide
+    from reports.verdict.decision import decide
 
     verdict = decide(load_campaign(lab.logs)).verdict
     if verdict != "GO":

@@ -69,9 +69,9 @@ def whole_cluster(lab: Lab) -> dict[str, bool]:
 def _until_decided(lab: Lab, pair: Pair, step: plan.PlanStep, arms: list[str]) -> tuple[Job, Measured]:
     """Measure up to the first look that decides; a campaign that had decided before is archived and begun anew."""
     from records.samples import read_samples
-    from reports.rule import RateDecision, decide_pairs
     from reports.stats.arms import arm_estimates
     from reports.stats.sequential import LOOK_AT, MOST_PAIRS
+    from reports.verdict.rule import RateDecision, decide_pairs
 
     def decision(job: Job) -> RateDecision:
         found = arm_estimates([s for s in read_samples(job.samples)[0] if s.campaign == job.label])

@@ -53,8 +53,8 @@ def show_feasibility(found: Assessment) -> None:
 def show_ceiling(lab: Lab) -> None:
     """Print the best that a pipeline over these nodes could give, where single-node rates were measured before."""
     from records.campaign import load_campaign
-    from reports.estimates import campaign_ceiling
     from reports.stats.arms import arm_estimates
+    from reports.verdict.estimates import campaign_ceiling
 
     campaign = load_campaign(lab.logs)
     samples = campaign.samples.get(12) or campaign.samples.get(11) or []

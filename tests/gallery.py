@@ -15,7 +15,7 @@ from rehearsal.layout import NODES, Layout
 from rehearsal.processes import marked
 from rehearsal.traps import TRAPS
 from reports.checks.check import Check
-from reports.decision import Decision, decide
+from reports.verdict.decision import Decision, decide
 from tasks import daemon
 from tasks.inventory import load_inventory
 from tasks.lab import Lab

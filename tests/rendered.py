@@ -9,8 +9,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from records.campaign import load_campaign
-from reports.decision import decide
-from reports.estimates import estimates_of
+from reports.verdict.decision import decide
+from reports.verdict.estimates import estimates_of
 from reports.view import ReportCommands, View, build_view
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])

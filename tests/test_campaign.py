@@ -9,7 +9,7 @@ import msgspec
 
 from records.campaign import load_campaign
 from records.settings import Limits
-from reports.decision import decide
+from reports.verdict.decision import decide
 from tests.campaigns import make_campaign, write_campaign
 from tests.made_records import record
 

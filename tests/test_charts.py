@@ -29,9 +29,9 @@ from reports.chart_data import (
     TokenTimeChart,
 )
 from reports.charts import PNG_DPI, WIDTH_IN, draw_charts
-from reports.decision import decide
 from reports.drawings import round_ticks
-from reports.estimates import estimates_of
+from reports.verdict.decision import decide
+from reports.verdict.estimates import estimates_of
 from tests import campaigns
 
 EXO, ROG = ArmMark("exo", "EXO", 0), ArmMark("rog", "Ollama rog", 1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from records.record import Problem
 from records.samples import Sample
-from reports.decision import decide
+from reports.verdict.decision import decide
 from tests.campaigns import (
     changed,
     failed,

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 
 from records.campaign import Campaign, load_campaign
-from reports.decision import Verdict, decide
-from reports.estimates import estimates_of
 from reports.export import GATE_EXIT, results_json, results_of, results_schema
+from reports.verdict.decision import Verdict, decide
+from reports.verdict.estimates import estimates_of
 from tests import campaigns
 from tests.full_campaign import fail_step, write_campaign
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from records.settings import Limits
-from reports.rule import decide_rates
+from reports.verdict.rule import decide_rates
 from tests.test_stats import runs
 
 TIGHT = [-0.01, 0.01, 0.0, 0.005, -0.005, 0.002]

@@ -10,9 +10,9 @@ import pytest
 from records.campaign import Campaign
 from records.facts import Benchmark, Skipped
 from records.settings import Limits
-from reports.decision import decide
-from reports.scale_up import scale_up
 from reports.stats.naive import naive_rules, plan_word
+from reports.verdict.decision import decide
+from reports.verdict.scale_up import scale_up
 from tests.campaigns import failed, make_campaign, measurement, sample
 from tests.made_records import record
 

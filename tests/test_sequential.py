@@ -7,8 +7,8 @@ import math
 import pytest
 
 from records.settings import Limits
-from reports.rule import decide_pairs
 from reports.stats.sequential import log_ratios, look, looks_so_far, paired_comparison
+from reports.verdict.rule import decide_pairs
 from tests.test_stats import runs
 
 TARGET = 1.30

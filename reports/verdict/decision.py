@@ -14,18 +14,18 @@ import msgspec
 
 from records.campaign import Campaign
 from records.settings import Limits
-from reports import reasons
-from reports.blocked import after_silence, blocked_by, exo_never_answered, next_command, problem_of, standing
 from reports.checks.catalogue import check_all
 from reports.checks.check import Check
 from reports.checks.evidence import benchmark_of, first_few, schedule_samples, timed_by_arm
-from reports.rule import RateDecision, decide_pairs, decide_rates
-from reports.scale_up import without_unable
 from reports.stats import sample_size
 from reports.stats.arms import ArmEstimate, arm_estimates
 from reports.stats.comparison import Comparison
 from reports.stats.naive import NaiveRule, PlanWord, naive_rules, plan_word
 from reports.stats.sequential import Look
+from reports.verdict import reasons
+from reports.verdict.blocked import after_silence, blocked_by, exo_never_answered, next_command, problem_of, standing
+from reports.verdict.rule import RateDecision, decide_pairs, decide_rates
+from reports.verdict.scale_up import without_unable
 
 __all__ = ["Decision", "RateDecision", "decide", "decide_pairs", "decide_rates"]
 

@@ -7,9 +7,9 @@ import msgspec
 from records import facts
 from records.campaign import Campaign
 from records.record import result_of
-from reports.decision import Decision, decide
 from reports.stats.arms import ArmEstimate, arm_estimates
 from reports.stats.ceiling import Ceiling, pipeline_ceiling, stages_by_memory
+from reports.verdict.decision import Decision, decide
 
 
 class Estimates(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""Numbers and checks -> the decision and its reasons."""
