@@ -22,13 +22,13 @@ from reports.chart_data import (
     RunBlock,
     SpeedupChart,
 )
+from reports.pages.nodes import START_STEPS
+from reports.pages.results import arm_label
+from reports.pages.token_time import token_time_chart
 from reports.stats.arms import ArmEstimate, Spread, in_schedule, inter_token_gaps_s, is_good, start_order
 from reports.stats.ceiling import Ceiling
 from reports.text.escape import one_line
 from reports.verdict.decision import Decision
-from reports.view_nodes import START_STEPS
-from reports.view_results import arm_label
-from reports.view_time import token_time_chart
 
 DOTS = 120
 """Single times that one row of a distribution shows at most."""

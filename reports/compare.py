@@ -15,6 +15,7 @@ from records import facts, plan
 from records.campaign import Campaign, load_campaign
 from records.record import result_of
 from records.settings import Limits
+from reports.pages.results import arm_label
 from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import Comparison, compare
 from reports.text import format as fmt
@@ -22,7 +23,6 @@ from reports.text.escape import markdown
 from reports.text.table import Table, foreign
 from reports.verdict.decision import Decision, decide
 from reports.verdict.estimates import Estimates, estimates_of
-from reports.view_results import arm_label
 
 
 class NoCampaignError(Exception):

@@ -10,11 +10,11 @@ import msgspec
 from records import facts, plan
 from records.campaign import REPORT_STEP, Campaign
 from records.record import Deviation, Problem, Record, Status, result_of
+from reports.pages.nodes import INSTALL_STEPS, START_STEPS
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
 from reports.verdict.decision import Decision
 from reports.verdict.estimates import Estimates
-from reports.view_nodes import INSTALL_STEPS, START_STEPS
 
 SCHEMA_VERSION = 1
 GATE_EXIT = {"GO": 0, "NO-GO": 10, "NO-GO (blocked)": 10, "INCONCLUSIVE": 11, "INVALID": 12, "NOT YET": 11}

@@ -18,14 +18,14 @@ from records.plan import step_numbered
 from reports.chart_build import chart_set
 from reports.charts import Chart, draw_charts
 from reports.export import results_json, results_of
+from reports.pages.profiles import other_profiles
+from reports.pages.report import ChartView, ReportCommands, View, build_view
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.plan_text import plan_text
 from reports.text import escape
 from reports.text.table import Code
 from reports.verdict.decision import Decision, decide
 from reports.verdict.estimates import estimates_of
-from reports.view import ChartView, ReportCommands, View, build_view
-from reports.view_profiles import other_profiles
 
 if TYPE_CHECKING:
     from jinja2 import Environment

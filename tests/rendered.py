@@ -9,9 +9,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from records.campaign import load_campaign
+from reports.pages.report import ReportCommands, View, build_view
 from reports.verdict.decision import decide
 from reports.verdict.estimates import estimates_of
-from reports.view import ReportCommands, View, build_view
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 

@@ -6,7 +6,7 @@ import msgspec
 
 from records.campaign import Campaign
 from records.samples import Conditions
-from reports.view_surroundings import surroundings_table
+from reports.pages.conditions import surroundings_table
 from tests.campaigns import make_campaign
 
 

@@ -10,11 +10,11 @@ from records import facts, plan
 from records.campaign import Campaign
 from records.record import result_of
 from records.samples import Sample
+from reports.pages.results import arm_label, arms_table, speedups
 from reports.stats.arms import ArmEstimate
 from reports.text import format as fmt
 from reports.text.table import Table, foreign
 from reports.verdict.decision import Decision
-from reports.view_results import arm_label, arms_table, speedups
 
 
 class ScaleUp(msgspec.Struct, frozen=True):

@@ -6,9 +6,9 @@ import msgspec
 
 from records import facts, plan
 from records.record import Record, result_of
+from reports.pages.engines import calibration_said, gpu_table, model_table, ollama_table
 from reports.text import format as fmt
 from reports.text.table import Code, Table, foreign, without_empty, without_empty_columns
-from reports.view_engines import calibration_said, gpu_table, model_table, ollama_table
 
 INSTALL_STEPS = {2: "srv1", 3: "srv2", 4: "rog"}
 START_STEPS = {5: "srv1", 6: "srv2", 7: "rog"}

@@ -9,19 +9,19 @@ import msgspec
 from records import facts, plan
 from records.campaign import Campaign
 from records.record import result_of
+from reports.pages.conditions import surroundings_table
+from reports.pages.course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
+from reports.pages.methods import limits_said, methods_said
+from reports.pages.nodes import ClusterView, EnvironmentView, cluster_view, environment_view
+from reports.pages.results import Box, arms_table, box, checks_said, checks_table, naive_table, speedups
+from reports.pages.scale_up import ScaleUp, concurrency_table, scale_up
+from reports.pages.token_time import TimeView, time_view
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.stats.arms import ArmEstimate
 from reports.text import format as fmt
 from reports.text.table import Table, foreign
 from reports.verdict.decision import Decision
 from reports.verdict.estimates import Estimates
-from reports.view_course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
-from reports.view_methods import limits_said, methods_said
-from reports.view_nodes import ClusterView, EnvironmentView, cluster_view, environment_view
-from reports.view_results import Box, arms_table, box, checks_said, checks_table, naive_table, speedups
-from reports.view_scale_up import ScaleUp, concurrency_table, scale_up
-from reports.view_surroundings import surroundings_table
-from reports.view_time import TimeView, time_view
 
 
 class ReportCommands(msgspec.Struct, frozen=True):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from reports.chart_data import TimePart, TokenBar, TokenTimeChart
+from reports.pages.results import arm_label
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
 from reports.text import format as fmt
 from reports.text.table import Table, foreign
 from reports.verdict.estimates import token_time_s
-from reports.view_results import arm_label
 
 WHY_NO_FASTER = (
     "Several nodes serve one stream as a pipeline: every token passes all stages in turn, so its time is the sum of "
