@@ -15,8 +15,8 @@ import msgspec
 from records.campaign import REPORT_STEP, Campaign, load_campaign
 from records.files import write_whole
 from records.plan import step_numbered
-from reports.chart_build import chart_set
-from reports.charts import Chart, draw_charts
+from reports.charts.build import chart_set
+from reports.charts.figure import Chart, draw_charts
 from reports.export import results_json, results_of
 from reports.pages.profiles import other_profiles
 from reports.pages.report import ChartView, ReportCommands, View, build_view
@@ -150,7 +150,7 @@ def _without_own_record(campaign: Campaign) -> Campaign:
 
 def _drop_stale_charts(folder: Path, wanted: set[str]) -> None:
     """Remove charts of ours that an earlier, fuller campaign left: they would be taken for this one's."""
-    from reports.chart_words import TITLES
+    from reports.charts.words import TITLES
 
     for name in TITLES:
         for file in (folder / f"{name}.svg", folder / f"{name}.png"):

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from records.campaign import Campaign
-from reports import chart_words
-from reports.chart_build import arm_marks, chart_set
-from reports.chart_data import (
+from reports.charts import words
+from reports.charts.build import arm_marks, chart_set
+from reports.charts.data import (
     ArmMark,
     ChartSet,
     IntervalRow,
@@ -28,8 +28,8 @@ from reports.chart_data import (
     TokenBar,
     TokenTimeChart,
 )
-from reports.charts import PNG_DPI, WIDTH_IN, draw_charts
-from reports.drawings import round_ticks
+from reports.charts.drawings import round_ticks
+from reports.charts.figure import PNG_DPI, WIDTH_IN, draw_charts
 from reports.verdict.decision import decide
 from reports.verdict.estimates import estimates_of
 from tests import campaigns
@@ -67,7 +67,7 @@ def charts_of(campaign: Campaign) -> ChartSet:
 def test_every_chart_is_an_svg_and_a_png_of_one_width() -> None:
     """Five charts, in the report's order; the SVG is XML without script, date or outside address."""
     drawn = draw_charts(WHOLE)
-    assert [chart.name for chart in drawn] == list(chart_words.TITLES)
+    assert [chart.name for chart in drawn] == list(words.TITLES)
     for chart in drawn:
         root = ElementTree.fromstring(chart.svg)
         assert {element.tag.rpartition("}")[2] for element in root.iter()}.isdisjoint({"script", "image", "date"})

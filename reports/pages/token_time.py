@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from reports.chart_data import TimePart, TokenBar, TokenTimeChart
+from reports.charts.data import TimePart, TokenBar, TokenTimeChart
 from reports.pages.results import arm_label
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling

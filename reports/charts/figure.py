@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from reports import chart_words, drawings, drawings_spread
-from reports.chart_data import ChartSet
+from reports.charts import drawings, drawings_spread, words
+from reports.charts.data import ChartSet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def draw_charts(charts: ChartSet) -> list[Chart]:
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # an odd name shows as boxes
         return [
-            Chart(name, chart_words.TITLES[name], chart_words.alternative(data), *_save(height, draw, data))
+            Chart(name, words.TITLES[name], words.alternative(data), *_save(height, draw, data))
             for name, data, height, draw in _wanted(charts)
         ]
 

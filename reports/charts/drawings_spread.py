@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports.chart_data import LatencyChart, LatencyRow, NodeChart
-from reports.drawings import COLOURS, INK, QUIET, look, round_ticks
+from reports.charts.data import LatencyChart, LatencyRow, NodeChart
+from reports.charts.drawings import COLOURS, INK, QUIET, look, round_ticks
 from reports.text import format as fmt
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reports.chart_data import ArmMark, OrderChart, SpeedupChart, TokenTimeChart
+from reports.charts.data import ArmMark, OrderChart, SpeedupChart, TokenTimeChart
 from reports.text import format as fmt
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from records import facts
 from records.campaign import Campaign
 from records.record import result_of
 from records.samples import Sample
-from reports.chart_data import (
+from reports.charts.data import (
     ArmMark,
     ChartSet,
     IntervalRow,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.chart_data import LatencyChart, LatencyRow, NodeChart, OrderChart, SpeedupChart, TokenTimeChart
+from reports.charts.data import LatencyChart, LatencyRow, NodeChart, OrderChart, SpeedupChart, TokenTimeChart
 from reports.text import format as fmt
 
 TITLES = {
