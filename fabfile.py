@@ -133,23 +133,25 @@ def rehearsal_up(
     root: str = "",
 ) -> None:
     """Start the embedded cluster and print how to use it."""
+    from tasks import console
     from tasks import rehearse as rehearsal
-    from tasks import say
 
     with explaining():
         hosts = rehearsal.bring_up(_root(root), rehearsal.Wish(speedup, noise, trap, seed, generation))
-        say.text(f"three nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start")
+        console.text(
+            f"three nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start"
+        )
 
 
 @task(help={"root": "folder of the rehearsal"})
 def rehearsal_down(c: Any, root: str = "") -> None:
     """Stop the embedded cluster; its logs and report stay."""
+    from tasks import console
     from tasks import rehearse as rehearsal
-    from tasks import say
 
     with explaining():
         stopped = rehearsal.take_down(_root(root))
-        say.text("\n".join(f"stopped {process}" for process in stopped) or "nothing was running")
+        console.text("\n".join(f"stopped {process}" for process in stopped) or "nothing was running")
 
 
 def _root(named: str) -> Path:

@@ -40,7 +40,7 @@ from tasks.errors import StepError
 from tasks.install import install_group
 from tasks.instrument import create_benchmark
 from tasks.inventory import load_inventory
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 from tasks.models import download_model
 from tasks.preflight import preflight_group
 from tasks.start import start_group

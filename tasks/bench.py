@@ -9,7 +9,7 @@ from tasks.command_line import at_most_one, whole_number
 from tasks.compared import benchmark_of, compare, summary_of
 from tasks.instrument import create_benchmark
 from tasks.job import job_for
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 from tasks.measure import measure
 from tasks.models import download_model, make_ready
 from tasks.steps import Book, step

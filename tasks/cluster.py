@@ -7,19 +7,20 @@ from collections.abc import Callable
 
 from records.facts import Cluster, NodeView
 from records.settings import ports_of
-from tasks import daemon, say
-from tasks.api import call
+from tasks import console
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Refused, Topology
-from tasks.lab import Lab
-from tasks.node import Node
-from tasks.places import run_folder
+from tasks.machines import daemon
+from tasks.machines.http import call
+from tasks.machines.lab import Lab
+from tasks.machines.node import Node
+from tasks.machines.paths import run_folder
 
 POLL_S = 0.3
 
 
-def wait_for_cluster(lab: Lab, timeout_s: float, tell: Callable[[str, str], None] = say.note) -> Cluster:
+def wait_for_cluster(lab: Lab, timeout_s: float, tell: Callable[[str, str], None] = console.note) -> Cluster:
     """Poll every node's own topology, side by side, until all are complete; returns what each sees.
 
     Complete topologies are believed only while all our processes live: after a loss they stay stale for 9 to 12 s.

@@ -15,10 +15,10 @@ from typing import Any
 
 from invoke.exceptions import Exit
 
-from tasks import say
+from tasks import console
 from tasks.errors import StepError
 from tasks.inventory import InventoryError, load_inventory
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 from tasks.redact import masked, secrets_of
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ def explaining() -> Iterator[list[str]]:
             "interrupted; what was measured so far is kept, type the same command to go on", code=EXIT_INTERRUPTED
         ) from None
     finally:
-        say.no_live()
+        console.no_live()
 
 
 def told(error: StepError) -> str:

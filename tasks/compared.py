@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from records import plan
 from records.facts import Benchmark, OllamaModel
 from records.settings import Pair
-from tasks import ollama, say
+from tasks import console, ollama
 from tasks.cluster import cluster_now, topology_of
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.job import Job, archive_job, job_for
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 from tasks.measure import Measured, measure
 from tasks.models import ollama_models
 from tasks.start import gpu_claimed
@@ -85,7 +85,7 @@ def _until_decided(lab: Lab, pair: Pair, step: plan.PlanStep, arms: list[str]) -
         job = job_for(lab, step, pair, arms, pairs, MOST_PAIRS)
         measured = measure(lab, job)
         verdict = decision(job).verdict
-        say.note("", f"look after {pairs} pairs: {verdict}")
+        console.note("", f"look after {pairs} pairs: {verdict}")
         if verdict != "go on":
             break
     return job, measured

@@ -17,12 +17,12 @@ from records.archive import archive
 from records.campaign import CONCURRENCY_NAME, CONTROL_NAME
 from records.samples import read_samples
 from records.settings import Inventory
-from tasks import say
+from tasks import console
 from tasks.command_line import usage_error
 from tasks.errors import StepError
 from tasks.instrument import ensure_script
 from tasks.job import job_for
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 from tasks.measure import measure, run_script, script_options
 
 CONTROL_ARMS = ("a", "b")
@@ -51,14 +51,16 @@ def control(lab: Lab, runs: int | None) -> None:
     settling = plan_from_control(samples, lab.inventory.decision, sides)
     if settling is None:
         raise StepError("control", "fewer than two good runs of it", "two runs", "fab bench --control --runs 5")
-    say.text(
+    console.text(
         f"control: Ollama '{arm}' against itself, {settling.control_runs} runs: CV {settling.rate_cv:.1%} between runs"
     )
     if settling.runs is None:
-        say.text("at that noise no number of runs that a weekend holds tells the target from what lies just above it")
+        console.text(
+            "at that noise no number of runs that a weekend holds tells the target from what lies just above it"
+        )
         return
     lasting = f", about {settling.total_s / 60:.0f} min" if settling.total_s else ""
-    say.text(
+    console.text(
         f"to tell {settling.alternative_ratio:.2f}x from {settling.target_ratio:.2f}x with {settling.error:.0%} error"
         f" both ways: {settling.runs} runs of each of {sides} sides{lasting}: fab bench --runs {settling.runs}"
     )
@@ -79,7 +81,7 @@ def concurrency(lab: Lab, levels: str) -> None:
     job = job_for(lab, step, pair, ["exo", *lab.inventory.ollama], 1)
     job = msgspec.structs.replace(job, samples=file, label=f"concurrency-{job.label}")
     ran = run_script(lab, job, [*script_options(lab, job), "--concurrency", levels])
-    say.text(ran.stderr.rstrip())
+    console.text(ran.stderr.rstrip())
     if not ran.ok:
         raise _no_answers(file, job.arms)
 

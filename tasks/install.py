@@ -9,15 +9,15 @@ import shlex
 import msgspec
 
 from records.facts import Installed
-from tasks import say
+from tasks import console
 from tasks.errors import StepError, refused
 from tasks.exo import identity
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import InstallPlan, Refused
-from tasks.lab import Lab
-from tasks.node import Node
-from tasks.places import state_folder
-from tasks.pythons import fitting_python
+from tasks.machines.lab import Lab
+from tasks.machines.node import Node
+from tasks.machines.paths import state_folder
+from tasks.machines.pythons import fitting_python
 from tasks.rocm import verify_rocm
 from tasks.steps import Book, run_side_by_side, step
 
@@ -125,7 +125,7 @@ def _perform(lab: Lab, node: Node, plan: InstallPlan) -> None:
             f"install them on {node.spec.host}: {', '.join(missing)}",
         )
     for one in plan.steps:
-        say.note(node.key, one.title)
+        console.note(node.key, one.title)
         ran = node.run(one.command, timeout_s=one.timeout_s, check=False, on_line=None)
         if not ran.ok:
             raise _half_installed(lab, node, node.failed(ran, one.timeout_s), one.title)

@@ -9,13 +9,13 @@ import shlex
 import msgspec
 
 from records.facts import Calibration, ScriptReady
-from tasks import say
+from tasks import console
 from tasks.command_line import PROJECT
 from tasks.errors import StepError
-from tasks.lab import Lab
-from tasks.node import Node
-from tasks.places import script_path
-from tasks.pythons import fitting_python
+from tasks.machines.lab import Lab
+from tasks.machines.node import Node
+from tasks.machines.paths import script_path
+from tasks.machines.pythons import fitting_python
 from tasks.steps import Book, step
 
 SCRIPT = PROJECT / "scripts" / "benchmark_exo_vs_ollama.py"
@@ -36,7 +36,7 @@ def create_benchmark(lab: Lab, book: Book) -> ScriptReady:
     if was_there:
         book.already()
     python = fitting_python(node, SCRIPT_PYTHON)
-    say.note(node.key, "calibrates the benchmark script against a metronome")
+    console.note(node.key, "calibrates the benchmark script against a metronome")
     calibration = _calibrate(node, python.path)
     worst_s = max((abs(c.first_token_error_mean_s) for c in calibration), default=0.0)
     book.summary = f"script at {script_path(node)}, first-token error {worst_s * 1000:.2f} ms at worst"

@@ -15,9 +15,9 @@ from records.archive import archive
 from records.plan import PlanStep
 from records.samples import Sample, read_samples
 from records.settings import Pair
-from tasks import say
+from tasks import console
 from tasks.inventory import campaign_id
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ def take_up(lab: Lab, job: Job) -> dict[tuple[str, int], list[Sample]]:
     if complete or any(s.campaign != job.label for s in samples):
         archive_job(lab, job)
         return {}
-    say.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
+    console.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
     return done
 
 

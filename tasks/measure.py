@@ -19,8 +19,8 @@ from tasks.cluster import cluster_now
 from tasks.errors import StepError
 from tasks.instrument import ensure_script, script_command
 from tasks.job import Job, take_up, timed_count
-from tasks.lab import Lab
-from tasks.node import Ran
+from tasks.machines.lab import Lab
+from tasks.machines.node import Ran
 from tasks.progress import Progress
 from tasks.sides import ExoSide, alone, conditions, ollama_in_memory, unload_ollama
 from tasks.watch import GpuWatch

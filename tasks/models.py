@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 
 from records.facts import ModelReady, OllamaModel
 from records.settings import Pair
-from tasks import daemon, ollama, say
-from tasks.api import call, call_url, drive
+from tasks import console, ollama
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Answer, Prepared, Refused
-from tasks.lab import Lab
+from tasks.machines import daemon
+from tasks.machines.http import call, call_url, drive
+from tasks.machines.lab import Lab
+from tasks.machines.paths import run_folder
 from tasks.ollama_servers import ask_servers
-from tasks.places import run_folder
 from tasks.sides import exo_targets
 from tasks.steps import Book, step
 
@@ -82,7 +83,7 @@ def first_answer(lab: Lab, pair: Pair) -> tuple[Answer, float]:
     exo = lab.profile.exo
     generation = generation_of(exo.release)
     entry, begin = exo_targets(lab)[lab.bench_node.key], time.monotonic()
-    say.note("exo", f"waits for the first answer of {pair.exo} (loads the model)")
+    console.note("exo", f"waits for the first answer of {pair.exo} (loads the model)")
     reply = call(*entry, generation.chat_request(pair.exo, PROOF_PROMPT, 1, lab.inventory.bench.request_timeout_s))
     return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
 
@@ -134,6 +135,6 @@ def _need_everywhere(lab: Lab, pair: Pair, models: dict[str, OllamaModel]) -> No
 def _download(lab: Lab, pair: Pair) -> Prepared:
     exo = lab.profile.exo
     flow = generation_of(exo.release).make_ready(pair, list(lab.nodes), lab.bench_node.key, exo.download_timeout_s)
-    prepared = drive(exo_targets(lab), flow, lambda text: say.note("exo", text))
+    prepared = drive(exo_targets(lab), flow, lambda text: console.note("exo", text))
     assert isinstance(prepared, Prepared)
     return prepared

@@ -13,7 +13,7 @@ from records.settings import Exo, Inventory, Pair
 from tasks.exo import models
 from tasks.exo.interface import Generation, Refused
 from tasks.exo.sources import kind_of
-from tasks.network import in_tailscale_range
+from tasks.machines.network import in_tailscale_range
 
 MEMORY_SHARE = 0.85
 """Of all nodes' memory together that weights may take: the rest is for the system, the KV cache and buffers."""

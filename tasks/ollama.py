@@ -10,7 +10,7 @@ import msgspec
 
 from records.facts import OllamaModel, OllamaState
 from tasks.exo.interface import Refused, Reply, Request
-from tasks.exo.wire import message_of, read_reply, said, shortened
+from tasks.machines.wire import message_of, read_reply, said, shortened
 
 LOAD_TIMEOUT_S = 600
 

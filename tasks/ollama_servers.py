@@ -6,8 +6,8 @@ from functools import partial
 
 from records.facts import OllamaState
 from tasks import ollama
-from tasks.api import call_url
-from tasks.lab import Lab, side_by_side
+from tasks.machines.http import call_url
+from tasks.machines.lab import Lab, side_by_side
 
 
 def ask_servers(lab: Lab) -> dict[str, OllamaState]:

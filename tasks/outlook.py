@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from records.facts import Feasible
-from tasks import say
+from tasks import console
 from tasks.errors import StepError
 from tasks.feasibility import Assessment
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 
 
 def warnings_of(lab: Lab, found: Assessment, ways: dict[str, str]) -> list[str]:
@@ -37,17 +37,17 @@ def refuse_infeasible(lab: Lab, found: Assessment) -> None:
 
 def show_feasibility(found: Assessment) -> None:
     """Print a line a pair with what to expect below it, then why GO is out of reach and what could run instead."""
-    say.text("\nfeasibility, by profile and pair:")
+    console.text("\nfeasibility, by profile and pair:")
     for row in found.feasible:
-        say.text(_line(row))
+        console.text(_line(row))
         for reason in row.reasons:
-            say.text(f"      - {reason}")
+            console.text(f"      - {reason}")
     if found.go_unreachable_because:
-        say.text(f"\n{found.go_unreachable_because}")
+        console.text(f"\n{found.go_unreachable_because}")
     if found.alternatives:
-        say.text("what could run instead:")
+        console.text("what could run instead:")
         for alternative in found.alternatives:
-            say.text(f"  - {alternative}")
+            console.text(f"  - {alternative}")
 
 
 def show_ceiling(lab: Lab) -> None:
@@ -60,7 +60,7 @@ def show_ceiling(lab: Lab) -> None:
     samples = campaign.samples.get(12) or campaign.samples.get(11) or []
     ceiling = campaign_ceiling(campaign, arm_estimates(samples)) if samples else None
     if ceiling is not None:
-        say.text(
+        console.text(
             f"\nceiling: with the rates measured before, a pipeline over these nodes decodes at most"
             f" {ceiling.rate_tokens_per_s:.3g} tokens/s, {ceiling.ratio:.2f} times the fastest node alone"
             f" ({ceiling.compute_share:.0%} of a token's time computing, {ceiling.hop_share:.0%} hops)"

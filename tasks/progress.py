@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from records.samples import Sample
 from reports.stats.arms import is_good, run_values
 from reports.stats.intervals import median_of_sorted
-from tasks import say
+from tasks import console
 
 
 class Progress:
@@ -47,11 +47,13 @@ class Progress:
         """Say what a run, all of whose samples are given, came to."""
         self._done += 1
         self._of_run = 0
-        say.note(arm, f"run {run} of {self._runs}: {run_words(samples)} ({self._done}/{len(self._left)}{self._time()})")
+        console.note(
+            arm, f"run {run} of {self._runs}: {run_words(samples)} ({self._done}/{len(self._left)}{self._time()})"
+        )
 
     def _show(self, doing: str) -> None:
         rates = (f"{arm} {rate:.1f} tok/s" for arm, rate in self._rates().items())
-        say.live("  ".join([f"{self._done}/{len(self._left)} {doing}{self._time()}", *rates]))
+        console.live("  ".join([f"{self._done}/{len(self._left)} {doing}{self._time()}", *rates]))
 
     def _rates(self) -> dict[str, float]:
         """Return each arm's rate so far, as the report will: the geometric mean of its runs."""

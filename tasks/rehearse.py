@@ -8,14 +8,14 @@ from pathlib import Path
 import msgspec
 from invoke.exceptions import Exit
 
-from tasks import say
+from tasks import console
 from tasks.bench import bench_group
 from tasks.cleanup import stop_cluster
 from tasks.command_line import EXIT_FAILED, EXIT_USAGE, PROJECT
 from tasks.errors import StepError
 from tasks.install import install_group
 from tasks.inventory import load_inventory
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 from tasks.preflight import preflight_group
 from tasks.report import document_results
 from tasks.start import start_group
@@ -91,8 +91,8 @@ def rehearse(root: Path, wish: Wish, html: bool) -> None:
     finally:
         _end(lab, root, failure)
     verdict = getattr(documented, "verdict", "")
-    say.text(f"\nREHEARSAL at a true speed-up of {wish.speedup}: {verdict}; nothing here is about your machines.")
-    say.text(f"report: {lab.docs / 'exo-phase1-results.md'}")
+    console.text(f"\nREHEARSAL at a true speed-up of {wish.speedup}: {verdict}; nothing here is about your machines.")
+    console.text(f"report: {lab.docs / 'exo-phase1-results.md'}")
     if verdict == "GO" and float(wish.speedup) <= lab.inventory.decision.target_ratio:
         raise Exit("a GO that the true speed-up does not carry: this is a bug, report it", code=EXIT_FAILED)
 

@@ -9,10 +9,10 @@ from invoke.exceptions import Exit
 
 from records.facts import Documented
 from records.files import write_whole
-from tasks import say
+from tasks import console
 from tasks.command_line import PROJECT
 from tasks.errors import StepError
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 from tasks.steps import Book, step
 
 COMMIT_MESSAGE = "docs: add EXO Phase 1 POC results and benchmarks"
@@ -37,7 +37,7 @@ def document_results(lab: Lab, book: Book, html: bool = False, commit: bool = Fa
     put_methodology(lab.docs)
     written = write_report(lab.all_logs, lab.docs, profile=lab.inventory.profile, html=html)
     sha = commit_docs(lab.docs, written.files) if commit else None
-    say.text(written.decision.headline)
+    console.text(written.decision.headline)
     book.summary = f"{written.decision.verdict}; {lab.docs / 'exo-phase1-results.md'}"
     return Documented(written.decision.verdict, written.files, sha)
 
@@ -65,7 +65,7 @@ def show_comparison(old: Path, new: Path) -> None:
     from reports.compare import NoCampaignError, compare_campaigns
 
     try:
-        say.text(compare_campaigns(old, new))
+        console.text(compare_campaigns(old, new))
     except NoCampaignError as error:
         raise StepError(
             "compare", str(error), "the folders of two campaigns", "ls -d logs/* logs/*/archive/*"

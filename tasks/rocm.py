@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from records.facts import GpuTruth
 from tasks import gpu
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 from tasks.steps import Book
 
 

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from records.facts import OllamaModel
 from records.samples import SCHEMA_VERSION, Conditions
 from records.settings import Pair, ports_of
-from tasks import ollama, say
-from tasks.api import call_url, drive
+from tasks import console, ollama
 from tasks.cluster import cluster_now, wait_for_cluster
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
-from tasks.lab import Lab
-from tasks.node import Node
+from tasks.machines.http import call_url, drive
+from tasks.machines.lab import Lab
+from tasks.machines.node import Node
 from tasks.ollama_servers import ask_server
 from tasks.start import launch_of, restart_on
 
@@ -72,7 +72,7 @@ class ExoSide:
         lab, exo = self.lab, self.lab.profile.exo
         flow = getattr(generation_of(exo.release), name)
         turns = flow(self.pair, list(lab.nodes), lab.bench_node.key, exo.download_timeout_s)
-        drive(exo_targets(lab), turns, lambda text: say.note("exo", text))
+        drive(exo_targets(lab), turns, lambda text: console.note("exo", text))
 
 
 def exo_targets(lab: Lab) -> dict[str, tuple[Node, str, int]]:

@@ -8,15 +8,16 @@ from typing import Literal, cast
 
 from records.facts import Cluster, Started
 from records.settings import ports_of
-from tasks import daemon, say
+from tasks import console
 from tasks.cluster import POLL_S, topology_of, wait_for_cluster
 from tasks.errors import StepError, refused
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Launch, Refused
 from tasks.install import executable_of
-from tasks.lab import Lab
-from tasks.places import run_folder
-from tasks.ports import listens, ports_taken
+from tasks.machines import daemon
+from tasks.machines.lab import Lab
+from tasks.machines.paths import run_folder
+from tasks.machines.ports import listens, ports_taken
 from tasks.steps import Book, run_side_by_side, step
 
 _GPU_SWITCHES = ("AMD", "HIP", "CUDA", "NV", "GPU")
@@ -137,7 +138,7 @@ def _wait_until_it_serves(lab: Lab, key: str, process: daemon.Daemon) -> Started
         if ended or problems or elapsed_s > exo.start_timeout_s:
             raise _no_start(lab, key, ended, problems, log, elapsed_s)
         if elapsed_s > told_s:
-            say.note(key, f"waits for EXO's API on port {port} ({elapsed_s:.0f} s)")
+            console.note(key, f"waits for EXO's API on port {port} ({elapsed_s:.0f} s)")
             told_s += 5
         time.sleep(POLL_S)
     device = topology.nodes.get(key, "")

@@ -26,13 +26,13 @@ from records.archive import Finished
 from records.facts import Skipped
 from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from records.settings import Inventory
-from tasks import say
+from tasks import console
 from tasks.command_line import EXIT_FAILED, EXIT_USAGE, operating
 from tasks.errors import StepError, refused
 from tasks.exo.interface import Refused
 from tasks.inventory import campaign_id
-from tasks.lab import Lab, side_by_side
-from tasks.node import journal
+from tasks.machines.lab import Lab, side_by_side
+from tasks.machines.node import journal
 from tasks.redact import secrets_of, without_secrets
 
 
@@ -92,9 +92,9 @@ class Step:
         record = self._record(lab, book, result, failure, started, time.monotonic() - clock)
         folder = finished.folder_for(record)
         _save(folder, record)
-        say.summary(record)
+        console.summary(record)
         if folder != lab.logs:
-            say.text(f"    the finished measurement stays; the record of this attempt lies in {folder}")
+            console.text(f"    the finished measurement stays; the record of this attempt lies in {folder}")
         if failure is not None:
             raise failure
         assert result is not None

@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from tasks import say
+from tasks import console
 from tasks.errors import StepError
-from tasks.lab import Lab
-from tasks.node import Node
-from tasks.remote_node import RemoteNode
-from tasks.ssh import CONNECT_TIMEOUT_S, be_strict, close, explain, known_hosts_file, new_connection
+from tasks.machines.lab import Lab
+from tasks.machines.node import Node
+from tasks.machines.remote import RemoteNode
+from tasks.machines.ssh import CONNECT_TIMEOUT_S, be_strict, close, explain, known_hosts_file, new_connection
 
 
 class HostKey(msgspec.Struct, frozen=True):
@@ -62,19 +62,19 @@ def trust_hosts(lab: Lab, ask: Any = input) -> None:
     """
     for key in offered_keys(lab):
         if key.known:
-            say.text(f"{key.node}: {key.name} {key.kind} {key.fingerprint} is known already")
+            console.text(f"{key.node}: {key.name} {key.kind} {key.fingerprint} is known already")
             continue
-        say.text(f"{key.node}: {key.name} presents {key.kind} {key.fingerprint}")
-        say.text(f"    compare on that machine: ssh-keygen -lf /etc/ssh/ssh_host_{key.kind.split('-')[-1]}_key.pub")
+        console.text(f"{key.node}: {key.name} presents {key.kind} {key.fingerprint}")
+        console.text(f"    compare on that machine: ssh-keygen -lf /etc/ssh/ssh_host_{key.kind.split('-')[-1]}_key.pub")
         try:
             answer = ask(f"    add it to {key.file}? type yes: ")
         except EOFError:
             answer = ""
         if answer.strip() == "yes":
             add_keys([key])
-            say.text("    added")
+            console.text("    added")
         else:
-            say.text("    not added")
+            console.text("    not added")
 
 
 @contextlib.contextmanager

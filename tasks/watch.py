@@ -7,8 +7,8 @@ from types import TracebackType
 
 from tasks import gpu
 from tasks.errors import StepError
-from tasks.lab import Lab
-from tasks.node import Node
+from tasks.machines.lab import Lab
+from tasks.machines.node import Node
 
 EVERY_S = 0.5
 

@@ -10,7 +10,7 @@ import pytest
 from rehearsal import cluster
 from rehearsal.layout import Layout
 from tasks.inventory import load_inventory
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 
 LONGEST_FIRST = ("test_traps.py", "test_flow.py", "test_flow_rehearse.py", "test_flow_1x.py", "test_resume.py")
 """Files of over a minute: begun last, they would leave the other workers idle at the end."""

@@ -16,10 +16,10 @@ from rehearsal.processes import marked
 from rehearsal.traps import TRAPS
 from reports.checks.check import Check
 from reports.verdict.decision import Decision, decide
-from tasks import daemon
 from tasks.inventory import load_inventory
-from tasks.lab import Lab
-from tasks.places import run_folder
+from tasks.machines import daemon
+from tasks.machines.lab import Lab
+from tasks.machines.paths import run_folder
 
 
 @contextlib.contextmanager

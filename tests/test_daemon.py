@@ -15,11 +15,11 @@ import msgspec
 import pytest
 
 from records.settings import NodeSpec
-from tasks import daemon
 from tasks.errors import StepError
 from tasks.exo.interface import Launch
-from tasks.local_node import LocalNode
-from tasks.ports import listening, listens, ports_taken
+from tasks.machines import daemon
+from tasks.machines.local import LocalNode
+from tasks.machines.ports import listening, listens, ports_taken
 
 
 @pytest.fixture

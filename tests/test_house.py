@@ -24,7 +24,7 @@ LONG_BY_PURPOSE = {"scripts/benchmark_exo_vs_ollama.py"}
 KEPT_IN = {
     "yaml": {"tasks/inventory.py"},
     "jinja2": {"reports/render.py"},
-    "paramiko": {"tasks/ssh.py", "tasks/remote_node.py", "tasks/trust.py"},
+    "paramiko": {"tasks/machines/ssh.py", "tasks/machines/remote.py", "tasks/trust.py"},
     "asyncssh": {"rehearsal/node_server.py", "rehearsal/session.py", "rehearsal/keys.py"},
 }
 HEAVY = {"matplotlib", "numpy", "scipy", "jinja2", "asyncssh"}

@@ -9,7 +9,7 @@ from benchmarks.rehearsed_verdicts import reseed
 from benchmarks.verdict_tally import Outcome, broken_limits, table, tally
 from rehearsal import cluster
 from tasks.inventory import campaign_id, load_inventory
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 
 GO = Outcome("GO", "", 1.62, 1.51, 1.71)
 NO_GO = Outcome("NO-GO", "", 1.19, 1.12, 1.26)

@@ -16,12 +16,13 @@ import pytest
 
 from records.settings import NodeSpec
 from rehearsal.layout import Layout
-from tasks import ssh, trust
-from tasks.api import call
+from tasks import trust
 from tasks.errors import StepError, UnreachableError
 from tasks.exo.interface import Request
-from tasks.lab import Lab
-from tasks.remote_node import RemoteNode
+from tasks.machines import ssh
+from tasks.machines.http import call
+from tasks.machines.lab import Lab
+from tasks.machines.remote import RemoteNode
 
 
 def other_spec(lab: Lab, **change: object) -> NodeSpec:

@@ -10,10 +10,11 @@ import pytest
 
 from records.settings import NodeSpec
 from rehearsal.layout import USER, Layout
-from tasks import ssh, trust
+from tasks import trust
 from tasks.errors import UnreachableError
-from tasks.lab import Lab
-from tasks.remote_node import RemoteNode
+from tasks.machines import ssh
+from tasks.machines.lab import Lab
+from tasks.machines.remote import RemoteNode
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from records.settings import NodeSpec
 from tasks.errors import StepError, UnreachableError
-from tasks.remote_node import RemoteNode
+from tasks.machines.remote import RemoteNode
 
 
 class Refuses(asyncssh.SSHServer):

@@ -16,7 +16,7 @@ from tasks.cleanup import stop_cluster
 from tasks.errors import StepError
 from tasks.install import install_group
 from tasks.inventory import load_inventory
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 from tasks.models import download_model
 from tasks.ollama_servers import ask_servers
 from tasks.preflight import verify_python
@@ -193,8 +193,8 @@ def _compare(lab: Lab) -> None:
 
 def _generate(lab: Lab) -> None:
     """Have rog's Ollama generate once, as a benchmark would."""
-    from tasks.api import call_url
     from tasks.exo.interface import Request
+    from tasks.machines.http import call_url
 
     model = lab.profile.models.small.ollama
     body = {"model": model, "prompt": "hi", "stream": False, "options": {"num_predict": 1}}

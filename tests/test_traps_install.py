@@ -13,7 +13,7 @@ from tasks.bench import bench_comparison
 from tasks.errors import StepError
 from tasks.install import install_group, install_rog, install_srv1
 from tasks.inventory import load_inventory
-from tasks.lab import Lab
+from tasks.machines.lab import Lab
 from tasks.start import start_group, start_rog
 from tests.gallery import check_named, decided
 

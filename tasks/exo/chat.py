@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tasks.exo.interface import Answer, Refused, Reply, Request
-from tasks.exo.wire import read_reply
+from tasks.machines.wire import read_reply
 
 
 class _Message(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from records.settings import Exo, Pair, ports_of
 from tasks.exo import chat, gen0_download, logtext
 from tasks.exo.gen0_install import install_plan
 from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
-from tasks.exo.wire import message_of, read_json, said, shortened
+from tasks.machines.wire import message_of, read_json, said, shortened
 
 NAME = "0.0.x"
 PYTHON = ">=3.12,<3.14"

@@ -20,7 +20,7 @@ import msgspec
 
 from records.settings import Pair
 from tasks.exo.interface import Flow, Prepared, Refused, Reply, Request, Wait
-from tasks.exo.wire import ask, message_of, read_json, read_reply, said, shortened, size
+from tasks.machines.wire import ask, message_of, read_json, read_reply, said, shortened, size
 
 LINUX_MODELS = (
     "llama-3.2-1b",

@@ -15,8 +15,8 @@ from tasks.exo import chat, gen1_placing, logtext
 from tasks.exo.gen1_install import install_plan
 from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
-from tasks.exo.wire import message_of, said, shortened
-from tasks.network import in_tailscale_range
+from tasks.machines.network import in_tailscale_range
+from tasks.machines.wire import message_of, said, shortened
 
 NAME = "1.x"
 PYTHON = ">=3.13,<3.14"

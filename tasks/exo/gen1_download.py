@@ -14,7 +14,7 @@ import msgspec
 from tasks.exo.gen1_state import Assignments, State, Tagged, download_of, read_state, shard_of
 from tasks.exo.interface import Ask, Refused, Reply, Request, Wait
 from tasks.exo.patience import Patience
-from tasks.exo.wire import ask, message_of, read_reply, said, shortened, size
+from tasks.machines.wire import ask, message_of, read_reply, said, shortened, size
 
 HUB_TIMEOUT_S = 90
 """EXO retries an unreachable hub for about 22 s before it answers."""

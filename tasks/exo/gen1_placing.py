@@ -16,7 +16,7 @@ from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, download, state_at
 from tasks.exo.gen1_state import Assignments, instances_of, runner_state
 from tasks.exo.interface import Ask, Flow, Prepared, Refused, Reply, Request, Wait
 from tasks.exo.patience import Patience
-from tasks.exo.wire import ask, read_reply, said, shortened
+from tasks.machines.wire import ask, read_reply, said, shortened
 
 _APPEARS_S = 10.0
 """How long an accepted placement may take to show as an instance before it is placed again."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tasks.exo.wire import read_json
+from tasks.machines.wire import read_json
 
 Tagged = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from tasks.exo.interface import Refused
-from tasks.exo.wire import shortened
+from tasks.machines.wire import shortened
 
 Kind = Literal["0.0.x", "1.x", "1.x-head", "yeast", "exoscale", "unknown", "missing"]
 

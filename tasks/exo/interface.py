@@ -3,7 +3,7 @@
 A generation is a module (`gen0`, `gen1`) that offers the names of the protocol `Generation`. Nothing here opens a
 connection: commands are returned to be run, requests to be sent, texts are given to be parsed. A conversation with
 several turns (download, place, wait) is a `Flow`: a generator that yields what to ask or how long to wait, is sent the
-replies, and returns its finding; `tasks.api.drive` is the one place that performs it. So a recorded transcript
+replies, and returns its finding; `tasks.machines.http.drive` is the one place that performs it. So a recorded transcript
 drives the very code that drives a cluster. Adding a generation is one new file and one line in `tasks.exo.catalogue`.
 """
 

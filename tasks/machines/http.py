@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from records.record import Command, capped
 from tasks.errors import StepError
 from tasks.exo.interface import Ask, Flow, Reply, Request, Wait
-from tasks.node import Node, journal
+from tasks.machines.node import Node, journal
 
 ANSWER_CAP_BYTES = 8_000_000
 """A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from records.files import write_whole
 from tasks.errors import StepError
-from tasks.node import Node, Ran, cannot_write
-from tasks.ssh import Lines
+from tasks.machines.node import Node, Ran, cannot_write
+from tasks.machines.ssh import Lines
 
 
 class LocalNode(Node):

@@ -16,7 +16,7 @@ import msgspec
 
 from tasks.errors import StepError
 from tasks.exo.interface import Launch
-from tasks.node import Node
+from tasks.machines.node import Node
 
 LOG_CAP_BYTES = 200_000
 """Of a log's end that is fetched from a node; a traceback takes 3 kB."""

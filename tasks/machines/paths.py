@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.lab import Lab
-from tasks.node import Node
+from tasks.machines.lab import Lab
+from tasks.machines.node import Node
 
 ROOT = ".exo-phase1"
 

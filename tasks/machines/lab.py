@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from records.settings import Inventory, Profile
-from tasks import network
 from tasks.errors import StepError, merged, refused
 from tasks.exo.interface import Refused
 from tasks.inventory import active
-from tasks.local_node import LocalNode
-from tasks.node import Node
-from tasks.remote_node import RemoteNode
-from tasks.threads import run_all
+from tasks.machines import network
+from tasks.machines.local import LocalNode
+from tasks.machines.node import Node
+from tasks.machines.remote import RemoteNode
+from tasks.machines.threads import run_all
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from tasks.errors import StepError
-from tasks.node import Node
+from tasks.machines.node import Node
 
 # Non-login shells lack the user's PATH: the usual places of pyenv, uv and conda are looked into as well.
 _PROBE = r"""

@@ -12,9 +12,9 @@ from typing import Any
 
 from records.settings import NodeSpec
 from tasks.errors import UnreachableError
-from tasks.node import Node, Ran, cannot_write
-from tasks.ssh import Lines, close, connect
-from tasks.threads import run_one
+from tasks.machines.node import Node, Ran, cannot_write
+from tasks.machines.ssh import Lines, close, connect
+from tasks.machines.threads import run_one
 
 
 class RemoteNode(Node):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tasks.daemon import Daemon
-from tasks.node import Node
+from tasks.machines.daemon import Daemon
+from tasks.machines.node import Node
 
 _TABLE = "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null"
 _LISTEN = re.compile(

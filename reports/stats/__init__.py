@@ -1,0 +1,1 @@
+"""Samples -> numbers: runs, arms, ratios with intervals, sample sizes. Plain arithmetic, no campaign."""
