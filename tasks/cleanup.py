@@ -8,14 +8,14 @@ import msgspec
 
 from records.facts import Cleaned, OllamaState, Stopped
 from records.settings import ports_of
-from tasks import ollama
 from tasks.errors import StepError
 from tasks.machines import daemon
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.machines.paths import ollama_before_path, run_folder, state_folder
 from tasks.machines.ports import ports_taken
-from tasks.ollama_servers import ask_servers
+from tasks.ollama import api as ollama
+from tasks.ollama.servers import ask_servers
 from tasks.steps import Book, step
 
 

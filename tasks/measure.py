@@ -15,8 +15,8 @@ from records.facts import OllamaModel
 from records.samples import Conditions, Sample, append_conditions, append_sample, read_samples
 from records.settings import ports_of
 from scripts.benchmark_exo_vs_ollama import schedule
-from tasks.cluster import cluster_now
 from tasks.errors import StepError
+from tasks.exo.cluster import cluster_now
 from tasks.instrument import ensure_script, script_command
 from tasks.job import Job, take_up, timed_count
 from tasks.machines.lab import Lab

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from records.facts import ModelReady, OllamaModel
 from records.settings import Pair
-from tasks import console, ollama
+from tasks import console
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Answer, Prepared, Refused
@@ -15,7 +15,8 @@ from tasks.machines import daemon
 from tasks.machines.http import call, call_url, drive
 from tasks.machines.lab import Lab
 from tasks.machines.paths import run_folder
-from tasks.ollama_servers import ask_servers
+from tasks.ollama import api as ollama
+from tasks.ollama.servers import ask_servers
 from tasks.sides import exo_targets
 from tasks.steps import Book, step
 

@@ -16,7 +16,7 @@ from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.machines.paths import ollama_before_path, run_folder
 from tasks.machines.pythons import fitting_python
-from tasks.ollama_servers import ask_servers
+from tasks.ollama.servers import ask_servers
 from tasks.outlook import refuse_infeasible, show_ceiling, show_feasibility, warnings_of
 from tasks.steps import Book, step
 

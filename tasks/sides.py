@@ -14,14 +14,15 @@ from datetime import UTC, datetime
 from records.facts import OllamaModel
 from records.samples import SCHEMA_VERSION, Conditions
 from records.settings import Pair, ports_of
-from tasks import console, ollama
-from tasks.cluster import cluster_now, wait_for_cluster
+from tasks import console
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
+from tasks.exo.cluster import cluster_now, wait_for_cluster
 from tasks.machines.http import call_url, drive
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
-from tasks.ollama_servers import ask_server
+from tasks.ollama import api as ollama
+from tasks.ollama.servers import ask_server
 from tasks.start import launch_of, restart_on
 
 UNLOAD_TIMEOUT_S = 60

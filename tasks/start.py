@@ -9,9 +9,9 @@ from typing import Literal, cast
 from records.facts import Cluster, Started
 from records.settings import ports_of
 from tasks import console
-from tasks.cluster import POLL_S, topology_of, wait_for_cluster
 from tasks.errors import StepError, refused
 from tasks.exo.catalogue import generation_of
+from tasks.exo.cluster import POLL_S, topology_of, wait_for_cluster
 from tasks.exo.interface import Launch, Refused
 from tasks.install import executable_of
 from tasks.machines import daemon

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from records.facts import OllamaModel, OllamaState
-from tasks import ollama
 from tasks.exo.interface import Refused, Reply
+from tasks.ollama import api as ollama
 from tests.recorded import ok, recorded
 
 URL = "http://localhost:11434"

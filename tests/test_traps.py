@@ -18,7 +18,7 @@ from tasks.install import install_group
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
 from tasks.models import download_model
-from tasks.ollama_servers import ask_servers
+from tasks.ollama.servers import ask_servers
 from tasks.preflight import verify_python
 from tasks.rocm import verify_rocm
 from tasks.start import start_group, start_srv1, start_srv2

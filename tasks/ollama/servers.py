@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from records.facts import OllamaState
-from tasks import ollama
 from tasks.machines.http import call_url
 from tasks.machines.lab import Lab, side_by_side
+from tasks.ollama import api as ollama
 
 
 def ask_servers(lab: Lab) -> dict[str, OllamaState]:

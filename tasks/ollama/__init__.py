@@ -1,0 +1,1 @@
+"""Ollama through its own API: pure requests and parsers, and asking the servers."""
