@@ -17,13 +17,13 @@ from records.settings import ports_of
 from scripts.benchmark_exo_vs_ollama import schedule
 from tasks.errors import StepError
 from tasks.exo.cluster import cluster_now
+from tasks.gpu.busy import GpuWatch
 from tasks.instrument import ensure_script, script_command
 from tasks.job import Job, take_up, timed_count
 from tasks.machines.lab import Lab
 from tasks.machines.node import Ran
 from tasks.progress import Progress
 from tasks.sides import ExoSide, alone, conditions, ollama_in_memory, unload_ollama
-from tasks.watch import GpuWatch
 
 
 class Measured(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from records.facts import GpuTruth
-from tasks import gpu
+from tasks.gpu import witnesses
 from tasks.machines.lab import Lab
 from tasks.steps import Book
 
@@ -19,7 +19,9 @@ def verify_rocm(lab: Lab, book: Book, key: str) -> GpuTruth | None:
         "rocm-smi, rocminfo, sysfs and /dev/kfd were asked, and each one's word is kept",
         "the processor itself is called '... w/ Radeon 8060S', so a grep finds that name without any usable GPU",
     )
-    truth = gpu.read_probe(node.run(gpu.probe_command(wanted), check=False, timeout_s=60).stdout, key, wanted)
+    truth = witnesses.read_probe(
+        node.run(witnesses.probe_command(wanted), check=False, timeout_s=60).stdout, key, wanted
+    )
     agree = [w.name for w in truth.witnesses if w.agrees]
     if not truth.present:
         said = "; ".join(f"{w.name}: {w.said}" for w in truth.witnesses)

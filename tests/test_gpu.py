@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from records.facts import GpuTruth, Witness
 from records.settings import Gpu
-from tasks import gpu
+from tasks.gpu import witnesses
 from tests.recorded import recorded
 
 RADEON = Gpu("Radeon 8060S", "gfx1151", "1002:1586")
@@ -28,7 +28,7 @@ def probed(folder: Path, tools: dict[str, str], **environment: str) -> GpuTruth:
         script.chmod(0o755)
     given_environment = {"PATH": f"{tool_folder}:/usr/bin:/bin", "EXO_PHASE1_SYSROOT": str(folder)} | environment
     ran = subprocess.run(
-        ["/bin/bash", "-c", gpu.probe_command(RADEON)],
+        ["/bin/bash", "-c", witnesses.probe_command(RADEON)],
         env=given_environment,
         capture_output=True,
         text=True,
@@ -36,7 +36,7 @@ def probed(folder: Path, tools: dict[str, str], **environment: str) -> GpuTruth:
         timeout=60,
     )
     assert ran.returncode == 0
-    return gpu.read_probe(ran.stdout, "rog", RADEON)
+    return witnesses.read_probe(ran.stdout, "rog", RADEON)
 
 
 def card(folder: Path, name: str, vendor: str, device: str, busy: str | None = None) -> None:
@@ -137,15 +137,15 @@ def test_how_busy(tmp_path: Path) -> None:
     card(tmp_path, "card0", "0x1002", "0x1586", "97")
     card(tmp_path, "card1", "0x1002", "0x744c", "3")
     ran = subprocess.run(
-        ["/bin/bash", "-c", gpu.busy_command()],
+        ["/bin/bash", "-c", witnesses.busy_command()],
         env={"EXO_PHASE1_SYSROOT": str(tmp_path), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert gpu.read_busy(ran.stdout) == 97.0
-    assert gpu.read_busy("") is None
-    assert gpu.read_busy("cat: no such file\n101\n-3\nN/A") is None
+    assert witnesses.read_busy(ran.stdout) == 97.0
+    assert witnesses.read_busy("") is None
+    assert witnesses.read_busy("cat: no such file\n101\n-3\nN/A") is None
 
 
 @settings(max_examples=150, deadline=None)
@@ -176,6 +176,6 @@ def test_how_busy(tmp_path: Path) -> None:
 def test_reading_a_probe_never_fails(lines: list[str]) -> None:
     """No output of any tool makes the reader raise."""
     text = "\n".join(lines)
-    truth = gpu.read_probe(text, "rog", RADEON)
+    truth = witnesses.read_probe(text, "rog", RADEON)
     assert truth.node == "rog"
-    assert gpu.read_busy(text) is None or text
+    assert witnesses.read_busy(text) is None or text

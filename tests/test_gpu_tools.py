@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from records.settings import Gpu
-from tasks.gpu_tools import amdgpu_top_cards, judge, rocm_smi_cards, rocminfo_agents
+from tasks.gpu.tools import amdgpu_top_cards, judge, rocm_smi_cards, rocminfo_agents
 from tests.recorded import recorded
 
 RADEON = Gpu("Radeon 8060S", "gfx1151", "1002:1586")

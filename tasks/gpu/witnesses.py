@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from records.facts import GpuTruth, Witness
 from records.settings import Gpu
-from tasks.gpu_tools import Card, amdgpu_top_cards, judge, rocm_smi_cards, rocminfo_agents
+from tasks.gpu.tools import Card, amdgpu_top_cards, judge, rocm_smi_cards, rocminfo_agents
 from tasks.machines.wire import shortened
 
 _MARK = "@@exo-phase1@@"

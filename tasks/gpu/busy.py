@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 
-from tasks import gpu
 from tasks.errors import StepError
+from tasks.gpu import witnesses
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 
@@ -38,7 +38,7 @@ class GpuWatch:
     def _ask(self, node: Node) -> None:
         while True:
             try:
-                percent = gpu.read_busy(node.run(gpu.busy_command(), check=False, timeout_s=5).stdout)
+                percent = witnesses.read_busy(node.run(witnesses.busy_command(), check=False, timeout_s=5).stdout)
             except StepError:
                 return  # a watch that fails must not fail the run; its absence is seen in the record
             if percent is not None:

@@ -1,0 +1,1 @@
+"""What a node's GPU is and whether it works: tools' output, witnesses, how busy it is."""
