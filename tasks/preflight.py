@@ -10,14 +10,14 @@ from records.facts import NodePython, OllamaState, Preflight
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Refused
-from tasks.feasibility import Assessment, assess
+from tasks.feasibility.assess import Assessment, assess
+from tasks.feasibility.show import refuse_infeasible, show_ceiling, show_feasibility, warnings_of
 from tasks.machines import daemon, network
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.machines.paths import ollama_before_path, run_folder
 from tasks.machines.pythons import fitting_python
 from tasks.ollama.servers import ask_servers
-from tasks.outlook import refuse_infeasible, show_ceiling, show_feasibility, warnings_of
 from tasks.steps import Book, step
 
 _FACTS = r"""

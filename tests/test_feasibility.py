@@ -11,7 +11,7 @@ import pytest
 from records.facts import Feasible, NodePython
 from records.settings import Inventory, Rehearsal
 from tasks.exo import models
-from tasks.feasibility import Assessment, assess
+from tasks.feasibility.assess import Assessment, assess
 from tasks.inventory import load_inventory
 from tests.recorded import recorded
 

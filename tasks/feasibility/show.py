@@ -5,7 +5,7 @@ from __future__ import annotations
 from records.facts import Feasible
 from tasks import console
 from tasks.errors import StepError
-from tasks.feasibility import Assessment
+from tasks.feasibility.assess import Assessment
 from tasks.machines.lab import Lab
 
 

@@ -13,11 +13,11 @@ import msgspec
 
 from records.facts import Feasible, NodePython
 from records.settings import Inventory, Pair
-from tasks import obstacles
 from tasks.exo import models
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Refused
-from tasks.obstacles import MEMORY_SHARE, Findings, gigabytes
+from tasks.feasibility import obstacles
+from tasks.feasibility.obstacles import MEMORY_SHARE, Findings, gigabytes
 
 
 class Assessment(msgspec.Struct, frozen=True):

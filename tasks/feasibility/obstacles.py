@@ -1,4 +1,4 @@
-"""What stands in the way of one model pair, check by check; tasks.feasibility puts the answers together.
+"""What stands in the way of one model pair, check by check; tasks.feasibility.assess puts the answers together.
 
 Each check adds sentences to `Findings`: to `blocking` only what surely prevents a run, to `telling` what to expect.
 """
