@@ -8,7 +8,9 @@ from typing import Any
 from fabric import task
 from invoke.collection import Collection
 
-from tasks import bench, cleanup, install, instrument, models, preflight, report, start
+from tasks import cleanup, install, preflight, report, start
+from tasks.benchmark import instrument, models
+from tasks.benchmark import steps as benchmark
 from tasks.command_line import explaining, operating
 
 
@@ -36,7 +38,7 @@ def start_group(c: Any) -> None:
 @task(
     name="bench",
     help={
-        "runs": "freshly loaded runs a side (bench.runs of hosts.yaml when left out)",
+        "runs": "freshly loaded runs a side (benchmark.runs of hosts.yaml when left out)",
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
@@ -47,7 +49,7 @@ def bench_group(
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
     with operating(c) as lab:
-        bench.bench_group(lab, runs, until_decided=until_decided, control=control, concurrency=concurrency)
+        benchmark.bench_group(lab, runs, until_decided=until_decided, control=control, concurrency=concurrency)
 
 
 @task(
@@ -173,9 +175,9 @@ for _step in (
     start.verify_cluster,
     models.download_model,
     instrument.create_benchmark,
-    bench.bench_baseline,
-    bench.bench_comparison,
-    bench.bench_scale_up,
+    benchmark.bench_baseline,
+    benchmark.bench_comparison,
+    benchmark.bench_scale_up,
     report.document_results,
     cleanup.stop_cluster,
 ):

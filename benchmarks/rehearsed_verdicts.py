@@ -35,13 +35,13 @@ from rehearsal import cluster
 from rehearsal.layout import Layout
 from rehearsal.speeds import settings
 from reports.verdict.decision import decide
-from tasks.bench import bench_comparison
+from tasks.benchmark.instrument import create_benchmark
+from tasks.benchmark.models import download_model
+from tasks.benchmark.steps import bench_comparison
 from tasks.errors import StepError
 from tasks.install import install_group
-from tasks.instrument import create_benchmark
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
-from tasks.models import download_model
 from tasks.preflight import preflight_group
 from tasks.start import start_group
 

@@ -9,7 +9,7 @@ import msgspec
 from invoke.exceptions import Exit
 
 from tasks import console
-from tasks.bench import bench_group
+from tasks.benchmark.steps import bench_group
 from tasks.cleanup import stop_cluster
 from tasks.command_line import EXIT_FAILED, EXIT_USAGE, PROJECT
 from tasks.errors import StepError

@@ -73,7 +73,7 @@ def test_rooms_import_only_downwards() -> None:
                 "rehearsal": {"rehearsal"},
                 "scripts": set(),
                 "tasks": {"tasks", "reports", "records"}
-                | ({"scripts"} if name == "tasks/measure.py" else set())
+                | ({"scripts"} if name == "tasks/benchmark/measure.py" else set())
                 | ({"rehearsal"} if name == "tasks/rehearse.py" else set()),
                 "fabfile.py": {"tasks"},
             }.get(room)

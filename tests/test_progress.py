@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from records.samples import Sample
-from tasks.progress import duration, run_words
+from tasks.benchmark.progress import duration, run_words
 from tests.terminal import on_terminal
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -11,13 +11,13 @@ import pytest
 from records.facts import Cleaned, Preflight
 from rehearsal import cluster
 from rehearsal.layout import Layout
-from tasks.bench import bench_comparison
+from tasks.benchmark.models import download_model
+from tasks.benchmark.steps import bench_comparison
 from tasks.cleanup import stop_cluster
 from tasks.errors import StepError
 from tasks.install import install_group
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
-from tasks.models import download_model
 from tasks.ollama.servers import ask_servers
 from tasks.preflight import verify_python
 from tasks.rocm import verify_rocm

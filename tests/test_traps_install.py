@@ -9,7 +9,7 @@ import pytest
 
 from records.facts import Started
 from rehearsal import cluster
-from tasks.bench import bench_comparison
+from tasks.benchmark.steps import bench_comparison
 from tasks.errors import StepError
 from tasks.install import install_group, install_rog, install_srv1
 from tasks.inventory import load_inventory

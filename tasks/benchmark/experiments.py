@@ -18,12 +18,12 @@ from records.campaign import CONCURRENCY_NAME, CONTROL_NAME
 from records.samples import read_samples
 from records.settings import Inventory
 from tasks import console
+from tasks.benchmark.instrument import ensure_script
+from tasks.benchmark.job import job_for
+from tasks.benchmark.measure import measure, run_script, script_options
 from tasks.command_line import usage_error
 from tasks.errors import StepError
-from tasks.instrument import ensure_script
-from tasks.job import job_for
 from tasks.machines.lab import Lab
-from tasks.measure import measure, run_script, script_options
 
 CONTROL_ARMS = ("a", "b")
 CONTROL_CONDITIONS = "control.conditions.jsonl"

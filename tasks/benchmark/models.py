@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from records.facts import ModelReady, OllamaModel
 from records.settings import Pair
 from tasks import console
+from tasks.benchmark.arms import exo_targets
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Answer, Prepared, Refused
@@ -17,7 +18,6 @@ from tasks.machines.lab import Lab
 from tasks.machines.paths import run_folder
 from tasks.ollama import api as ollama
 from tasks.ollama.servers import ask_servers
-from tasks.sides import exo_targets
 from tasks.steps import Book, step
 
 PROOF_PROMPT = "Say hello."

@@ -8,13 +8,13 @@ from records import plan
 from records.facts import Benchmark, OllamaModel
 from records.settings import Pair
 from tasks import console
+from tasks.benchmark.job import Job, archive_job, job_for
+from tasks.benchmark.measure import Measured, measure
+from tasks.benchmark.models import ollama_models
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.cluster import cluster_now, topology_of
-from tasks.job import Job, archive_job, job_for
 from tasks.machines.lab import Lab
-from tasks.measure import Measured, measure
-from tasks.models import ollama_models
 from tasks.ollama import api as ollama
 from tasks.start import gpu_claimed
 from tasks.steps import Book

@@ -1,7 +1,7 @@
 """Run a schedule of benchmark runs: one side loaded at a time, every finished request on disk, resumable at any point.
 
 The script on the bench node measures; here is only what surrounds a run: who is in memory, what is noted, what is
-already done (tasks.job).
+already done (tasks.benchmark.job).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from records.facts import OllamaModel
 from records.samples import Conditions, Sample, append_conditions, append_sample, read_samples
 from records.settings import ports_of
 from scripts.benchmark_exo_vs_ollama import schedule
+from tasks.benchmark.arms import ExoSide, alone, conditions, ollama_in_memory, unload_ollama
+from tasks.benchmark.instrument import ensure_script, script_command
+from tasks.benchmark.job import Job, take_up, timed_count
+from tasks.benchmark.progress import Progress
 from tasks.errors import StepError
 from tasks.exo.cluster import cluster_now
 from tasks.gpu.busy import GpuWatch
-from tasks.instrument import ensure_script, script_command
-from tasks.job import Job, take_up, timed_count
 from tasks.machines.lab import Lab
 from tasks.machines.node import Ran
-from tasks.progress import Progress
-from tasks.sides import ExoSide, alone, conditions, ollama_in_memory, unload_ollama
 
 
 class Measured(msgspec.Struct, frozen=True):

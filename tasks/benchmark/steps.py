@@ -5,13 +5,13 @@ from __future__ import annotations
 from records import plan
 from records.archive import archive_step
 from records.facts import Benchmark, ModelReady, Skipped
+from tasks.benchmark.comparison import benchmark_of, compare, summary_of
+from tasks.benchmark.instrument import create_benchmark
+from tasks.benchmark.job import job_for
+from tasks.benchmark.measure import measure
+from tasks.benchmark.models import download_model, make_ready
 from tasks.command_line import at_most_one, whole_number
-from tasks.compared import benchmark_of, compare, summary_of
-from tasks.instrument import create_benchmark
-from tasks.job import job_for
 from tasks.machines.lab import Lab
-from tasks.measure import measure
-from tasks.models import download_model, make_ready
 from tasks.steps import Book, step
 
 
@@ -87,7 +87,7 @@ def bench_group(
     lab: Lab, runs: str = "", *, until_decided: bool = False, control: bool = False, concurrency: str = ""
 ) -> None:
     """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2."""
-    from tasks import experiments
+    from tasks.benchmark import experiments
 
     count = whole_number("runs", runs)  # before an hour of work, not after it
     at_most_one({"--until-decided": until_decided, "--control": control, "--concurrency": concurrency})

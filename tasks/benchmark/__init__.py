@@ -1,0 +1,1 @@
+"""Steps 9 to 13: models, instrument, schedule, runs."""
