@@ -23,8 +23,9 @@ from benchmarks.instrument import Line, show
 from benchmarks.metronome import SCRIPT, served
 from records.samples import Sample
 from records.settings import Limits
-from reports.stats.arms import arm_estimates, is_good
+from reports.stats.arms import arm_estimates
 from reports.stats.comparison import compare
+from reports.stats.runs import is_good
 
 MODEL = "smollm2-135m"
 RUNS, REQUESTS, TOKENS = 12, 3, 64

@@ -110,7 +110,7 @@ def campaign(lab: Lab, runs: int) -> Outcome:
     try:
         bench_comparison(lab, runs=str(runs))
     except StepError as error:
-        return Outcome("failed", f"{error.what}: {error.found}")
+        return Outcome("failed", str(error))
     decision = decide(load_campaign(lab.logs))
     said = decision.headline.removeprefix(f"{decision.verdict}: ")
     found = next((c for c in decision.comparisons if c.baseline == FASTEST), None)

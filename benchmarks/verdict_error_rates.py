@@ -23,8 +23,8 @@ import msgspec
 from benchmarks.verdict_noise import NOISES, Cell, Noise, campaigns_of
 from records.samples import Sample
 from records.settings import Limits
-from reports.stats.arms import RunValue, run_values
 from reports.stats.naive import naive_rules
+from reports.stats.runs import RunValue, run_values
 from reports.stats.sequential import MOST_PAIRS
 from reports.verdict.rule import decide_pairs, decide_rates
 

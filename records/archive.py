@@ -29,7 +29,7 @@ class Finished:
         That is so where the new attempt failed before it measured anything: the samples are untouched, and without
         the record that belongs to them nobody could decide on them any more.
         """
-        failed = record.status in ("failed", "broken")
+        failed = record.status in ("failed", "interrupted", "broken")
         if failed and self._there and _stamp(self._samples) == self._before:
             return new_folder(self._logs)
         return self._logs

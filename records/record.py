@@ -14,12 +14,14 @@ import msgspec
 from records import plan
 from records.files import write_whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: `errors` is a list, a problem a node; an interrupted step says so in its status. Schema 1 is read as well."""
 OUTPUT_CAP = 4000
 """Characters of one command's stdout or stderr that a record keeps; the middle of a longer one is cut."""
 
-Status = Literal["ok", "already", "failed", "skipped", "broken"]
-"""ok: done now. already: it was so before. failed: a StepError. skipped: on purpose. broken: a bug of ours."""
+Status = Literal["ok", "already", "failed", "interrupted", "skipped", "broken"]
+"""ok: done now. already: it was so before. failed: a StepError. interrupted: by a person. skipped: on purpose.
+broken: a bug of ours."""
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -42,7 +44,7 @@ class Deviation(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What a StepError says to a person: who, what was found, what was needed, what to type next."""
+    """What a StepError says to a person of one thing: who, what was found, what was needed, what to type next."""
 
     what: str
     found: str
@@ -69,13 +71,19 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False):
     settings: dict[str, Any] = {}
     """The profile and the limits of hosts.yaml in force, as plain JSON."""
     result: dict[str, Any] = {}
-    hosts: dict[str, dict[str, Any]] = {}
     commands: list[Command] = []
     deviations: list[Deviation] = []
     warnings: list[str] = []
-    error: Problem | None = None
+    errors: list[Problem] = []
+    """Empty where the step did its work; else a problem for every node or thing in trouble."""
     traceback: str = ""
     """Only for status "broken"."""
+
+    @property
+    def trouble(self) -> str:
+        """What went wrong, of every node or thing in trouble, on one line; the summary where no error was kept."""
+        said = "; ".join(f"{p.what}: {p.found}" if p.what else p.found for p in self.errors)
+        return said or self.summary or f"the step ended as {self.status}"
 
 
 class RecordUnreadableError(Exception):
@@ -103,12 +111,26 @@ def write_record(folder: Path, record: Record) -> Path:
 def read_record(path: Path) -> Record:
     """Read one record. Raises RecordUnreadableError; FileNotFoundError where the step has not run."""
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=Record)
+        raw = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        if raw.get("schema") == 1:
+            raw = _from_schema_1(raw)
+        if raw.get("schema") != SCHEMA_VERSION:
+            said = f"schema {raw.get('schema')}, this version reads 1 and {SCHEMA_VERSION}"
+            raise RecordUnreadableError(f"{path}: {said}")
+        return msgspec.convert(raw, Record)
     except msgspec.DecodeError as error:
         raise RecordUnreadableError(f"{path}: {error}") from error
-    if record.schema != SCHEMA_VERSION:
-        raise RecordUnreadableError(f"{path}: schema {record.schema}, this version reads {SCHEMA_VERSION}")
-    return record
+
+
+def _from_schema_1(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of schema 1 as one of schema 2: it had one `error`, whose words told an interruption."""
+    error = raw.get("error")
+    interrupted = isinstance(error, dict) and error.get("needed") == "to be let finish"
+    return raw | {
+        "schema": SCHEMA_VERSION,
+        "errors": [error] if error else [],
+        "status": "interrupted" if interrupted else raw.get("status"),
+    }
 
 
 def read_records(folder: Path) -> dict[int, Record]:

@@ -32,7 +32,7 @@ class StepResult(msgspec.Struct, frozen=True):
     elapsed_s: float | None = None
     warnings: list[str] = []
     deviations: list[Deviation] = []
-    error: Problem | None = None
+    errors: list[Problem] = []
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -109,7 +109,7 @@ def _step(step: plan.PlanStep, record: Record | None) -> StepResult:
         return StepResult(step.number, step.name, None)
     return StepResult(
         step.number, step.name, record.status, record.summary, record.started_utc, record.elapsed_s,
-        record.warnings, record.deviations, record.error,
+        record.warnings, record.deviations, record.errors,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def plan_text(
     if record is not None and record.status == "skipped":
         return "\n".join([*head, f"skipped: {_plain(record.summary or _reason(record), 2000)}", ""])
     if not timed:
-        why = f"{record.status}: {_plain(record.error.found, 2000)}" if record and record.error else "not run yet"
+        why = f"{record.status}: {_plain(record.trouble, 2000)}" if record and record.errors else "not run yet"
         return "\n".join([*head, why, ""])
     benchmark = result_of(record, facts.Benchmark) if record else None
     head += _models(benchmark, timed, step)

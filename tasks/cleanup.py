@@ -8,7 +8,7 @@ import msgspec
 
 from records.facts import Cleaned, OllamaState, Stopped
 from records.settings import ports_of
-from tasks.errors import StepError
+from tasks.errors import StepError, one_each
 from tasks.machines import daemon
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
@@ -44,9 +44,8 @@ def stop_cluster(lab: Lab, book: Book) -> Cleaned:
     result = Cleaned(stopped, before, after, bool(before) and not changes, changes)
     silent = {arm: state for arm, state in after.items() if state.error}
     if silent:
-        raise StepError(
-            ", ".join(silent),
-            "; ".join(f"Ollama at {state.url}: {state.error}" for state in silent.values()),
+        raise one_each(
+            {f"Ollama '{arm}'": f"{state.url}: {state.error}" for arm, state in silent.items()},
             "every Ollama healthy after cleanup",
             "look at it there: systemctl status ollama (this program never stops or starts it)",
         )
@@ -61,10 +60,10 @@ def stop_on(lab: Lab, node: Node) -> Stopped:
     taken = ports_taken(node, lab.addresses()[node.key], ports)
     if taken and ending.how != "not running":
         raise StepError(
-            node.key,
-            f"{node.key}: after our EXO ended, " + ", ".join(f"port {p} is held by {who}" for p, who in taken.items()),
+            "after our EXO ended, " + ", ".join(f"port {p} is held by {who}" for p, who in taken.items()),
             "free ports",
             f"look on {node.spec.host}: ss -ltnp | grep -E ':({'|'.join(map(str, taken))}) '",
+            who=node.key,
         )
     return Stopped(
         node=node.key,

@@ -56,9 +56,12 @@ def explaining() -> Iterator[list[str]]:
 
 
 def told(error: StepError) -> str:
-    """Return the four parts of a StepError as a person reads them."""
-    lines = [f"{error.what}: could not go on.", f"  found:  {error.found}", f"  needed: {error.needed}"]
-    return "\n".join([*lines, *(f"  do:     {line}" for line in error.do.splitlines())])
+    """Return a StepError as a person reads it: one block for each thing or node in trouble."""
+    lines: list[str] = []
+    for problem in error.problems:
+        lines += [f"{problem.what}: could not go on.", f"  found:  {problem.found}", f"  needed: {problem.needed}"]
+        lines += [f"  do:     {line}" for line in problem.do.splitlines()]
+    return "\n".join(lines)
 
 
 def lab_of(c: Any) -> Lab:

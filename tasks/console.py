@@ -21,7 +21,14 @@ _consoles: dict[str, Console] = {}
 _live = False
 """Whether the live line stands on the screen."""
 _ERASE = "\r\x1b[K"
-_STATUS_STYLE = {"ok": "green", "already": "green", "failed": "bold red", "skipped": "yellow", "broken": "bold red"}
+_STATUS_STYLE = {
+    "ok": "green",
+    "already": "green",
+    "failed": "bold red",
+    "interrupted": "yellow",
+    "skipped": "yellow",
+    "broken": "bold red",
+}
 
 
 def note(node: str, text: str) -> None:
@@ -33,7 +40,9 @@ def note(node: str, text: str) -> None:
 
 def summary(record: Record) -> None:
     """Show the summary line of a finished step."""
-    line = f"{record.step:>2}  {record.name:<17} {record.status:<8} {record.elapsed_s:>7.1f} s  {record.summary}"
+    # What went wrong is told once, in full, when `fab` ends; here only where.
+    said = ", ".join(problem.what for problem in record.errors) if record.errors else record.summary
+    line = f"{record.step:>2}  {record.name:<17} {record.status:<11} {record.elapsed_s:>7.1f} s  {said}"
     with _lock:
         _take_live_away()
         console = _console("out")

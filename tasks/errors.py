@@ -1,48 +1,58 @@
-"""What goes wrong in the world, as one class: who, what was found, what was needed, what to type next."""
+"""What goes wrong in the world, as one class from pure code to the terminal: found, needed, what to type next.
+
+Pure code does not know which node it speaks of; whoever does says so with `about`. Where several nodes are in trouble,
+one error carries one problem a node, and a person reads one block a node.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+import msgspec
 
 from records.record import Problem
-from tasks.exo.interface import Refused
 
 
 class StepError(Exception):
-    """A step cannot do its work for a reason that a person can mend. Caught, recorded and printed in `steps`."""
+    """Something is not as a step needs it, for a reason that a person can mend."""
 
-    def __init__(self, what: str, found: str, needed: str, do: str) -> None:
-        super().__init__(f"{what}: {found}")
-        self.what = what
-        self.found = found
-        self.needed = needed
-        self.do = do
+    def __init__(self, found: str, needed: str, do: str, *, who: str = "") -> None:
+        super().__init__(found)
+        self.problems: tuple[Problem, ...] = (Problem(who, found, needed, do),)
 
+    def __str__(self) -> str:
+        """Return who and what was found, of every problem, on one line."""
+        return "; ".join(f"{p.what}: {p.found}" if p.what else p.found for p in self.problems)
+
+    @property
     def problem(self) -> Problem:
-        """Return the same four parts as a record keeps them."""
-        return Problem(self.what, self.found, self.needed, self.do)
+        """The first problem: of an error about one thing, all of it."""
+        return self.problems[0]
+
+    def about(self, who: str) -> Self:
+        """Say who is spoken of (a node, an arm, a file) where that was not known yet; returns this very error."""
+        self.problems = tuple(p if p.what else msgspec.structs.replace(p, what=who) for p in self.problems)
+        return self
 
 
 class UnreachableError(StepError):
     """A node does not answer over SSH, or answers as somebody else."""
 
 
-def refused(what: str, error: Refused) -> StepError:
-    """Return what a pure module refused as the error of a step about `what` (a node, `exo`, a file)."""
-    return StepError(what, f"{what}: {error.found}", error.needed, error.do)
+def all_of(errors: Iterable[StepError]) -> StepError:
+    """Return one error with the problems of all `errors` (at least one), each once, in their order."""
+    every = list(errors)
+    if len(every) == 1:
+        return every[0]
+    unreachable = all(isinstance(error, UnreachableError) for error in every)
+    joined = (UnreachableError if unreachable else StepError)("", "", "")
+    joined.problems = tuple(dict.fromkeys(problem for error in every for problem in error.problems))
+    return joined
 
 
-def merged(errors: Mapping[str, StepError]) -> StepError:
-    """Return one error that names every node of `errors` (node key -> its own error), each cause once."""
-    first = next(iter(errors.values()))
-    if len(errors) == 1:
-        return first
-    kind = UnreachableError if all(isinstance(e, UnreachableError) for e in errors.values()) else StepError
-    return kind(
-        what=f"{len(errors)} nodes ({', '.join(errors)})",
-        found="; ".join(
-            e.found if e.found.startswith(f"{key}: ") else f"{key}: {e.found}" for key, e in errors.items()
-        ),
-        needed="; ".join(dict.fromkeys(e.needed for e in errors.values())),
-        do="\n".join(dict.fromkeys(e.do for e in errors.values())),
+def one_each(found: Mapping[str, str], needed: str, do: str | Mapping[str, str]) -> StepError:
+    """Return one error with a problem for everybody in `found` (who -> what was found)."""
+    return all_of(
+        StepError(what, needed, do if isinstance(do, str) else do[who], who=who) for who, what in found.items()
     )

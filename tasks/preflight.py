@@ -7,9 +7,8 @@ import shlex
 import msgspec
 
 from records.facts import NodePython, OllamaState, Preflight
-from tasks.errors import StepError
+from tasks.errors import one_each
 from tasks.exo.catalogue import generation_of
-from tasks.exo.interface import Refused
 from tasks.feasibility.assess import Assessment, assess
 from tasks.feasibility.show import refuse_infeasible, show_ceiling, show_feasibility, warnings_of
 from tasks.machines import daemon, network
@@ -87,9 +86,8 @@ def answering_servers(lab: Lab) -> dict[str, OllamaState]:
     servers = ask_servers(lab)
     silent = {arm: state for arm, state in servers.items() if state.error}
     if silent:
-        raise StepError(
-            ", ".join(silent),
-            "; ".join(f"Ollama '{arm}' at {state.url}: {state.error}" for arm, state in silent.items()),
+        raise one_each(
+            {f"Ollama '{arm}'": f"{state.url}: {state.error}" for arm, state in silent.items()},
             f"an answer to GET /api/version, asked from {lab.bench_node.key}",
             "is it running, and does it listen beyond localhost (OLLAMA_HOST=0.0.0.0)? then: fab preflight",
         )
@@ -151,7 +149,4 @@ def keep_ollama_before(lab: Lab, servers: dict[str, OllamaState]) -> None:
 
 def _wanted_python(lab: Lab) -> str:
     exo = lab.profile.exo
-    try:
-        return exo.python or generation_of(exo.release).PYTHON
-    except Refused as error:
-        raise StepError("hosts.yaml", error.found, error.needed, error.do) from error
+    return exo.python or generation_of(exo.release).PYTHON

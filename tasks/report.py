@@ -68,7 +68,7 @@ def show_comparison(old: Path, new: Path) -> None:
         console.text(compare_campaigns(old, new))
     except NoCampaignError as error:
         raise StepError(
-            "compare", str(error), "the folders of two campaigns", "ls -d logs/* logs/*/archive/*"
+            str(error), "the folders of two campaigns", "ls -d logs/* logs/*/archive/*", who="compare"
         ) from error
 
 
@@ -85,7 +85,10 @@ def commit_docs(docs: Path, files: list[str]) -> str:
         if done.returncode != 0:
             said = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
             raise StepError(
-                "git", f"{' '.join(command[:2])}: {said}", "a commit of docs/", "git status; then: fab report --commit"
+                f"{' '.join(command[:2])}: {said}",
+                "a commit of docs/",
+                "git status; then: fab report --commit",
+                who="git",
             )
     return _git(docs, ["git", "rev-parse", "HEAD"]).stdout.strip()
 

@@ -9,12 +9,12 @@ from typing import Literal, cast
 from records.facts import Cluster, Started
 from records.settings import ports_of
 from tasks import console
-from tasks.errors import StepError, refused
+from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.cluster import POLL_S, topology_of, wait_for_cluster
-from tasks.exo.interface import Launch, Refused
 from tasks.install import executable_of
 from tasks.machines import daemon
+from tasks.machines.daemon import Launch
 from tasks.machines.lab import Lab
 from tasks.machines.paths import run_folder
 from tasks.machines.ports import listens, ports_taken
@@ -94,10 +94,10 @@ def restart_on(lab: Lab, key: str, launch: Launch | None = None) -> daemon.Daemo
     if taken:
         said = ", ".join(f"port {port} is taken by {owner}" for port, owner in taken.items())
         raise StepError(
-            key,
-            f"{key}: {said}",
+            said,
             "free ports: a second EXO on a used port stays alive without an API",
             f"stop it on {node.spec.host}, or set other ports in profiles.{lab.inventory.profile}.exo.ports",
+            who=key,
         )
     return daemon.start(node, folder, launch)
 
@@ -110,8 +110,8 @@ def launch_of(lab: Lab, key: str) -> Launch:
         return generation_of(exo.release).launch(
             exo, key, lab.addresses(), executable_of(lab, node), run_folder(lab, node), lab.inventory.bench.max_tokens
         )
-    except Refused as error:
-        raise refused(key, error) from error
+    except StepError as error:
+        raise error.about(key) from None
 
 
 def gpu_claimed(lab: Lab, key: str) -> bool:
@@ -165,8 +165,8 @@ def _no_start(lab: Lab, key: str, ended: bool, problems: list[str], log: str, el
     last = [line for line in log.splitlines() if line.strip()][-1:]
     said = "; ".join(problems[:3]) or (f"last line of its log: {last[0][:200]}" if last else "its log is empty")
     return StepError(
-        key,
-        f"{key}: EXO {how} after {elapsed_s:.0f} s: {said}",
+        f"EXO {how} after {elapsed_s:.0f} s: {said}",
         f"a process of ours that answers on port {ports_of(exo, key).api} within {exo.start_timeout_s:g} s",
         f"read {daemon.log_path(folder)} on {node.spec.host} (EXO was stopped again), then: fab start-{key}",
+        who=key,
     )

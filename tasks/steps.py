@@ -28,8 +28,7 @@ from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, 
 from records.settings import Inventory
 from tasks import console
 from tasks.command_line import EXIT_FAILED, EXIT_USAGE, operating
-from tasks.errors import StepError, refused
-from tasks.exo.interface import Refused
+from tasks.errors import StepError
 from tasks.inventory import campaign_id
 from tasks.machines.lab import Lab, side_by_side
 from tasks.machines.node import journal
@@ -81,8 +80,8 @@ class Step:
         failure: BaseException | None = None
         try:
             result = self.work(lab, book, **options)
-        except Refused as error:
-            failure = refused(self.plan.name, error)
+        except StepError as error:
+            failure = error.about(self.plan.name)
         except BaseException as error:  # recorded first, then raised again
             failure = error
         finally:
@@ -109,16 +108,16 @@ class Step:
         started: datetime,
         elapsed_s: float,
     ) -> Record:
-        status, error, trace = _failure(failure)
+        status, errors, trace = _failure(failure)
         facts: dict[str, Any] = msgspec.to_builtins(result) if result is not None else {}
         inventory = lab.inventory
-        per_host = facts.get("nodes")
         record = Record(
             schema=SCHEMA_VERSION,
             step=self.plan.number,
             name=self.plan.name,
             status=status or ("skipped" if isinstance(result, Skipped) else book.status),
-            summary=book.summary or (result.reason if isinstance(result, Skipped) else (error.found if error else "")),
+            summary=book.summary
+            or (result.reason if isinstance(result, Skipped) else (errors[0].found if errors else "")),
             profile=inventory.profile,
             started_utc=started.isoformat(timespec="seconds"),
             elapsed_s=round(elapsed_s, 3),
@@ -127,11 +126,10 @@ class Step:
             rehearsal=msgspec.to_builtins(inventory.rehearsal) if inventory.rehearsal else None,
             settings=_settings(inventory),
             result=facts,
-            hosts=per_host if isinstance(per_host, dict) else ({facts["node"]: facts} if "node" in facts else {}),
             commands=book.commands,
             deviations=book.deviations,
             warnings=book.warnings,
-            error=error,
+            errors=errors,
             traceback=trace,
         )
         return without_secrets(record, secrets_of(inventory))
@@ -175,17 +173,17 @@ def _settings(inventory: Inventory) -> dict[str, Any]:
     }
 
 
-def _failure(failure: BaseException | None) -> tuple[Status | None, Problem | None, str]:
+def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem], str]:
     if failure is None:
-        return None, None, ""
+        return None, [], ""
     if isinstance(failure, StepError):
-        return "failed", failure.problem(), ""
+        return "failed", list(failure.problems), ""
     if isinstance(failure, (KeyboardInterrupt, Exit)):
         found = str(failure) or "interrupted from the keyboard"
-        return "failed", Problem("this step", found, "to be let finish", "type the same command again"), ""
+        return "interrupted", [Problem("this step", found, "to be let finish", "type the same command again")], ""
     said = f"{type(failure).__name__}: {failure}"
     problem = Problem("this program", said, "no error that nobody foresaw", "report it with this record")
-    return "broken", problem, "".join(traceback.format_exception(failure))
+    return "broken", [problem], "".join(traceback.format_exception(failure))
 
 
 def _save(folder: Path, record: Record) -> None:

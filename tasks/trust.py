@@ -111,15 +111,15 @@ def _offered(node: Node) -> HostKey:
             transport.close()
     except (OSError, SSHException, EOFError) as error:
         raise StepError(
-            node.key, f"{node.key}: {connection.host}:{connection.port}: {error}", "an SSH server", "is it up?"
+            f"{connection.host}:{connection.port}: {error}", "an SSH server", "is it up?", who=node.key
         ) from error
     known = HostKeys(str(file)) if file.is_file() else HostKeys()
     entry = known.lookup(name)
     if entry and key.get_name() in entry and entry[key.get_name()] != key:
         raise StepError(
-            node.key,
-            f"{node.key}: {name} presents another key than {file} names",
+            f"{name} presents another key than {file} names",
             "the key you trusted before",
             f"find out why; if the new key is right: ssh-keygen -f {file} -R '{name}' && fab trust-hosts",
+            who=node.key,
         )
     return HostKey(node.key, name, key.get_name(), key.get_base64(), str(file), known.check(name, key))

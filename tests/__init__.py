@@ -1,1 +1,6 @@
-"""Real SSH, real HTTP, real processes, the real `fab`."""
+"""The tests mirror the rooms; where a path is needed, it is asked for here."""
+
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+DATA = PROJECT / "tests" / "data"

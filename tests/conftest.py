@@ -12,7 +12,7 @@ from rehearsal.layout import Layout
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
 
-LONGEST_FIRST = ("test_traps.py", "test_flow.py", "test_flow_rehearse.py", "test_flow_1x.py", "test_resume.py")
+LONGEST_FIRST = ("test_traps.py", "test_flow.py", "test_rehearse.py", "test_flow_1x.py", "test_resume.py")
 """Files of over a minute: begun last, they would leave the other workers idle at the end."""
 
 

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import records
+from tests import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent
 ROOMS = ("records", "tasks", "reports", "rehearsal", "scripts")
 LONGEST = 420
 """Lines: a file is one story, and this is about the longest that a reader keeps in mind."""
@@ -28,8 +29,31 @@ KEPT_IN = {
     "asyncssh": {"rehearsal/node_server.py", "rehearsal/session.py", "rehearsal/keys.py"},
 }
 HEAVY = {"matplotlib", "numpy", "scipy", "jinja2", "asyncssh"}
-LAYERS = ("inventory", "errors", "ssh", "node", "remote_node", "lab", "command_line", "steps")
-"""Lowest first: none of these may import a later one."""
+# Who may import whom inside a room: each name is a folder or a file; later ones may import earlier ones, and names of
+# one line are siblings that may not import each other.
+FLOORS = {
+    "tasks": (
+        {"errors", "redact", "console", "inventory"},
+        {"machines"},
+        {"exo", "ollama", "gpu"},
+        {"command_line"},
+        {"steps"},
+        {"feasibility", "benchmark"},
+        {"preflight", "install", "start", "cleanup", "report", "trust", "schemas"},
+        {"rehearse"},
+    ),
+    "reports": (
+        {"text"},
+        {"stats"},
+        {"checks"},
+        {"verdict"},
+        {"charts"},
+        {"pages"},
+        {"plan_text"},
+        {"export", "compare"},
+        {"render"},
+    ),
+}
 
 
 def sources() -> list[Path]:
@@ -84,13 +108,39 @@ def test_rooms_import_only_downwards() -> None:
     assert wrong == []
 
 
-def test_layers_inside_tasks_point_one_way() -> None:
-    """Within `tasks` a lower layer never imports a higher one."""
+def modules_imported(path: Path) -> set[str]:
+    """Return the project's own modules that a file imports, at its top or inside a function, as dotted names."""
+    own = {relative(source).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for source in sources()}
+    return {name for name, _ in imports_of(path) if name in own}
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_floors_of_a_room_point_downwards(room: str) -> None:
+    """Within `tasks` and `reports` a folder imports only folders below it, never up and never a sibling."""
+    floor = {name: number for number, names in enumerate(FLOORS[room]) for name in names}
     wrong = []
-    for rank, layer in enumerate(LAYERS):
-        above = {f"tasks.{name}" for name in LAYERS[rank + 1 :]}
-        wrong += [f"{layer} imports {name}" for name, _ in imports_of(PROJECT / f"tasks/{layer}.py") if name in above]
-    assert wrong == []
+    for path in sources():
+        name = relative(path).removesuffix(".py").split("/")
+        if name[0] != room or name[1] == "__init__":
+            continue
+        for imported in modules_imported(path):
+            parts = imported.split(".")
+            if parts[0] == room and len(parts) > 1 and parts[1] != name[1] and floor[parts[1]] >= floor[name[1]]:
+                wrong.append(f"{'/'.join(name)} imports {imported}")
+    assert sorted(wrong) == []
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """The project's modules can be put into one order in which each imports earlier ones alone."""
+    graph = {}
+    for path in sources():
+        dotted = relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        packages = {".".join(dotted.split(".")[:depth]) for depth in range(1, dotted.count(".") + 1)}
+        graph[dotted] = modules_imported(path) - {dotted} - packages
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
 def test_libraries_stay_in_their_rooms() -> None:

@@ -25,8 +25,10 @@ from reports.charts.data import (
 from reports.pages.nodes import START_STEPS
 from reports.pages.results import arm_label
 from reports.pages.token_time import token_time_chart
-from reports.stats.arms import ArmEstimate, Spread, in_schedule, inter_token_gaps_s, is_good, start_order
+from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
+from reports.stats.runs import in_schedule, inter_token_gaps_s, is_good, start_order
+from reports.stats.spread import Spread
 from reports.text.escape import one_line
 from reports.verdict.decision import Decision
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from records.campaign import Campaign
 from reports.checks.check import Check
 from reports.checks.evidence import benchmark_of, first_few, schedule_samples, setting, timed_by_arm
-from reports.stats.arms import is_good, spread_of
+from reports.stats.runs import is_good
+from reports.stats.spread import spread_of
 
 
 def same_model(campaign: Campaign, step: int) -> Check:

@@ -10,7 +10,7 @@ from records.campaign import Campaign
 from records.facts import Benchmark, Started
 from records.record import Record, result_of
 from records.samples import Conditions, Sample
-from reports.stats.arms import in_schedule
+from reports.stats.runs import in_schedule
 
 START_STEPS = (5, 6, 7)
 SHOWN = 6

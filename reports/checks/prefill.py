@@ -6,8 +6,8 @@ from records.campaign import Campaign
 from records.samples import Sample
 from reports.checks.check import Check
 from reports.checks.evidence import benchmark_of, first_few, schedule_samples, timed_by_arm
-from reports.stats.arms import is_good
 from reports.stats.intervals import median_of_sorted
+from reports.stats.runs import is_good
 
 LOAD_FLOOR_S, LOAD_SHARE = 0.1, 0.05
 """A warm Ollama reports 8 to 10 ms of load_duration; a real load is far beyond 0.1 s and 5 % of the request."""

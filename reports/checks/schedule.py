@@ -13,7 +13,8 @@ from records.samples import Sample
 from reports.checks.check import Check
 from reports.checks.evidence import benchmark_of, first_few, schedule_samples, setting
 from reports.stats import comparison, intervals
-from reports.stats.arms import RunValue, arm_estimates, is_good, run_values, start_order
+from reports.stats.arms import arm_estimates
+from reports.stats.runs import RunValue, is_good, run_values, start_order
 
 DRIFT_ERROR = 0.01
 """Probability of calling a trend where there is none, per arm: rare enough that the warning means something."""

@@ -26,7 +26,7 @@ def right_software(campaign: Campaign, step: int) -> Check:
     wanted = setting(campaign, step, "profile", "exo", "release")
     found = [f for n in INSTALL_STEPS if (f := result_of(campaign.records.get(n), Installed)) is not None]
     lacking = [
-        f"step {number}: " + (record.error.found if record and record.error else "not recorded")
+        f"step {number}: " + (record.trouble if record and record.errors else "not recorded")
         for number in INSTALL_STEPS
         if result_of(record := campaign.records.get(number), Installed) is None
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from records import plan
-from records.record import Command, Record
+from records.record import Command, Problem, Record
 from records.samples import Sample, TornLine
 from reports.text import format as fmt
 from reports.text.table import Code, Table, foreign
@@ -22,6 +22,8 @@ STATUS_WORDS = {
     "skipped": "skipped",
     "broken": "BROKEN (a bug of this program)",
 }
+UNDONE: dict[str, str] = {"failed": "failed", "interrupted": "was interrupted", "broken": "broke"}
+"""How a step ended that did not do its work."""
 
 
 class DeviationView(msgspec.Struct, frozen=True):
@@ -114,7 +116,7 @@ def trouble(
         for name, lines in sorted(torn.items())
         for line in lines
     ]
-    problems = [_problem(records[n]) for n in sorted(records) if records[n].status in ("failed", "broken")]
+    problems = [view for n in sorted(records) if records[n].status in UNDONE for view in _problems(records[n])]
     return Trouble(problems, warnings, _failed_requests(samples), broken)
 
 
@@ -130,20 +132,26 @@ def _file(number: int) -> str:
     return plan.step_numbered(number).record_name
 
 
-def _problem(record: Record) -> ProblemView:
+def _problems(record: Record) -> list[ProblemView]:
+    """Return a block for every node or thing in trouble, each with the last command that failed on it."""
     file = _file(record.step)
-    command = next((c for c in reversed(record.commands) if c.exit_code != 0), None)
-    error = record.error
-    return ProblemView(
-        step=f"Step {record.step} ({record.name}) {'failed' if record.status == 'failed' else 'broke'}",
-        what=foreign(error.what, file, cap=400) if error else "",
-        found=foreign(error.found if error else record.summary, file, cap=900),
-        needed=foreign(error.needed, file, cap=600) if error else "",
-        do=foreign(error.do, file, cap=600) if error else "",
-        command=_command_words(command) if command else "",
-        output=_last_words(command) if command else "",
-        record_file=file,
-    )
+    views = []
+    for problem in record.errors or [Problem("", record.trouble, "", "")]:
+        failed = [c for c in record.commands if c.exit_code != 0]
+        command = next((c for c in reversed(failed) if c.host == problem.what or len(record.errors) < 2), None)
+        views.append(
+            ProblemView(
+                step=f"Step {record.step} ({record.name}) {UNDONE[record.status]}",
+                what=foreign(problem.what, file, cap=400),
+                found=foreign(problem.found, file, cap=900),
+                needed=foreign(problem.needed, file, cap=600),
+                do=foreign(problem.do, file, cap=600),
+                command=_command_words(command) if command else "",
+                output=_last_words(command) if command else "",
+                record_file=file,
+            )
+        )
+    return views
 
 
 def _command_words(command: Command) -> str:

@@ -44,9 +44,8 @@ def cluster_view(records: Records) -> ClusterView:
     if record is None:
         return ClusterView("not run", "Step 8 (verify-cluster) has not run.", None)
     if found is None:
-        why = record.error.found if record.error else record.summary or f"the step ended as {record.status}"
         outcome = "not run" if record.status == "skipped" else "fail"
-        return ClusterView(outcome, foreign(why, plan.step_numbered(8).record_name), None)
+        return ClusterView(outcome, foreign(record.trouble, plan.step_numbered(8).record_name), None)
     seen = len([view for view in found.nodes.values() if view.complete])
     said = (
         f"{seen} of {len(found.expected_nodes)} nodes report the whole cluster in their own topology "

@@ -36,8 +36,8 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
     if record.status == "skipped" or skipped is not None:
         reason = (skipped.reason if skipped else "") or record.summary or "no reason was recorded"
         return ScaleUp(title, [f"Skipped: {foreign(reason, plan.step_numbered(13).record_name, cap=600)}"])
-    if record.error is not None:
-        return ScaleUp(title, [f"Step 13 {record.status}: {foreign(record.error.found, cap=600)}"], arms_table(arms))
+    if record.errors:
+        return ScaleUp(title, [f"Step 13 {record.status}: {foreign(record.trouble, cap=600)}"], arms_table(arms))
     benchmark = result_of(record, facts.Benchmark)
     model = foreign(benchmark.exo_model or "", cap=80) if benchmark else "the larger model"
     exo = next((arm for arm in arms if arm.side == "exo" and arm.rate_tokens_per_s is not None), None)

@@ -1,52 +1,17 @@
-"""Samples -> estimates: one number a run, one row an arm, one interval a comparison. docs/methodology.md has the why.
-
-The replicate is the run (one load of the model), never the request: requests of one run share its load, its clock and
-its memory layout, so taking them for replicates makes the noise look smaller than it is.
-"""
+"""Runs -> one estimate an arm: its rate over all runs, the spreads of its times, what failed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Literal
 
 import msgspec
 
 from records.samples import Sample
 from reports.stats import intervals
-from reports.stats.comparison import Comparison, compare
+from reports.stats.runs import RunValue, decode_rate_tokens_per_s, in_schedule, inter_token_gaps_s, is_good, run_values
 from reports.stats.spread import Spread, spread_of
-
-__all__ = [
-    "ArmEstimate",
-    "Comparison",
-    "RunValue",
-    "Spread",
-    "arm_estimates",
-    "compare",
-    "decode_rate_tokens_per_s",
-    "in_schedule",
-    "inter_token_gaps_s",
-    "is_good",
-    "run_values",
-    "spread_of",
-    "start_order",
-]
-
-
-class RunValue(msgspec.Struct, frozen=True):
-    """One run of one arm: the replicate of every comparison."""
-
-    arm: str
-    run: int
-    rate_tokens_per_s: float
-    """exp of `log_rate`."""
-    log_rate: float
-    """Mean over the run's timed good requests of log(output tokens / total time)."""
-    requests: int
-    start_monotonic_s: float | None = None
-    start_utc: str = ""
 
 
 class ArmEstimate(msgspec.Struct, frozen=True):
@@ -70,70 +35,6 @@ class ArmEstimate(msgspec.Struct, frozen=True):
     warmups: int
     errors: list[str]
     """Every failed timed request, `run 2 request 3: reason`."""
-
-
-def in_schedule(sample: Sample) -> bool:
-    """Tell whether a request belongs to the schedule of runs; the concurrency experiment has run 0."""
-    return sample.concurrency == 1 and sample.run >= 1
-
-
-def is_good(sample: Sample) -> bool:
-    """Tell whether a request counts: timed, of the schedule, whole, with tokens and a time."""
-    return (
-        not sample.warmup
-        and in_schedule(sample)
-        and sample.error is None
-        and bool(sample.output_tokens)
-        and bool(sample.total_s)
-    )
-
-
-def decode_rate_tokens_per_s(sample: Sample) -> float | None:
-    """Return (tokens - tokens in the first frame) / (last - first token's arrival); None where it cannot be told.
-
-    Written so that it does not depend on how many tokens a frame carries: counting N tokens over N - 1 intervals, or
-    frames for tokens, does.
-    """
-    first, last, tokens = sample.first_token_s, sample.last_token_s, sample.output_tokens
-    if first is None or last is None or not tokens or last <= first:
-        return None
-    after_first = tokens - (sample.first_frame_tokens or 1)
-    return after_first / (last - first) if after_first > 0 else None
-
-
-def inter_token_gaps_s(sample: Sample) -> list[float]:
-    """Return the gaps between content frames, each divided by the mean number of tokens of a later frame."""
-    times = sample.frame_times_s
-    if len(times) < 2:
-        return []
-    after_first = (sample.output_tokens or len(times)) - (sample.first_frame_tokens or 1)
-    tokens_per_gap = max(1.0, after_first / (len(times) - 1))
-    return [(later - earlier) / tokens_per_gap for earlier, later in pairwise(times)]
-
-
-def start_order(sample: Sample) -> tuple[str, float]:
-    """Return a key that sorts samples by when they began; the monotonic clock only settles equal time stamps."""
-    return sample.start_utc, sample.start_monotonic_s or 0.0
-
-
-def run_values(samples: Iterable[Sample]) -> list[RunValue]:
-    """Return one value for every run of one arm that has a good timed request, by run number."""
-    by_run: dict[int, list[Sample]] = {}
-    for sample in samples:
-        if in_schedule(sample):
-            by_run.setdefault(sample.run, []).append(sample)
-    values = []
-    for run, members in sorted(by_run.items()):
-        good = [sample for sample in members if is_good(sample)]
-        if not good:
-            continue
-        logs = [math.log((sample.output_tokens or 0) / (sample.total_s or 1.0)) for sample in good]
-        log_rate = math.fsum(logs) / len(logs)
-        first = min(members, key=start_order)
-        values.append(
-            RunValue(first.arm, run, math.exp(log_rate), log_rate, len(good), first.start_monotonic_s, first.start_utc)
-        )
-    return values
 
 
 def arm_estimates(samples: Iterable[Sample]) -> list[ArmEstimate]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
 from records.settings import Limits
 from reports.stats import intervals
-
-if TYPE_CHECKING:
-    from reports.stats.arms import RunValue
+from reports.stats.runs import RunValue
 
 METHOD = "Welch's t on the runs' mean log rates"
 SUPPORT_FACTOR = 2.0

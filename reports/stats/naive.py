@@ -11,7 +11,7 @@ import msgspec
 
 from records.samples import Sample
 from records.settings import Limits
-from reports.stats.arms import is_good
+from reports.stats.runs import is_good
 
 PlanWord = Literal["SUCCESS", "PARTIAL", "FAIL", "-"]
 

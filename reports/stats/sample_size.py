@@ -11,7 +11,7 @@ import msgspec
 from records.samples import Sample
 from records.settings import Limits
 from reports.stats import intervals
-from reports.stats.arms import RunValue, run_values, start_order
+from reports.stats.runs import RunValue, run_values, start_order
 
 ALTERNATIVE_RATIO = 1.40
 """The speed-up that a planned campaign is to tell from the target."""

@@ -16,8 +16,8 @@ import msgspec
 
 from records.settings import Limits
 from reports.stats import intervals
-from reports.stats.arms import RunValue
 from reports.stats.comparison import ROUNDING, Comparison, Side
+from reports.stats.runs import RunValue
 
 LOOK_AT: dict[int, float] = {6: 2.680, 12: 2.276, 18: 2.177}
 """Pairs -> the bound of t at that look."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from records import plan
 from records.campaign import Campaign
 from records.facts import Skipped
-from records.record import Problem, Record, result_of
+from records.record import Record, result_of
 from reports.checks.evidence import first_few, started_nodes, timed_by_arm
-from reports.stats.arms import is_good
+from reports.stats.runs import is_good
 
 LAST_PREPARATION = 9
 """Steps up to this one prepare EXO: one that cannot be done is a finding about EXO on these machines."""
 PROVES_THE_REST = (8, 9)
 """The cluster stands, the model answers: what failed before and below has been mended since."""
-INTERRUPTED = "to be let finish"
-"""What the record of a step that was stopped from the keyboard says it needed; that is no finding about anything."""
+UNDONE = ("failed", "interrupted", "broken")
+"""Of these only an interruption is no finding about anything: a person stopped the step."""
 
 
 def blocked_by(campaign: Campaign) -> Record | None:
@@ -22,7 +22,7 @@ def blocked_by(campaign: Campaign) -> Record | None:
     records = campaign.records
     for number in range(1, LAST_PREPARATION + 1):
         record = records.get(number)
-        if record is None or record.status not in ("failed", "broken") or _interrupted(record):
+        if record is None or record.status not in ("failed", "broken"):
             continue
         since = [r for n in PROVES_THE_REST if n > number and (r := records.get(n)) and r.status in ("ok", "already")]
         if not any(later.started_utc > record.started_utc for later in since):
@@ -47,16 +47,16 @@ def after_silence(campaign: Campaign) -> str:
     return f"read what EXO said ({logs}), then: fab start" if logs else "fab start"
 
 
-def problem_of(record: Record) -> Problem:
-    """Return the record's error, or a stand-in where an old or odd record has none."""
-    return record.error or Problem(record.name, record.summary or record.status, "it done", f"fab {record.name}")
+def what_to_do(record: Record) -> str:
+    """Return what to type, of every problem of a failed step."""
+    return "; ".join(dict.fromkeys(problem.do for problem in record.errors)) or f"fab {record.name}"
 
 
 def next_command(campaign: Campaign, step: int) -> str:
     """Return what to type next: the first step that has not been done, up to `step`."""
     for number in range(1, step + 1):
         record = campaign.records.get(number)
-        if record is None or record.status in ("failed", "broken"):
+        if record is None or record.status in UNDONE:
             return f"fab {plan.step_numbered(number).name}"
     return "fab report"
 
@@ -68,13 +68,9 @@ def standing(campaign: Campaign, step: int) -> str:
     if record is not None and record.status == "skipped":
         skipped = result_of(record, Skipped)
         return f"{name} was skipped: {(skipped.reason if skipped else '') or record.summary or 'no reason given'}"
-    if record is not None and record.status in ("failed", "broken"):
-        return f"{name} {'was interrupted' if _interrupted(record) else 'ended early'}: {problem_of(record).found}"
+    if record is not None and record.status in UNDONE:
+        return f"{name} {'was interrupted' if record.status == 'interrupted' else 'ended early'}: {record.trouble}"
     if campaign.samples.get(step):
         return f"{name} has samples and no record: it is still running, or it was killed"
     done = sorted(n for n, r in campaign.records.items() if r.status in ("ok", "already"))
     return f"{name} has not been run; done so far: {', '.join(map(str, done)) or 'nothing'}"
-
-
-def _interrupted(record: Record) -> bool:
-    return record.error is not None and record.error.needed == INTERRUPTED

@@ -23,7 +23,7 @@ from reports.stats.comparison import Comparison
 from reports.stats.naive import NaiveRule, PlanWord, naive_rules, plan_word
 from reports.stats.sequential import Look
 from reports.verdict import reasons
-from reports.verdict.blocked import after_silence, blocked_by, exo_never_answered, next_command, problem_of, standing
+from reports.verdict.blocked import after_silence, blocked_by, exo_never_answered, next_command, standing, what_to_do
 from reports.verdict.rule import RateDecision, decide_pairs, decide_rates
 from reports.verdict.scale_up import without_unable
 
@@ -92,8 +92,8 @@ def decide(campaign: Campaign, step: int = 12) -> Decision:
     fatal = [check for check in checks if check.status == "fatal"]
     record = blocked_by(campaign) if not timed_by_arm(campaign, step) and step == 12 else None
     if record is not None:
-        problem = problem_of(record)
-        return _blocked(base, record.step, record.name, f"{problem.what}: {problem.found}", problem.needed, problem.do)
+        needed = "; ".join(dict.fromkeys(problem.needed for problem in record.errors)) or "the step done"
+        return _blocked(base, record.step, record.name, record.trouble, needed, what_to_do(record))
     if not timed_by_arm(campaign, step):
         return _not_yet(base, campaign, step)
     silence = exo_never_answered(campaign, step)

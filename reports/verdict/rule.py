@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from records.settings import Limits
-from reports.stats.arms import RunValue
 from reports.stats.comparison import Comparison, compare
+from reports.stats.runs import RunValue
 from reports.stats.sequential import CONFIDENCE, Look, log_ratios, looks_so_far, paired_comparison
 
 RateVerdict = Literal["GO", "NO-GO", "INCONCLUSIVE", "go on"]

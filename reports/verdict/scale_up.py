@@ -8,7 +8,8 @@ from records.campaign import Campaign
 from records.facts import Skipped
 from records.record import result_of
 from reports.checks.evidence import benchmark_of, first_few, timed_by_arm
-from reports.stats.arms import ArmEstimate, arm_estimates, is_good
+from reports.stats.arms import ArmEstimate, arm_estimates
+from reports.stats.runs import is_good
 
 STEP = 13
 

@@ -93,10 +93,10 @@ def unload_ollama(lab: Lab, arm: str, model: str) -> None:
             return
         time.sleep(0.2)
     raise StepError(
-        arm,
         f"Ollama at {url} still holds {model} {UNLOAD_TIMEOUT_S} s after it was told to unload it",
         "a side that is not measured out of memory",
         f"curl {url}/api/ps; who else uses that model?",
+        who=arm,
     )
 
 
@@ -146,7 +146,7 @@ def conditions(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still
 def _loaded(lab: Lab, arm: str) -> list[str]:
     state = ask_server(lab, arm)
     if state.error:
-        raise StepError(arm, f"Ollama at {state.url}: {state.error}", "an answer", "is it still running?")
+        raise StepError(f"Ollama at {state.url}: {state.error}", "an answer", "is it still running?", who=arm)
     return state.loaded
 
 

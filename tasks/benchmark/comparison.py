@@ -11,7 +11,7 @@ from tasks import console
 from tasks.benchmark.job import Job, archive_job, job_for
 from tasks.benchmark.measure import Measured, measure
 from tasks.benchmark.models import ollama_models
-from tasks.errors import StepError
+from tasks.errors import StepError, one_each
 from tasks.exo.catalogue import generation_of
 from tasks.exo.cluster import cluster_now, topology_of
 from tasks.machines.lab import Lab
@@ -51,18 +51,17 @@ def whole_cluster(lab: Lab) -> dict[str, bool]:
     start = cluster_now(lab)
     bad = [key for key, complete in start.items() if not complete]
     if bad:
-        raise StepError(
-            ", ".join(bad),
-            "; ".join(f"{key}: its own topology is not complete" for key in bad),
+        raise one_each(
+            dict.fromkeys(bad, "its own topology is not complete"),
             "a whole cluster before anything is measured",
             "fab verify-cluster",
         )
     if lab.inventory.bench.exo_reload == "reload" and not generation_of(lab.profile.exo.release).CAN_RELOAD:
         raise StepError(
-            "hosts.yaml",
             f"bench.exo_reload is `reload`, and EXO {lab.profile.exo.release} cannot unload a model",
             "restart or keep",
             "set bench.exo_reload: restart",
+            who="hosts.yaml",
         )
     return start
 

@@ -22,7 +22,7 @@ from tasks.benchmark.instrument import ensure_script
 from tasks.benchmark.job import job_for
 from tasks.benchmark.measure import measure, run_script, script_options
 from tasks.command_line import usage_error
-from tasks.errors import StepError
+from tasks.errors import StepError, one_each
 from tasks.machines.lab import Lab
 
 CONTROL_ARMS = ("a", "b")
@@ -50,7 +50,7 @@ def control(lab: Lab, runs: int | None) -> None:
     sides = 1 + len(lab.inventory.ollama)
     settling = plan_from_control(samples, lab.inventory.decision, sides)
     if settling is None:
-        raise StepError("control", "fewer than two good runs of it", "two runs", "fab bench --control --runs 5")
+        raise StepError("fewer than two good runs of it", "two runs", "fab bench --control --runs 5", who="control")
     console.text(
         f"control: Ollama '{arm}' against itself, {settling.control_runs} runs: CV {settling.rate_cv:.1%} between runs"
     )
@@ -91,10 +91,9 @@ def _no_answers(file: Path, arms: Sequence[str]) -> StepError:
     samples = read_samples(file)[0]
     whole = {(sample.arm, sample.concurrency) for sample in samples if sample.error is None}
     failed = {s.arm: s.error for s in samples if s.error and (s.arm, s.concurrency) not in whole}
-    said = "; ".join(f"{arm}: {failed[arm]}" for arm in arms if arm in failed)
-    return StepError(
-        ", ".join(arm for arm in arms if arm in failed) or "concurrency",
-        said or "the script ended with an error, see above",
+    said = {arm: failed[arm] or "" for arm in arms if arm in failed}
+    return one_each(
+        said or {"concurrency": "the script ended with an error, see above"},
         "an answer of every side at every number of requests",
         "fab verify-cluster; then the same command again",
     )

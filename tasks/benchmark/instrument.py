@@ -54,10 +54,10 @@ def ensure_script(node: Node) -> tuple[str, bool]:
     node.put(SCRIPT.read_bytes(), script_path(node), 0o755)
     if _digest_on(node) != digest:
         raise StepError(
-            node.key,
-            f"{node.key}: {script_path(node)} differs from what was sent",
+            f"{script_path(node)} differs from what was sent",
             f"SHA-256 {digest}",
             f"df -h on {node.spec.host}, then: fab create-benchmark",
+            who=node.key,
         )
     return digest, False
 
@@ -81,5 +81,5 @@ def _calibrate(node: Node, python: str) -> list[Calibration]:
         return msgspec.convert(json.loads(ran.stdout), list[Calibration])
     except (json.JSONDecodeError, msgspec.ValidationError) as error:
         raise StepError(
-            node.key, f"{node.key}: the calibration printed no figures: {error}", "its JSON", "fab create-benchmark"
+            f"the calibration printed no figures: {error}", "its JSON", "fab create-benchmark", who=node.key
         ) from error

@@ -106,7 +106,7 @@ class _Course:
         if not ran.ok and not any(not s.error for s in samples):
             told = [s.error for s in samples if s.error] or (ran.stderr.strip() or "no word").splitlines()[-1:]
             found = f"{arm}: run {run} gave no good sample: {str(told[-1])[:300]}"
-            raise StepError(arm, found, "answers", f"fab {job.step.name} takes up from here")
+            raise StepError(found, "answers", f"fab {job.step.name} takes up from here", who=arm)
         return samples
 
 
@@ -134,7 +134,7 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
     ran = node.run(command, check=False, timeout_s=budget_s, on_line=keep)
     if stray:
         found = f"the script printed no sample: {stray[0][:200]}"
-        raise StepError(node.key, f"{node.key}: {found}", "JSON lines", "fab create-benchmark")
+        raise StepError(f"{found}", "JSON lines", "fab create-benchmark", who=node.key)
     return ran
 
 

@@ -9,9 +9,9 @@ from records.facts import ModelReady, OllamaModel
 from records.settings import Pair
 from tasks import console
 from tasks.benchmark.arms import exo_targets
-from tasks.errors import StepError
+from tasks.errors import StepError, one_each
 from tasks.exo.catalogue import generation_of
-from tasks.exo.interface import Answer, Prepared, Refused
+from tasks.exo.interface import Answer, Prepared
 from tasks.machines import daemon
 from tasks.machines.http import call, call_url, drive
 from tasks.machines.lab import Lab
@@ -62,7 +62,7 @@ def make_ready(lab: Lab, book: Book, name: str, pair: Pair, *, every_baseline: b
         refuse_unreachable_hub(lab, prepared.silent, logs)
     try:
         answer, elapsed_s = first_answer(lab, pair)
-    except Refused:
+    except StepError:
         refuse_unreachable_hub(lab, list(lab.nodes), logs)  # where the logs know why, they are told instead
         raise
     return ModelReady(
@@ -79,7 +79,7 @@ def make_ready(lab: Lab, book: Book, name: str, pair: Pair, *, every_baseline: b
 def first_answer(lab: Lab, pair: Pair) -> tuple[Answer, float]:
     """Have the cluster answer one chat, which loads the model; return the answer and the seconds it took.
 
-    Raises Refused where another model answers, or none.
+    Raises StepError where another model answers, or none.
     """
     exo = lab.profile.exo
     generation = generation_of(exo.release)
@@ -97,9 +97,8 @@ def refuse_unreachable_hub(lab: Lab, keys: Sequence[str], logs: Mapping[str, int
     )
     problems = {key: problem for key, problem in said.items() if problem}
     if problems:
-        raise StepError(
-            ", ".join(problems),
-            "; ".join(f"{key}: {problem}" for key, problem in problems.items()),
+        raise one_each(
+            problems,
             "a model hub that every node reaches, even where the files are on its disk already",
             "on such a node: curl -sI https://huggingface.co; a proxy or HF_ENDPOINT goes into exo.environment of"
             " hosts.yaml, then: fab start download-model",
@@ -109,9 +108,9 @@ def refuse_unreachable_hub(lab: Lab, keys: Sequence[str], logs: Mapping[str, int
 def ollama_models(lab: Lab, pair: Pair) -> dict[str, OllamaModel]:
     """Return the pair's model at every baseline that has it. Raises StepError where a server does not answer."""
     servers = ask_servers(lab)
-    silent = [f"Ollama '{arm}' at {state.url}: {state.error}" for arm, state in servers.items() if state.error]
+    silent = {f"Ollama '{arm}'": f"{state.url}: {state.error}" for arm, state in servers.items() if state.error}
     if silent:
-        raise StepError("ollama", "; ".join(silent), "every baseline answering", "is it running? then type it again")
+        raise one_each(silent, "every baseline answering", "is it running? then type it again")
     found = {}
     for arm, baseline in lab.inventory.ollama.items():
         shown = ollama.parse_model(arm, pair.ollama, call_url(lab.bench_node, baseline.url, ollama.tags_request()))
@@ -123,13 +122,13 @@ def ollama_models(lab: Lab, pair: Pair) -> dict[str, OllamaModel]:
 def _need_everywhere(lab: Lab, pair: Pair, models: dict[str, OllamaModel]) -> None:
     lacking = {arm: lab.inventory.ollama[arm] for arm in lab.inventory.ollama if arm not in models}
     if lacking:
-        raise StepError(
-            ", ".join(lacking),
-            "; ".join(f"Ollama at {baseline.url} has no {pair.ollama}" for baseline in lacking.values()),
+        raise one_each(
+            {f"Ollama '{arm}'": f"{baseline.url} has no {pair.ollama}" for arm, baseline in lacking.items()},
             f"{pair.ollama} on every baseline",
-            "\n".join(
-                f"on {lab.nodes[baseline.node].spec.host}: ollama pull {pair.ollama}" for baseline in lacking.values()
-            ),
+            {
+                f"Ollama '{arm}'": f"on {lab.nodes[baseline.node].spec.host}: ollama pull {pair.ollama}"
+                for arm, baseline in lacking.items()
+            },
         )
 
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 
 from records.samples import Sample
-from reports.stats.arms import is_good, run_values
 from reports.stats.intervals import median_of_sorted
+from reports.stats.runs import is_good, run_values
 from tasks import console
 
 

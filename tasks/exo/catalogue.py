@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from tasks.errors import StepError
 from tasks.exo import gen0, gen1
-from tasks.exo.interface import Generation, Refused
+from tasks.exo.interface import Generation
 
 ALL: dict[str, Generation] = {
     r"0\.0(\..*)?": gen0,
@@ -15,12 +16,13 @@ ALL: dict[str, Generation] = {
 
 
 def generation_of(release: str) -> Generation:
-    """Return the generation of `exo.release`. Raises Refused for one that no module drives."""
+    """Return the generation of `exo.release`. Raises StepError for one that no module drives."""
     for pattern, generation in ALL.items():
         if re.fullmatch(pattern, release):
             return generation
-    raise Refused(
+    raise StepError(
         f"exo.release is '{release}'",
         " or ".join(generation.NAME for generation in ALL.values()),
         "put the release into hosts.yaml that the source really is, e.g. 0.0.15 or 1.0.71",
+        who="hosts.yaml",
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from tasks.exo.interface import Answer, Refused, Reply, Request
-from tasks.machines.wire import read_reply
+from tasks.errors import StepError
+from tasks.exo.interface import Answer
+from tasks.machines.wire import Reply, Request, read_reply
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -40,19 +41,19 @@ def request(model: str, prompt: str, max_tokens: int, timeout_s: float) -> Reque
 
 
 def read_answer(reply: Reply, model: str, advice: str) -> Answer:
-    """Read a 200 answer. Raises Refused where it is none, or where another model than `model` answered.
+    """Read a 200 answer. Raises StepError where it is none, or where another model than `model` answered.
 
     `advice` says what to type where the model is another one.
     """
     answer = read_reply(reply, _Completion, "the chat answer")
     if answer.model != model:
-        raise Refused(
+        raise StepError(
             f"EXO was asked for '{model}' and '{answer.model}' answered, with HTTP 200",
             f"an answer from '{model}'",
             advice,
         )
     if not answer.choices:
-        raise Refused("the chat answer has no choices", "one choice", "look at the EXO log of the entry node")
+        raise StepError("the chat answer has no choices", "one choice", "look at the EXO log of the entry node")
     first = answer.choices[0]
     tokens = answer.usage.completion_tokens if answer.usage else None
     return Answer(answer.model, first.message.content or "", tokens, first.finish_reason)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from records.facts import Cluster, NodeView
 from records.settings import ports_of
 from tasks import console
-from tasks.errors import StepError
+from tasks.errors import StepError, one_each
 from tasks.exo.catalogue import generation_of
-from tasks.exo.interface import Refused, Topology
+from tasks.exo.interface import Topology
 from tasks.machines import daemon
 from tasks.machines.http import call
 from tasks.machines.lab import Lab
@@ -87,23 +87,22 @@ def topology_of(lab: Lab, key: str) -> Topology | None:
         return None
     try:
         return generation.parse_topology(reply.text, peers)
-    except Refused:
+    except StepError:
         return None
 
 
 def _not_formed(lab: Lab, cluster: Cluster, dead: list[str], timeout_s: float) -> StepError:
     bad = {key: view for key, view in cluster.nodes.items() if not view.complete or key in dead}
-    said = [
-        f"{key}: its EXO is not running"
+    said = {
+        key: "its EXO is not running"
         if key in dead
-        else f"{key} sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
+        else f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
         for key, view in bad.items()
-    ]
+    }
     exo, first = lab.profile.exo, next(iter(bad))
     try_it = f"nc -vz {lab.addresses()[first]} {ports_of(exo, first).peer}"
-    return StepError(
-        ", ".join(bad),
-        "; ".join(said),
+    return one_each(
+        said,
         f"all of {', '.join(cluster.expected_nodes)} and {cluster.expected_edges} edges in every node's own topology"
         f" within {timeout_s:g} s",
         f"fab start; are the peer ports open between the nodes? from another node: {try_it}",

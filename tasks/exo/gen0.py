@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from records.settings import Exo, Pair, ports_of
+from tasks.errors import StepError
 from tasks.exo import chat, gen0_download, logtext
 from tasks.exo.gen0_install import install_plan
-from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
-from tasks.machines.wire import message_of, read_json, said, shortened
+from tasks.exo.interface import Answer, Topology
+from tasks.machines.daemon import Launch
+from tasks.machines.wire import Flow, Reply, Request, message_of, read_json, said, shortened
 
 NAME = "0.0.x"
 PYTHON = ">=3.12,<3.14"
@@ -115,7 +117,7 @@ class _Topology(msgspec.Struct, frozen=True):
 
 
 def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
-    """Read `GET /v1/topology`; node ids are the keys of hosts.yaml already. Raises Refused where it is none."""
+    """Read `GET /v1/topology`; node ids are the keys of hosts.yaml already. Raises StepError where it is none."""
     del peers  # ids need no mapping here: `--node-id` set them
     raw = read_json(text, _Topology, "the topology")
     edges = {(e.from_id, e.to_id) for found in raw.peer_graph.values() for e in found if e.from_id != e.to_id}
@@ -162,7 +164,7 @@ def chat_request(model: str, prompt: str, max_tokens: int, timeout_s: float) -> 
 
 
 def parse_chat(reply: Reply, model: str) -> Answer:
-    """Read a non-streaming chat answer. Raises Refused for every error and where another model answered."""
+    """Read a non-streaming chat answer. Raises StepError for every error and where another model answered."""
     if reply.status != 200:
         raise _chat_refused(reply, model)
     advice = (
@@ -172,10 +174,10 @@ def parse_chat(reply: Reply, model: str) -> Answer:
     return chat.read_answer(reply, model, advice)
 
 
-def _chat_refused(reply: Reply, model: str) -> Refused:
+def _chat_refused(reply: Reply, model: str) -> StepError:
     message = message_of(reply.text)
     if reply.status == 0:
-        return Refused(
+        return StepError(
             f"the chat got {said(reply)}",
             "an answer; a peer that was lost a moment ago makes EXO hang in silence",
             "fab verify-cluster; where that is complete, the EXO log of the entry node says more",
@@ -186,18 +188,18 @@ def _chat_refused(reply: Reply, model: str) -> Refused:
         fallback = "" if tried == model else f" (EXO does not know '{model}' and fell back to '{tried}')"
         return gen0_download.does_not_run(model, f"{engine} cannot run '{tried}'{fallback}", known.replace("'", ""))
     if "failed to connect to all addresses" in message or "UNAVAILABLE" in message:
-        return Refused(
+        return StepError(
             f"a peer of the entry node is gone: {shortened(message)}",
             "all nodes of the cluster up",
             "fab start verify-cluster",
         )
     if reply.status == 408:
-        return Refused(
+        return StepError(
             f"EXO gave up after its own {RESPONSE_TIMEOUT_S} s: {shortened(message)}",
             "an answer within that time",
             "look at the EXO logs of all nodes for a download or a device that hangs, then type it again",
         )
-    return Refused(
+    return StepError(
         f"the chat with `{model}` failed: {said(reply)}",
         "HTTP 200",
         "look at the EXO log of the entry node: a tokenizer that cannot be fetched, a missing compiler (clang) and a"

@@ -19,8 +19,21 @@ from collections.abc import Sequence
 import msgspec
 
 from records.settings import Pair
-from tasks.exo.interface import Flow, Prepared, Refused, Reply, Request, Wait
-from tasks.machines.wire import ask, message_of, read_json, read_reply, said, shortened, size
+from tasks.errors import StepError
+from tasks.exo.interface import Prepared
+from tasks.machines.wire import (
+    Flow,
+    Reply,
+    Request,
+    Wait,
+    ask,
+    message_of,
+    read_json,
+    read_reply,
+    said,
+    shortened,
+    size,
+)
 
 LINUX_MODELS = (
     "llama-3.2-1b",
@@ -51,7 +64,7 @@ _STALLED_S = 180.0
 
 
 def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
-    """Download the model of `pair` to every node of `peers` and watch it; returns Prepared. Raises Refused."""
+    """Download the model of `pair` to every node of `peers` and watch it; returns Prepared. Raises StepError."""
     del entry  # every node is asked alike
     for node in peers:
         reply = yield from ask(node, Request("GET", "/initial_models"))
@@ -100,9 +113,9 @@ def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Fl
     yield Wait(0)  # makes this a generator; never reached
 
 
-def does_not_run(model: str, found: str, known: str) -> Refused:
+def does_not_run(model: str, found: str, known: str) -> StepError:
     """Return the refusal of a model that the engine of these nodes cannot run, with those that it can."""
-    return Refused(
+    return StepError(
         found,
         f"a model that runs on this engine: {known}",
         f"put one of these ids into models.*.exo of the profile in hosts.yaml instead of '{model}', or take the 1.x"
@@ -126,14 +139,14 @@ class _Watch:
         self.absent = 0
 
     def note(self, reply: Reply, node: str, now_s: float) -> None:
-        """Take in one answer of the node's progress. Raises Refused where the download stands still."""
+        """Take in one answer of the node's progress. Raises StepError where the download stands still."""
         if reply.status == 0:
             self.absent = 0  # busy; silence says nothing about the download
         else:
             every = read_reply(reply, dict[str, _Progress], f"the download progress of {node}")
             self._see(every.get(node), now_s)
         if self.last is not None and not self.absent and now_s - self.moved_s >= _STALLED_S:
-            raise Refused(
+            raise StepError(
                 f"{node}: the download stands still at {self.progress()} for {_STALLED_S:.0f} s",
                 "a download that moves",
                 f"look at the EXO log of {node} and at its disk and way to the model hub, then: fab download-model",
@@ -174,7 +187,7 @@ def _knows(node: str, reply: Reply, model: str) -> None:
 
 
 def _starts(node: str, reply: Reply, model: str) -> bool:
-    """Tell whether a download began; False on the dummy engine. Raises Refused."""
+    """Tell whether a download began; False on the dummy engine. Raises StepError."""
     if reply.status == 200:
         read_json(reply.text, dict[str, object], "the answer to POST /download")
         return True
@@ -186,16 +199,16 @@ def _starts(node: str, reply: Reply, model: str) -> bool:
     if message.startswith("Could not build shard"):
         found = f"{node}: EXO lists '{model}', but only for Apple's MLX: {shortened(message)}"
         raise does_not_run(model, found, ", ".join(LINUX_MODELS))
-    raise Refused(
+    raise StepError(
         f"{node}: the download was refused: {said(reply)}",
         "HTTP 200",
         f"look at the EXO log of {node}",
     )
 
 
-def _too_slow(model: str, pending: dict[str, _Watch], timeout_s: float) -> Refused:
+def _too_slow(model: str, pending: dict[str, _Watch], timeout_s: float) -> StepError:
     where = ", ".join(f"{node} {watch.progress()}" for node, watch in pending.items())
-    return Refused(
+    return StepError(
         f"'{model}' is not downloaded after {timeout_s:.0f} s: {where}",
         "the whole model on every node",
         "type it again, it goes on where it stopped; exo.download_timeout_s in hosts.yaml gives it more time",

@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from records.settings import Exo, Pair, ports_of
+from tasks.errors import StepError
 from tasks.exo import chat, gen1_placing, logtext
 from tasks.exo.gen1_install import install_plan
 from tasks.exo.gen1_state import keys_by_id, read_state
-from tasks.exo.interface import Answer, Flow, Launch, Refused, Reply, Request, Topology
+from tasks.exo.interface import Answer, Topology
+from tasks.machines.daemon import Launch
 from tasks.machines.network import in_tailscale_range
-from tasks.machines.wire import message_of, said, shortened
+from tasks.machines.wire import Flow, Reply, Request, message_of, said, shortened
 
 NAME = "1.x"
 PYTHON = ">=3.13,<3.14"
@@ -49,14 +51,14 @@ __all__ = [
 
 
 def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int) -> Launch:
-    """Return how to start `node`; `max_tokens` is for each request to say. Raises Refused.
+    """Return how to start `node`; `max_tokens` is for each request to say. Raises StepError.
 
-    Refused: a release without explicit peers (before 1.0.69), and one after 1.0.71 over Tailscale.
+    StepError: a release without explicit peers (before 1.0.69), and one after 1.0.71 over Tailscale.
     """
     del run_folder, max_tokens
     version = tuple(int(n) for n in re.findall(r"\d+", exo.release)[:3])
     if version < _FIRST_WITH_PEERS and len(version) == 3:
-        raise Refused(
+        raise StepError(
             f"EXO {exo.release} has no --bootstrap-peers; it finds peers by mDNS alone",
             "EXO 1.0.69 to 1.0.71, which can be told their peers",
             "set exo.release and exo.source in hosts.yaml to 1.0.71",
@@ -92,7 +94,7 @@ def topology_request() -> Request:
 
 
 def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
-    """Read `GET /state`; ids become the keys of hosts.yaml by address. Raises Refused where it is none.
+    """Read `GET /state`; ids become the keys of hosts.yaml by address. Raises StepError where it is none.
 
     A node that none of the addresses in `peers` belongs to keeps EXO's own id.
     """
@@ -149,24 +151,24 @@ def chat_request(model: str, prompt: str, max_tokens: int, timeout_s: float) -> 
 
 
 def parse_chat(reply: Reply, model: str) -> Answer:
-    """Read a non-streaming chat answer. Raises Refused for every error and where another model answered."""
+    """Read a non-streaming chat answer. Raises StepError for every error and where another model answered."""
     if reply.status == 200:
         return chat.read_answer(reply, model, "put the id that EXO uses into hosts.yaml, then: fab download-model")
     message = message_of(reply.text)
     if reply.status == 404 and "No instance found" in message:
-        raise Refused(
+        raise StepError(
             f"no instance of '{model}' is placed: {shortened(message)}",
             "a placed instance whose runners are all ready (losing a node deletes it)",
             "fab verify-cluster download-model",
         )
-    raise Refused(f"the chat with `{model}` failed: {said(reply)}", "HTTP 200", "look at the EXO logs of all nodes")
+    raise StepError(f"the chat with `{model}` failed: {said(reply)}", "HTTP 200", "look at the EXO logs of all nodes")
 
 
 def _refuse_tailscale(release: str, peers: Mapping[str, str]) -> None:
     inside = {key: address for key, address in peers.items() if in_tailscale_range(address)}
     if inside:
         told = ", ".join(f"{key} {address}" for key, address in sorted(inside.items()))
-        raise Refused(
+        raise StepError(
             f"EXO {release} finds its peers by IPv6 multicast only (--bootstrap-peers does nothing there), and these"
             f" addresses are Tailscale's, which carries no multicast: {told}",
             "EXO 1.0.69 to 1.0.71, or addresses of one local network",

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import msgspec
 
+from tasks.errors import StepError
 from tasks.exo.gen1_state import Assignments, State, Tagged, download_of, read_state, shard_of
-from tasks.exo.interface import Ask, Refused, Reply, Request, Wait
 from tasks.exo.patience import Patience
-from tasks.machines.wire import ask, message_of, read_reply, said, shortened, size
+from tasks.machines.wire import Ask, Reply, Request, Wait, ask, message_of, read_reply, said, shortened, size
 
 HUB_TIMEOUT_S = 90
 """EXO retries an unreachable hub for about 22 s before it answers."""
@@ -22,10 +22,10 @@ _STALLED_S = 180.0
 
 
 def state_at(entry: str) -> Generator[Ask | Wait, Reply | None, State]:
-    """Ask `entry` for the whole state. Raises Refused."""
+    """Ask `entry` for the whole state. Raises StepError."""
     reply = yield from ask(entry, Request("GET", "/state", timeout_s=30))
     if reply.status != 200:
-        raise Refused(f"{entry}: EXO's state: {said(reply)}", "HTTP 200", f"look at the EXO log of {entry}")
+        raise StepError(f"{entry}: EXO's state: {said(reply)}", "HTTP 200", f"look at the EXO log of {entry}")
     return read_state(reply.text)
 
 
@@ -44,7 +44,7 @@ def add_card(model: str, entry: str) -> Generator[Ask | Wait, Reply | None, None
         return
     reply = yield from ask(entry, Request("POST", "/models/add", {"model_id": model}, HUB_TIMEOUT_S))
     if reply.status != 200:
-        raise Refused(
+        raise StepError(
             f"EXO has no card for '{model}' and cannot add one: {shortened(message_of(reply.text)) or reply.status}",
             "a model with a card, or one that the model hub has and this node can reach",
             f"is '{model}' spelled as on the hub, does {entry} reach it? without the hub only EXO's own cards"
@@ -66,7 +66,7 @@ def download(
             body = {"targetNodeId": key, "shardMetadata": shard}
             reply = yield from ask(entry, Request("POST", "/download/start", body, timeout_s=30))
             if reply.status != 200:
-                raise Refused(f"a download was refused: {said(reply)}", "HTTP 200", f"look at the EXO log of {entry}")
+                raise StepError(f"a download was refused: {said(reply)}", "HTTP 200", f"look at the EXO log of {entry}")
     moved: dict[str, tuple[float, float]] = {}
     while True:
         told = {node: _download_words(state, node, key, model, moved, patience) for node, key in ids.items()}
@@ -80,12 +80,12 @@ def download(
 def _download_words(
     state: State, node: str, key: str, model: str, moved: dict[str, tuple[float, float]], patience: Patience
 ) -> tuple[bool, str]:
-    """Return whether the model is on the node, and how far it is. Raises Refused where it failed or stands still."""
+    """Return whether the model is on the node, and how far it is. Raises StepError where it failed or stands still."""
     name, download = download_of(state, key, model)
     if name == "DownloadCompleted":
         return True, f"{size(download.total.in_bytes)}, complete"
     if name == "DownloadFailed":
-        raise Refused(
+        raise StepError(
             f"{node}: the download failed: {shortened(download.error_message)}",
             f"'{model}' on every node",
             f"look at the disk of {node} and its way to the model hub, then: fab download-model",
@@ -94,7 +94,7 @@ def _download_words(
     if moved.get(node, (-1.0, 0.0))[0] != done:
         moved[node] = (done, patience.waited_s)
     elif patience.waited_s - moved[node][1] >= _STALLED_S:
-        raise Refused(
+        raise StepError(
             f"{node}: the download stands still at {size(done)} of {size(whole)} for {_STALLED_S:.0f} s",
             "a download that moves",
             f"look at the EXO log of {node}, its disk and its way to the model hub, then: fab download-model",
@@ -126,7 +126,7 @@ def _previewed_shard(model: str, entry: str) -> Generator[Ask | Wait, Reply | No
                 if isinstance(shard, dict):
                     return shard
     reasons = "; ".join(dict.fromkeys(p.error for p in previews if p.error)) or "it names none"
-    raise Refused(
+    raise StepError(
         f"EXO sees no way to place '{model}': {shortened(reasons)}",
         "memory for the model on the nodes together",
         "take a smaller model, or free memory on the nodes (an Ollama model may be loaded)",

@@ -12,11 +12,12 @@ from collections.abc import Generator, Sequence
 from urllib.parse import quote
 
 from records.settings import Pair
+from tasks.errors import StepError
 from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, download, state_at
 from tasks.exo.gen1_state import Assignments, instances_of, runner_state
-from tasks.exo.interface import Ask, Flow, Prepared, Refused, Reply, Request, Wait
+from tasks.exo.interface import Prepared
 from tasks.exo.patience import Patience
-from tasks.machines.wire import ask, read_reply, said, shortened
+from tasks.machines.wire import Ask, Flow, Reply, Request, Wait, ask, read_reply, said, shortened
 
 _APPEARS_S = 10.0
 """How long an accepted placement may take to show as an instance before it is placed again."""
@@ -27,7 +28,7 @@ _GONE_S = 60.0
 def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
     """Bring the model of `pair` to every node of `peers` and place it over all of them; returns Prepared.
 
-    Raises Refused.
+    Raises StepError.
     """
     patience = Patience(timeout_s)
     ids: dict[str, str] = {}
@@ -41,7 +42,7 @@ def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -
 
 
 def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
-    """Delete every instance of the model and wait until the state has none; returns Prepared. Raises Refused."""
+    """Delete every instance of the model and wait until the state has none; returns Prepared. Raises StepError."""
     patience = Patience(min(timeout_s, _GONE_S))
     state = yield from state_at(entry)
     yield from _delete(list(instances_of(state, pair.exo)), pair.exo, entry, patience)
@@ -61,14 +62,14 @@ def _place(model: str, nodes: int, entry: str, patience: Patience) -> Generator[
     for attempt in range(1, _PLACINGS + 1):
         reply = yield from ask(entry, Request("POST", "/place_instance", body, timeout_s=HUB_TIMEOUT_S))
         if reply.status != 200:
-            raise Refused(f"'{model}' cannot be placed: {said(reply)}", "HTTP 200", f"look at the EXO log of {entry}")
+            raise StepError(f"'{model}' cannot be placed: {said(reply)}", "HTTP 200", f"look at the EXO log of {entry}")
         since_s = patience.waited_s
         while patience.waited_s - since_s < _APPEARS_S:
             state = yield from state_at(entry)
             for key, found in instances_of(state, model).items():
                 return (yield from _wait_ready(key, found, model, entry, patience))
             yield from patience.wait(f"no instance yet, placed {attempt} times", f"an instance of '{model}'")
-    raise Refused(
+    raise StepError(
         f"'{model}' was placed {_PLACINGS} times with HTTP 200 and no instance ever appeared",
         f"an instance over {nodes} nodes",
         f"fab verify-cluster; enough free memory on the nodes? the reason stands in the EXO log of the master: "
@@ -97,16 +98,16 @@ def _wait_ready(
         yield from patience.wait(f"runners: {', '.join(names)}", f"every runner of '{model}' ready")
 
 
-def _runner_failed(model: str, messages: list[str]) -> Refused:
+def _runner_failed(model: str, messages: list[str]) -> StepError:
     why = "; ".join(dict.fromkeys(shortened(text) for text in messages if text))
     if not why:
-        return Refused(
+        return StepError(
             f"the instance of '{model}' was deleted while it was loading: a node was lost or a runner ended",
             "every runner ready",
             "fab verify-cluster, then: fab download-model; the EXO logs of the nodes say more",
         )
     pin = "new_thread_local_stream" in why or "GenerationBatch" in why
-    return Refused(
+    return StepError(
         f"a runner of '{model}' failed: {why}",
         "every runner ready",
         "as locked, 1.0.71 cannot run a model on Linux: set exo.overrides to mlx==0.31.2 and mlx-cpu==0.31.2 in"
@@ -121,7 +122,7 @@ def _delete(keys: list[str], model: str, entry: str, patience: Patience) -> Gene
     for key in keys:
         reply = yield from ask(entry, Request("DELETE", f"/instance/{quote(key, safe='')}", timeout_s=30))
         if reply.status not in (200, 404):
-            raise Refused(f"the instance of '{model}' cannot be deleted: {said(reply)}", "HTTP 200", "fab cleanup")
+            raise StepError(f"the instance of '{model}' cannot be deleted: {said(reply)}", "HTTP 200", "fab cleanup")
     while keys:
         state = yield from state_at(entry)
         left = [key for key in keys if key in state.instances]

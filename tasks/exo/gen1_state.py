@@ -109,7 +109,7 @@ class State(Camel, frozen=True):
 
 
 def read_state(text: str) -> State:
-    """Read the answer to `GET /state`. Raises Refused."""
+    """Read the answer to `GET /state`. Raises StepError."""
     return read_json(text, State, "EXO's state")
 
 

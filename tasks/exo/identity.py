@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from tasks.exo.interface import Refused
+from tasks.errors import StepError
 from tasks.machines.wire import shortened
 
 Kind = Literal["0.0.x", "1.x", "1.x-head", "yeast", "exoscale", "unknown", "missing"]
@@ -53,19 +53,19 @@ def identify(help_text: str, exit_code: int) -> Identity:
 
 
 def check(identity: Identity, generation: str, node: str, executable: str) -> None:
-    """Raise Refused, with the name of what was found, where `identity` is not of `generation` (`0.0.x` or `1.x`)."""
+    """Raise StepError, with the name of what was found, where `identity` is not of `generation` (`0.0.x` or `1.x`)."""
     if identity.kind == generation or (identity.kind == "1.x-head" and generation == "1.x"):
         return
     found = f"{executable} is {identity.words}"
     if identity.kind == "missing":
         found = f"there is no {executable}"
     elif identity.kind in ("0.0.x", "1.x", "1.x-head"):
-        raise Refused(
+        raise StepError(
             found,
             f"EXO {generation}, as exo.release in hosts.yaml says",
             "make exo.release and exo.source of the profile name the same release, then install again",
         )
-    raise Refused(found, f"exo-explore's EXO {generation}", f"fab install-{node}")
+    raise StepError(found, f"exo-explore's EXO {generation}", f"fab install-{node}")
 
 
 def foreign(identity: Identity, path: str) -> str:
@@ -76,14 +76,15 @@ def foreign(identity: Identity, path: str) -> str:
 
 
 def same_revision(revisions: Mapping[str, str]) -> None:
-    """Raise Refused where `revisions` (node -> commit or digest) are not all the same."""
+    """Raise StepError where `revisions` (node -> commit or digest) are not all the same."""
     if len(set(revisions.values())) <= 1:
         return
     told = ", ".join(f"{node} {revision[:12]}" for node, revision in revisions.items())
-    raise Refused(
+    raise StepError(
         f"the nodes run different revisions of EXO: {told}",
         "one revision everywhere",
         "give exo.source a tag instead of a branch (or the same folder everywhere), then: fab install",
+        who=", ".join(revisions),
     )
 
 

@@ -3,28 +3,20 @@
 A generation is a module (`gen0`, `gen1`) that offers the names of the protocol `Generation`. Nothing here opens a
 connection: commands are returned to be run, requests to be sent, texts are given to be parsed. A conversation with
 several turns (download, place, wait) is a `Flow`: a generator that yields what to ask or how long to wait, is sent the
-replies, and returns its finding; `tasks.machines.http.drive` is the one place that performs it. So a recorded transcript
+replies, and returns its finding; `machines.http.drive` is the one place that performs it. So a recorded transcript
 drives the very code that drives a cluster. Adding a generation is one new file and one line in `tasks.exo.catalogue`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
 from records.settings import Exo, Pair
-
-
-class Refused(Exception):  # noqa: N818 - it reads as what the server did
-    """A server or a program did not do what was needed; carries the three parts a StepError shows."""
-
-    def __init__(self, found: str, needed: str, do: str) -> None:
-        super().__init__(found)
-        self.found = found
-        self.needed = needed
-        self.do = do
+from tasks.machines.daemon import Launch
+from tasks.machines.wire import Flow, Reply, Request
 
 
 class ShellStep(msgspec.Struct, frozen=True):
@@ -49,54 +41,6 @@ class InstallPlan(msgspec.Struct, frozen=True):
     """Programs that must be on the node's PATH before: `git`, `uv`, ..."""
     revision: str
     """Shell command that prints one word: the commit, or a digest of what was installed."""
-
-
-class Launch(msgspec.Struct, frozen=True):
-    """How to start EXO on a node as a daemon."""
-
-    argv: list[str]
-    environment: dict[str, str]
-    files: dict[str, str]
-    """Absolute path -> content, written before the start (the discovery file)."""
-    ports: tuple[int, ...]
-    """TCP ports that it will listen on; all must be free before and after."""
-    unwanted: tuple[str, ...] = ()
-    """What the owner should know about this start: "the API answers anyone who can reach port 52416"."""
-
-
-class Request(msgspec.Struct, frozen=True):
-    """One HTTP request to a node's EXO API."""
-
-    method: str
-    path: str
-    body: dict[str, Any] | None = None
-    timeout_s: float = 10.0
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """Its answer. `status` 0 means that there was none: `text` says why (refused, timed out)."""
-
-    status: int
-    text: str
-
-
-class Ask(msgspec.Struct, frozen=True):
-    """A turn of a Flow: send `request` to `node`; the Reply is sent back into the generator."""
-
-    node: str
-    request: Request
-
-
-class Wait(msgspec.Struct, frozen=True):
-    """A turn of a Flow: let `seconds` pass; `progress` is shown meanwhile ("srv2 34 %, rog 41 %")."""
-
-    seconds: float
-    progress: str = ""
-
-
-Flow = Generator[Ask | Wait, Reply | None, msgspec.Struct]
-"""Ends with `return finding`; raises Refused where the server will not do what is needed. Keeps its own time by
-adding up the seconds it waited, so that a test needs no clock."""
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -147,13 +91,13 @@ class Generation(Protocol):
     def launch(
         self, exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int
     ) -> Launch:
-        """Return how to start `node`; raises Refused where this release cannot form a cluster over these addresses."""
+        """Return how to start `node`. Raises StepError where this release forms no cluster over these addresses."""
 
     def topology_request(self) -> Request:
         """Return the request whose 200 also proves that the API of this very node serves."""
 
     def parse_topology(self, text: str, peers: Mapping[str, str]) -> Topology:
-        """Read the answer; raises Refused where it is none."""
+        """Read the answer; raises StepError where it is none."""
 
     def device_kind(self, device_text: str) -> str:
         """Return `gpu`, `cpu` or `unknown` for a device text of the topology."""
@@ -174,4 +118,4 @@ class Generation(Protocol):
         """Return a non-streaming chat request."""
 
     def parse_chat(self, reply: Reply, model: str) -> Answer:
-        """Read the answer to `chat_request`; Refused where it is an error or another model than `model` answered."""
+        """Read the answer to `chat_request`; StepError where it is an error or another model than `model` answered."""

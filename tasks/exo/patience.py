@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from tasks.exo.interface import Ask, Refused, Reply, Wait
+from tasks.errors import StepError
+from tasks.machines.wire import Ask, Reply, Wait
 
 POLL_S = 1.0
 
@@ -17,9 +18,9 @@ class Patience:
         self.waited_s = 0.0
 
     def wait(self, what: str, needed: str) -> Generator[Ask | Wait, Reply | None, None]:
-        """Wait one poll; `what` is the progress. Raises Refused, with `what` and `needed`, once the time is over."""
+        """Wait one poll; `what` is the progress. Raises StepError, with `what` and `needed`, once the time is over."""
         if self.waited_s >= self.timeout_s:
-            raise Refused(
+            raise StepError(
                 f"after {self.timeout_s:.0f} s: {what}",
                 needed,
                 "look at the EXO logs of all nodes; type it again, a download goes on where it stopped",

@@ -13,9 +13,9 @@ import msgspec
 
 from records.facts import Feasible, NodePython
 from records.settings import Inventory, Pair
+from tasks.errors import StepError
 from tasks.exo import models
 from tasks.exo.catalogue import generation_of
-from tasks.exo.interface import Refused
 from tasks.feasibility import obstacles
 from tasks.feasibility.obstacles import MEMORY_SHARE, Findings, gigabytes
 
@@ -59,8 +59,8 @@ def _row(
     found = Findings()
     try:
         generation = generation_of(exo.release)
-    except Refused as error:
-        return _none(key, name, pair, f"{error.found}; known are {error.needed}")
+    except StepError as error:
+        return _none(key, name, pair, f"{error.problem.found}; known are {error.problem.needed}")
     known = models.known(generation.NAME, pair.exo)
     size_bytes = pair.download_bytes or (known.size_bytes if known else None)
     obstacles.model(generation.NAME, exo, pair, found)
@@ -128,7 +128,7 @@ def _alternatives(inventory: Inventory, rows: list[Feasible], nodes: Mapping[str
     exo = inventory.profiles[inventory.profile].exo
     try:
         table = models.TABLES[generation_of(exo.release).NAME]
-    except (Refused, KeyError):
+    except (StepError, KeyError):
         return found
     memory = sum(node.memory_bytes for node in nodes.values())
     used = {row.exo_model for row in rows if row.profile == inventory.profile and row.can_run and row.equal_precision}

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 from records.facts import NodePython
 from records.settings import Exo, Inventory, Pair
+from tasks.errors import StepError
 from tasks.exo import models
-from tasks.exo.interface import Generation, Refused
+from tasks.exo.interface import Generation
 from tasks.exo.sources import kind_of
 from tasks.machines.network import in_tailscale_range
 
@@ -67,8 +68,8 @@ def discovery(generation: Generation, exo: Exo, addresses: Mapping[str, str], fo
         return
     try:
         generation.launch(exo, next(iter(addresses)), addresses, "exo", "/run", 1)
-    except Refused as error:
-        found.blocking.append(error.found)
+    except StepError as error:
+        found.blocking.append(error.problem.found)
         return
     if any(in_tailscale_range(address) for address in addresses.values()):
         told = "a manual discovery file" if generation.NAME == "0.0.x" else "--bootstrap-peers"

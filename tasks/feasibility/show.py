@@ -27,11 +27,11 @@ def refuse_infeasible(lab: Lab, found: Assessment) -> None:
         reasons.append(found.go_unreachable_because)
     if reasons:
         raise StepError(
-            lab.inventory.profile,
             "; ".join(reasons),
             "model pairs that EXO can run on these nodes, with GO within reach",
             "\n".join(found.alternatives)
             or "fab feasibility shows what is in the way; change the profile in hosts.yaml",
+            who=lab.inventory.profile,
         )
 
 

@@ -15,13 +15,25 @@ import shlex
 import msgspec
 
 from tasks.errors import StepError
-from tasks.exo.interface import Launch
 from tasks.machines.node import Node
 
 LOG_CAP_BYTES = 200_000
 """Of a log's end that is fetched from a node; a traceback takes 3 kB."""
 TERM_GRACE_S = 12
 """EXO takes 0.6 to 2.7 s to end after SIGTERM; slower machines get more before SIGKILL."""
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """How to start EXO on a node as a daemon."""
+
+    argv: list[str]
+    environment: dict[str, str]
+    files: dict[str, str]
+    """Absolute path -> content, written before the start (the discovery file)."""
+    ports: tuple[int, ...]
+    """TCP ports that it will listen on; all must be free before and after."""
+    unwanted: tuple[str, ...] = ()
+    """What the owner should know about this start: "the API answers anyone who can reach port 52416"."""
 
 
 class Daemon(msgspec.Struct, frozen=True):
@@ -133,10 +145,10 @@ echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
     how, milliseconds, *left = ran.stdout.split() or ["?", "0", "?"]
     if left:
         raise StepError(
-            node.key,
-            f"{node.key}: processes {' '.join(left)} of EXO's group {pid} survive SIGKILL",
+            f"processes {' '.join(left)} of EXO's group {pid} survive SIGKILL",
             "a node without our processes",
             f"look at them on {node.spec.host}: ps -fp {','.join(left)}",
+            who=node.key,
         )
     return Ending(how, int(milliseconds) / 1000)
 

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from records.record import Command, capped
 from tasks.errors import StepError
-from tasks.exo.interface import Ask, Flow, Reply, Request, Wait
 from tasks.machines.node import Node, journal
+from tasks.machines.wire import Ask, Flow, Reply, Request, Wait
 
 ANSWER_CAP_BYTES = 8_000_000
 """A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""
@@ -45,7 +45,7 @@ def call_url(node: Node, url: str, request: Request) -> Reply:
 def drive(nodes: dict[str, tuple[Node, str, int]], flow: Flow, tell: Callable[[str], None] = lambda _: None) -> Any:
     """Perform `flow`: ask where it says (node key -> node, host, port), wait when it says, return its finding.
 
-    `tell` gets the progress of every wait. Raises Refused as the flow does.
+    `tell` gets the progress of every wait. Raises StepError as the flow does.
     """
     reply: Reply | None = None
     while True:
@@ -76,7 +76,7 @@ def _exchange(node: Node, host: str, port: int, request: Request) -> Reply:
         answer = connection.getresponse()
         return Reply(answer.status, answer.read(ANSWER_CAP_BYTES).decode("utf-8", "replace"))
     except StepError as error:
-        return Reply(0, error.found)
+        return Reply(0, error.problem.found)
     except TimeoutError:
         return Reply(0, f"no answer within {request.timeout_s:g} s")
     except (OSError, EOFError, http.client.HTTPException) as error:

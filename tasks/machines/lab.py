@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from records.settings import Inventory, Profile
-from tasks.errors import StepError, merged, refused
-from tasks.exo.interface import Refused
+from tasks.errors import StepError, all_of
 from tasks.inventory import active
 from tasks.machines import network
 from tasks.machines.local import LocalNode
@@ -82,16 +81,14 @@ class Lab:
 def side_by_side(jobs: dict[str, Callable[[], T]]) -> dict[str, T]:
     """Run `jobs` in one thread each, all to their end; raise their StepErrors as one that names every key."""
     results: dict[str, T] = {}
-    errors: dict[str, StepError] = {}
+    errors: list[StepError] = []
     for key, outcome in run_all(jobs).items():
         try:
             results[key] = outcome.value()
         except StepError as error:
-            errors[key] = error
-        except Refused as error:
-            errors[key] = refused(key, error)
+            errors.append(error.about(key))
     if errors:
-        raise merged(errors)
+        raise all_of(errors)
     return results
 
 
@@ -103,9 +100,9 @@ def _address(node: Node) -> str:
     if address is None:
         said = (ran.stderr or ran.stdout).strip()[:200]
         raise StepError(
-            node.key,
-            f"{node.key}: has no address in hosts.yaml and `tailscale ip -4` says: {said}",
+            f"has no address in hosts.yaml and `tailscale ip -4` says: {said}",
             "the IPv4 address by which the other nodes reach it",
             f"set nodes.{node.key}.address in hosts.yaml",
+            who=node.key,
         )
     return address

@@ -40,10 +40,7 @@ class LocalNode(Node):
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise StepError(
-                    self.key,
-                    f"{self.key}: no end after {timeout_s:g} s: {command[:120]}",
-                    "an answer",
-                    "look at the node",
+                    f"no end after {timeout_s:g} s: {command[:120]}", "an answer", "look at the node", who=self.key
                 ) from None
             for pump in pumps:
                 pump.join(5)

@@ -65,7 +65,7 @@ class Node:
         try:
             ran = self._execute(bounded, command, timeout_s + 10, on_line)
         except StepError as error:
-            self._note(Command(self.key, command, None, time.monotonic() - start, stderr=capped(error.found)))
+            self._note(Command(self.key, command, None, time.monotonic() - start, stderr=capped(error.problem.found)))
             raise
         self._note(Command(self.key, command, ran.exit_code, ran.elapsed_s, capped(ran.stdout), capped(ran.stderr)))
         if check and not ran.ok:
@@ -77,7 +77,7 @@ class Node:
         last = (ran.stderr.strip() or ran.stdout.strip() or "no output").splitlines()[-1][:300]
         how = f"ended by its time-out of {timeout_s:g} s" if ran.exit_code == 124 else f"exit code {ran.exit_code}"
         short = ran.command if len(ran.command) <= 120 else ran.command[:117] + "..."
-        return StepError(self.key, f"{self.key}: {how}: {last}", "exit code 0", f"run it on {self.spec.host}: {short}")
+        return StepError(f"{how}: {last}", "exit code 0", f"run it on {self.spec.host}: {short}", who=self.key)
 
     def home(self) -> str:
         """Return the absolute home folder of the user on the node; asked once."""
@@ -108,8 +108,5 @@ class Node:
 def cannot_write(key: str, path: str, error: Exception) -> StepError:
     """Return the error that says a file could not be written on a node."""
     return StepError(
-        key,
-        f"{key}: cannot write {path}: {error}",
-        "a writable folder with room",
-        f"df -h on {key}, then type it again",
+        f"cannot write {path}: {error}", "a writable folder with room", f"df -h on {key}, then type it again", who=key
     )

@@ -51,10 +51,10 @@ def fitting_python(node: Node, wanted: str) -> Python:
             return python
     said = ", ".join(f"{p.version}{'' if p.can_venv else ' without venv'} ({p.path})" for p in found)
     raise StepError(
-        node.key,
-        f"{node.key}: has {said or 'no python3'}",
+        f"has {said or 'no python3'}",
         f"a Python {wanted} with venv",
         f"on {node.spec.host}: install one (apt install python3.12 python3.12-venv, or pyenv, or uv python install)",
+        who=node.key,
     )
 
 

@@ -60,10 +60,7 @@ class RemoteNode(Node):
 
     def _lost(self, found: str) -> UnreachableError:
         return UnreachableError(
-            self.key,
-            f"{self.key}: {found}",
-            "an SSH link that stays up",
-            f"ssh {self.spec.host} true, then type it again",
+            f"{found}", "an SSH link that stays up", f"ssh {self.spec.host} true, then type it again", who=self.key
         )
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:

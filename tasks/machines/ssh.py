@@ -174,4 +174,4 @@ def explain(key: str, spec: NodeSpec, connection: Any, trusted: Path, error: Exc
         found, do = f"{where}: {error}", f"is sshd running there? {login}"
     else:
         found, do = f"{where}: {type(error).__name__}: {error}", login
-    return UnreachableError(key, f"{key}: {found}", needed, do)
+    return UnreachableError(f"{found}", needed, do, who=key)

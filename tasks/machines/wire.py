@@ -1,15 +1,53 @@
-"""Reading what a server sent: JSON into typed structs, with Refused as the only way to fail."""
+"""What is asked of a server and what it answers, as plain values: requests, replies, conversations, JSON into structs.
+
+Nothing here opens a connection. A conversation with several turns is a `Flow`, which `http.drive` performs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from tasks.exo.interface import Ask, Refused, Reply, Request, Wait
+from tasks.errors import StepError
 
 T = TypeVar("T")
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One HTTP request to a node's EXO API."""
+
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+    timeout_s: float = 10.0
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Its answer. `status` 0 means that there was none: `text` says why (refused, timed out)."""
+
+    status: int
+    text: str
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A turn of a Flow: send `request` to `node`; the Reply is sent back into the generator."""
+
+    node: str
+    request: Request
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """A turn of a Flow: let `seconds` pass; `progress` is shown meanwhile ("srv2 34 %, rog 41 %")."""
+
+    seconds: float
+    progress: str = ""
+
+
+Flow = Generator[Ask | Wait, Reply | None, msgspec.Struct]
+"""Ends with `return finding`; raises StepError where the server will not do what is needed. Keeps its own time by
+adding up the seconds it waited, so that a test needs no clock."""
 
 
 def ask(node: str, request: Request) -> Generator[Ask | Wait, Reply | None, Reply]:
@@ -19,11 +57,11 @@ def ask(node: str, request: Request) -> Generator[Ask | Wait, Reply | None, Repl
 
 
 def read_json(text: str, kind: type[T], what: str) -> T:
-    """Decode `text` as `kind`; `what` names it for people ("the topology"). Raises Refused."""
+    """Decode `text` as `kind`; `what` names it for people ("the topology"). Raises StepError."""
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeError, ValueError) as error:
-        raise Refused(
+        raise StepError(
             f"{what} cannot be read ({error}): {shortened(text)}",
             f"{what} as EXO writes it",
             "look at the node's EXO log; is it really EXO that listens on this port?",
@@ -31,9 +69,9 @@ def read_json(text: str, kind: type[T], what: str) -> T:
 
 
 def read_reply(reply: Reply, kind: type[T], what: str) -> T:
-    """Decode a 200 answer as `kind`. Raises Refused for any other status and for what cannot be read."""
+    """Decode a 200 answer as `kind`. Raises StepError for any other status and for what cannot be read."""
     if reply.status != 200:
-        raise Refused(
+        raise StepError(
             f"{what}: {said(reply)}",
             "HTTP 200",
             "look at the node's EXO log; `fab start` starts EXO again where it does not run",

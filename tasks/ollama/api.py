@@ -9,8 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from records.facts import OllamaModel, OllamaState
-from tasks.exo.interface import Refused, Reply, Request
-from tasks.machines.wire import message_of, read_reply, said, shortened
+from tasks.errors import StepError
+from tasks.machines.wire import Reply, Request, message_of, read_reply, said, shortened
 
 LOAD_TIMEOUT_S = 600
 
@@ -86,31 +86,31 @@ def parse_state(arm: str, url: str, version: Reply, tags: Reply, loaded: Reply) 
         told = read_reply(version, _Version, "Ollama's version").version
         models = {m.name or m.model: m.digest or "" for m in _models(tags, "Ollama's models")}
         memory = [m.name or m.model for m in _models(loaded, "Ollama's loaded models")]
-    except Refused as error:
-        return OllamaState(arm, url, None, {}, error=error.found)
+    except StepError as error:
+        return OllamaState(arm, url, None, {}, error=error.problem.found)
     return OllamaState(arm, url, told, models, memory)
 
 
 def parse_model(arm: str, model: str, tags: Reply) -> OllamaModel | None:
-    """Return what /api/tags says of `model`, None where the server does not have it. Raises Refused."""
+    """Return what /api/tags says of `model`, None where the server does not have it. Raises StepError."""
     return _described(arm, model, _find(model, _models(tags, "Ollama's models")))
 
 
 def parse_loaded(arm: str, model: str, loaded: Reply) -> OllamaModel | None:
-    """Return what /api/ps says of `model` with `size_vram_bytes`, None where it is not loaded. Raises Refused."""
+    """Return what /api/ps says of `model` with `size_vram_bytes`, None where it is not loaded. Raises StepError."""
     return _described(arm, model, _find(model, _models(loaded, "Ollama's loaded models")))
 
 
 def parse_loading(reply: Reply, model: str) -> None:
-    """Read the answer to `load_request` or `unload_request`. Raises Refused where it was not done."""
+    """Read the answer to `load_request` or `unload_request`. Raises StepError where it was not done."""
     _done(reply, model)
 
 
 def parse_generated(reply: Reply, model: str) -> int:
-    """Return the tokens that `one_token_request` brought. Raises Refused where it did not compute."""
+    """Return the tokens that `one_token_request` brought. Raises StepError where it did not compute."""
     answer = _done(reply, model)
     if not answer.eval_count:
-        raise Refused(
+        raise StepError(
             f"'{model}' ended with {answer.done_reason or 'no reason'} and no token",
             "one token",
             "look at Ollama's own log (journalctl -u ollama)",
@@ -179,13 +179,13 @@ def _described(arm: str, model: str, found: _Model | None) -> OllamaModel | None
 
 def _done(reply: Reply, model: str) -> _Generated:
     if reply.status == 404 and "not found" in reply.text:
-        raise Refused(f"Ollama has no model '{model}'", f"'{model}' on this server", f"ollama pull {model}")
+        raise StepError(f"Ollama has no model '{model}'", f"'{model}' on this server", f"ollama pull {model}")
     if reply.status != 200:
-        raise Refused(f"Ollama with '{model}': {said(reply)}", "HTTP 200", "look at Ollama's own log")
+        raise StepError(f"Ollama with '{model}': {said(reply)}", "HTTP 200", "look at Ollama's own log")
     answer = read_reply(reply, _Generated, "Ollama's answer")
     if not answer.done:
         said_instead = shortened(message_of(reply.text))
-        raise Refused(f"Ollama with '{model}' did not finish: {said_instead}", "done", "look at Ollama's own log")
+        raise StepError(f"Ollama with '{model}' did not finish: {said_instead}", "done", "look at Ollama's own log")
     return answer
 
 

@@ -1,0 +1,179 @@
+"""The four literal commands of the plan against a rehearsal: fifteen records, a report, GO at a true 1.5."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from records.plan import STEPS
+from records.record import read_records
+from records.samples import read_conditions, read_samples
+from rehearsal import cluster
+from tests import PROJECT
+from tests.support.fab import fab, marked
+
+COMMANDS = (("preflight", "install", "start"), ("bench", "--runs", "5"), ("report",), ("cleanup",))
+PROFILE = "llama-0015"
+Done = dict[tuple[str, ...], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Bring up a rehearsal at a true speed-up of 1.5."""
+    folder = tmp_path_factory.mktemp("flow")
+    cluster.up(folder, speedup=1.5)
+    yield folder
+    cluster.down(folder)
+
+
+@pytest.fixture(scope="module")
+def done(root: Path) -> Done:
+    """Type the four commands, once for all tests of this file."""
+    return {words: fab(*words, hosts=root / "hosts.yaml", timeout_s=300) for words in COMMANDS}
+
+
+pytestmark = pytest.mark.timeout(420)
+
+
+def test_every_command_ends_well(done: Done) -> None:
+    """All four commands exit 0 and say nothing on stderr."""
+    assert {words: (one.returncode, one.stderr) for words, one in done.items()} == dict.fromkeys(COMMANDS, (0, ""))
+
+
+def test_each_step_has_its_summary_line(done: Done) -> None:
+    """Each of the fifteen steps shows one line with its number, name and status, without colour in a pipe."""
+    shown = "".join(one.stdout for one in done.values())
+    assert all(f"{step.number:>2}  {step.name:<17} ok" in shown for step in STEPS)
+    assert "\x1b" not in shown
+
+
+def test_fifteen_records_fit_their_schema(root: Path, done: Done) -> None:
+    """Every step left a record that the published schema accepts, with commands, departures and no traceback."""
+    schema = json.loads((PROJECT / "schemas" / "record.schema.json").read_text(encoding="utf-8"))
+    records = read_records(root / "logs" / PROFILE)
+    assert list(records) == [step.number for step in STEPS]
+    for step in STEPS:
+        jsonschema.validate(json.loads((root / "logs" / PROFILE / step.record_name).read_bytes()), schema)
+    assert {record.status for record in records.values()} == {"ok"}
+    assert all(record.rehearsal and record.rehearsal["speedup"] == 1.5 for record in records.values())
+    assert sum(len(record.deviations) for record in records.values()) >= 15
+
+
+def test_samples_are_complete_and_interleaved(root: Path, done: Done) -> None:
+    """Step 12 holds 5 runs of 3 timed requests and a warm-up for each of three arms, no arm in one block."""
+    file = root / "logs" / PROFILE / "12-bench-comparison.samples.jsonl"
+    samples, torn = read_samples(file)
+    assert torn == []
+    counts = {(s.arm, s.warmup): 0 for s in samples}
+    for sample in samples:
+        counts[sample.arm, sample.warmup] += 1
+        assert sample.error is None
+    assert counts == {(arm, w): 5 if w else 15 for arm in ("exo", "srv1", "rog") for w in (True, False)}
+    order = list(dict.fromkeys((s.arm, s.run) for s in samples))
+    assert sum(a[0] == b[0] for a, b in pairwise(order)) < len(order) - 3
+    schema = json.loads((PROJECT / "schemas" / "sample.schema.json").read_text(encoding="utf-8"))
+    for line in file.read_text(encoding="utf-8").splitlines():
+        jsonschema.validate(json.loads(line), schema)
+
+
+def test_the_side_that_does_not_run_is_out_of_memory(root: Path, done: Done) -> None:
+    """Before each run every other side was unloaded, and before each EXO run the cluster was whole."""
+    notes, _ = read_conditions(root / "logs" / PROFILE / "12-bench-comparison.conditions.jsonl")
+    assert len(notes) == 15
+    assert all(note.neighbours_loaded == [] for note in notes)
+    assert all(
+        note.topology_complete == dict.fromkeys(("srv1", "srv2", "rog"), True) for note in notes if note.arm == "exo"
+    )
+    assert all(note.ollama_size_vram_bytes for note in notes if note.arm == "rog")
+
+
+def test_a_true_speedup_of_one_and_a_half_is_go(root: Path, done: Done) -> None:
+    """The report says GO with an interval that holds the true 1.5, under a banner that says it is a rehearsal."""
+    results = json.loads((root / "docs" / "exo-phase1-results.json").read_text(encoding="utf-8"))
+    assert results["decision"]["verdict"] == "GO"
+    against_rog = next(c for c in results["decision"]["comparisons"] if c["baseline"] == "rog")
+    assert against_rog["lower"] < 1.55
+    assert against_rog["upper"] > 1.45
+    text = (root / "docs" / "exo-phase1-results.md").read_text(encoding="utf-8")
+    assert text.index("REHEARSAL") < text.index("GO")
+
+
+def test_report_names_existing_charts_and_files(root: Path, done: Done) -> None:
+    """Every chart the report links exists as SVG and PNG, and the plan's two text files are there."""
+    docs = root / "docs"
+    text = (docs / "exo-phase1-results.md").read_text(encoding="utf-8")
+    charts = sorted(docs.glob("charts/*.svg"))
+    assert len(charts) >= 2
+    assert all(f"charts/{chart.name}" in text and chart.with_suffix(".png").is_file() for chart in charts)
+    assert "llama-3.2-3b" in (docs / "benchmark-results-qwen3b.txt").read_text(encoding="utf-8")
+    assert (docs / "benchmark-results-qwen32b.txt").is_file()
+
+
+def test_rendering_again_gives_the_same_bytes(root: Path, done: Done) -> None:
+    """`fab report` twice on the same logs leaves the same files, byte for byte, and --gate exits 0 for GO."""
+    once = fab("report", hosts=root / "hosts.yaml")
+    before = {path: path.read_bytes() for path in (root / "docs").rglob("*") if path.is_file()}
+    again = fab("report", "--gate", hosts=root / "hosts.yaml")
+    assert (once.returncode, again.returncode) == (0, 0)
+    assert {path: path.read_bytes() for path in (root / "docs").rglob("*") if path.is_file()} == before
+
+
+def test_cleanup_leaves_the_nodes_and_ollama_alone(root: Path, done: Done) -> None:
+    """After cleanup no EXO of ours runs, its ports are free, both Ollama answer with the models they had."""
+    cleaned = read_records(root / "logs" / PROFILE)[15].result
+    assert cleaned["ollama_unchanged"] is True
+    assert all(free for node in cleaned["nodes"].values() for free in node["ports_free"].values())
+    assert [line for line in marked(root) if "/venv/bin/exo" in line] == []
+    assert len([line for line in marked(root) if "rehearsal.ollama" in line]) == 2
+
+
+def test_steps_converge(root: Path, done: Done) -> None:
+    """Typed again, an install and a cleanup find everything as it should be and say `already`."""
+    for task, number in (("install-srv1", 2), ("stop-cluster", 15)):
+        again = fab(task, hosts=root / "hosts.yaml")
+        assert (again.returncode, again.stderr) == (0, "")
+        assert read_records(root / "logs" / PROFILE)[number].status == "already"
+
+
+def test_two_campaigns_side_by_side(root: Path, done: Done) -> None:
+    """`fab compare` of a campaign with itself finds no difference, and a folder without one is one message."""
+    logs = root / "logs" / PROFILE
+    same = fab("compare", str(logs), str(logs))
+    assert (same.returncode, same.stderr) == (0, "")
+    assert "REHEARSAL" in same.stdout
+    none = fab("compare", str(logs), str(root / "nodes"))
+    assert none.returncode == 1
+    assert "Traceback" not in none.stderr
+
+
+def test_requests_at_once_are_a_separate_experiment(root: Path, done: Done) -> None:
+    """After the verdict, `fab bench --concurrency` shows aggregate rates, labelled, and moves no verdict.
+
+    EXO 0.0.15 answers three at once wrongly with HTTP 200; only the comparison with the text alone tells.
+    """
+    started = fab("start", hosts=root / "hosts.yaml")
+    assert started.returncode == 0, started.stderr
+    together = fab("bench", "--concurrency", "1,2,3", hosts=root / "hosts.yaml")
+    assert (together.returncode, together.stderr) == (0, "")
+    assert "SEPARATE EXPERIMENT" in together.stdout
+    assert re.search(r"^exo +2 +0 .* as alone$", together.stdout, re.MULTILINE)
+    assert re.search(r"^exo +3 +0 .* 3 of 3 differ from the text alone$", together.stdout, re.MULTILINE)
+    assert re.search(r"^srv1 +3 +0 .* as alone$", together.stdout, re.MULTILINE)
+    assert fab("report", "--gate", hosts=root / "hosts.yaml").returncode == 0
+    assert "Texts unlike the single-stream text" in (root / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
+    assert fab("cleanup", hosts=root / "hosts.yaml").returncode == 0
+    late = fab("bench-comparison", "--runs", "3", hosts=root / "hosts.yaml")
+    assert late.returncode == 1
+    assert "the finished measurement stays" in late.stdout
+    assert fab("report", "--gate", hosts=root / "hosts.yaml").returncode == 0
+    dead = fab("bench", "--concurrency", "1", hosts=root / "hosts.yaml")
+    assert dead.returncode == 1
+    assert re.search(r"^exo +1 +1 .* not comparable: failed alone: no connection", dead.stdout, re.MULTILINE)
+    assert re.search(r"found: +exo: no connection to", dead.stderr)

@@ -1,0 +1,121 @@
+"""An interrupted benchmark is taken up where it stopped: no finished request is lost, none is done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from records.samples import read_samples
+from rehearsal import cluster
+from tests import PROJECT
+from tests.support.fab import FAB, fab
+
+SAMPLES = Path("logs/llama-0015/11-bench-baseline.samples.jsonl")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Bring up a rehearsal; its Ollama servers are all that a baseline needs."""
+    folder = tmp_path_factory.mktemp("resume")
+    cluster.up(folder)
+    yield folder
+    cluster.down(folder)
+
+
+def interrupted(root: Path, after: int, how: signal.Signals) -> int:
+    """Start the baseline, end `fab` by `how` once `after` samples are on disk, and return its exit code."""
+    (root / SAMPLES).unlink(missing_ok=True)  # an earlier case's finished campaign
+    environment = os.environ | {"FABRIC_EXO_INVENTORY": str(root / "hosts.yaml")}
+    with subprocess.Popen(
+        [FAB, "bench-baseline", "--runs", "2"],
+        cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as running:  # fmt: skip
+        for _ in range(600):
+            if len(read_samples(root / SAMPLES)[0]) >= after or running.poll() is not None:
+                break
+            time.sleep(0.05)
+        running.send_signal(how)
+        return running.wait(30)
+
+
+@pytest.mark.parametrize(("after", "how"), [(1, signal.SIGKILL), (5, signal.SIGKILL), (9, signal.SIGINT)])
+def test_interrupted_baseline_is_taken_up(root: Path, after: int, how: signal.Signals) -> None:
+    """Whether killed in the first run or interrupted in the third, the second call adds exactly what was missing."""
+    interrupted(root, after, how)
+    before, _ = read_samples(root / SAMPLES)
+    assert before
+    done = fab("bench-baseline", "--runs", "2", hosts=root / "hosts.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "taking up an interrupted campaign" in done.stdout
+    samples, torn = read_samples(root / SAMPLES)
+    assert samples[: len(before)] == before
+    timed = Counter((s.arm, s.run) for s in samples if not s.warmup)
+    assert timed == {(arm, run): 3 for arm in ("srv1", "rog") for run in (1, 2)}
+    assert len({(s.arm, s.run, s.request) for s in samples}) == len(samples)
+    assert torn == []
+
+
+def test_finished_campaign_is_archived(root: Path) -> None:
+    """Run again, a finished campaign goes to the archive whole, and a new one begins."""
+    fab("bench-baseline", "--runs", "1", hosts=root / "hosts.yaml")
+    old = (root / SAMPLES).read_bytes()
+    archives = set((root / "logs/llama-0015/archive").iterdir())
+    fab("bench-baseline", "--runs", "1", hosts=root / "hosts.yaml")
+    (fresh,) = set((root / "logs/llama-0015/archive").iterdir()) - archives
+    assert (fresh / SAMPLES.name).read_bytes() == old
+    assert {path.name for path in fresh.iterdir()} >= {SAMPLES.name, "11-bench-baseline.json"}
+    assert (root / SAMPLES).read_bytes() != old
+
+
+def test_control_plans_the_runs(root: Path) -> None:
+    """`fab bench --control` measures one Ollama under two names and says how many runs that noise asks for."""
+    done = fab("bench", "--control", "--runs", "3", hosts=root / "hosts.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "against itself, 6 runs" in done.stdout
+    assert "runs of each of 3 sides" in done.stdout
+    samples, _ = read_samples(root / "logs/llama-0015/control.samples.jsonl")
+    assert {s.arm for s in samples} == {"a", "b"}
+
+
+def test_ctrl_c_leaves_at_once(root: Path) -> None:
+    """Ctrl-C ends `fab` within seconds although the node's command goes on, with one line and exit 130."""
+    hosts = (root / "hosts.yaml").read_bytes()
+    slow = root / "slow-python" / "python3"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/bash\nsleep 9\n", encoding="utf-8")
+    slow.chmod(0o755)
+    target = root / "nodes" / "srv1" / "bin" / "python3"
+    kept = target.readlink() if target.is_symlink() else None
+    body = target.read_bytes() if kept is None and target.exists() else None
+    target.unlink(missing_ok=True)
+    target.symlink_to(slow)
+    try:
+        begin = time.monotonic()
+        with subprocess.Popen(
+            [FAB, "verify-python"],
+            cwd=PROJECT, env=os.environ | {"FABRIC_EXO_INVENTORY": str(root / "hosts.yaml")},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        ) as running:  # fmt: skip
+            time.sleep(3)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=30)
+        assert running.returncode == 130
+        assert time.monotonic() - begin < 8.5
+        assert "type the same command to go on" in said
+        assert "Traceback" not in said
+    finally:
+        target.unlink()
+        if kept is not None:
+            target.symlink_to(kept)
+        elif body is not None:
+            target.write_bytes(body)
+            target.chmod(0o755)
+    assert (root / "hosts.yaml").read_bytes() == hosts

@@ -1,0 +1,215 @@
+"""The trap gallery, start to cleanup: each trap is caught by the right step or the right check, by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from records.facts import Cleaned, Preflight
+from rehearsal import cluster
+from rehearsal.layout import Layout
+from tasks.benchmark.models import download_model
+from tasks.benchmark.steps import bench_comparison
+from tasks.cleanup import stop_cluster
+from tasks.errors import StepError
+from tasks.install import install_group, verify_rocm
+from tasks.inventory import load_inventory
+from tasks.machines.lab import Lab
+from tasks.ollama.servers import ask_servers
+from tasks.preflight import verify_python
+from tasks.start import start_group, start_srv1, start_srv2
+from tasks.steps import Book
+from tests import PROJECT
+from tests.support.gallery import check_named, decided, laid
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    """Bring up a rehearsal with EXO installed on all three nodes."""
+    layout = cluster.up(tmp_path_factory.mktemp("gallery"))
+    lab = Lab(load_inventory(layout.hosts_file), layout.hosts_file)
+    install_group(lab)
+    lab.close()
+    yield layout
+    cluster.down(layout.root)
+
+
+def test_one_shot_run(nodes: Layout) -> None:
+    """one-shot-run: the process ends by itself, and its own last word is told instead of a PID file."""
+    with laid(nodes, "one-shot-run") as lab, pytest.raises(StepError, match="ended by itself") as caught:
+        start_srv1(lab)
+    assert "Model name is required" in caught.value.problem.found
+
+
+def test_split_ports(nodes: Layout) -> None:
+    """split-ports: three processes serve, and verify-cluster says that each sees only itself."""
+    with laid(nodes, "split-ports") as lab, pytest.raises(StepError) as caught:
+        start_group(lab)
+    for key in ("srv1", "srv2", "rog"):
+        assert f"{key} sees {key} (0 edges)" in caught.value.problem.found
+
+
+def test_silent_discovery_error(nodes: Layout) -> None:
+    """silent-discovery-error: srv2 is an island that no log mentions; its own topology gives it away."""
+    with laid(nodes, "silent-discovery-error") as lab, pytest.raises(StepError, match=r"srv2 sees srv2 \(0 edges\)"):
+        start_group(lab)
+
+
+def test_second_start(nodes: Layout) -> None:
+    """second-start: a port held by another EXO is named with its holder before ours would live without an API."""
+    with laid(nodes, "second-start") as lab, pytest.raises(StepError, match=r"port \d+ is taken by") as caught:
+        start_srv2(lab)
+    assert "stays alive without an API" in caught.value.problem.needed
+
+
+def test_rocm_missing(nodes: Layout) -> None:
+    """rocm-missing: without tools and /dev/kfd the GPU is said to be unusable, and no grep in the CPU's name counts."""
+    with laid(nodes, "rocm-missing") as lab:
+        book = Book(4)
+        truth = verify_rocm(lab, book, "rog")
+    assert truth is not None
+    assert truth.usable is not True
+    assert not any(w.agrees for w in truth.witnesses if "rocm" in w.name)
+    assert any("/dev/kfd" in warning for warning in book.warnings)
+
+
+def test_relayed_tailnet(nodes: Layout) -> None:
+    """relayed-tailnet: preflight says which ways are relayed and through which region."""
+    with laid(nodes, "relayed-tailnet") as lab:
+        result = verify_python(lab)
+    assert isinstance(result, Preflight)
+    assert any(way.startswith("relayed (fra)") for way in result.network.values())
+
+
+@pytest.mark.parametrize(
+    ("trap", "words"),
+    [
+        ("always-ready-models", ["llama-3.2-3b"]),
+        (
+            "hub-unreachable",
+            ["srv2: cannot fetch model.safetensors.index.json of ", "huggingface.co:443", "HF_ENDPOINT"],
+        ),
+        ("wrong-model", ["qwen2.5:3b"]),
+        ("mlx-only-model", ["qwen-2.5-3b", "llama-3.2-3b"]),
+    ],
+)
+def test_models(nodes: Layout, trap: str, words: list[str]) -> None:
+    """A download without a trace, a hub out of reach, another model's answer, an MLX-only card: each fails by name."""
+    with laid(nodes, trap) as lab:
+        start_group(lab)
+        with pytest.raises(StepError) as caught:
+            download_model(lab)
+    said = f"{caught.value.problem.found} {caught.value.problem.needed} {caught.value.problem.do}"
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    ("trap", "check", "words"),
+    [
+        ("cut-stream", "errors", "finish_reason"),
+        ("cold-load-in-run", "warm", "rog"),
+        ("neighbour-loaded", "no neighbour", "qwen2.5-coder:32b"),
+        ("unequal-length", "same work", "tokens"),
+    ],
+)
+def test_measurements(nodes: Layout, trap: str, check: str, words: str) -> None:
+    """A trap that only falsifies numbers makes its own validity check fatal and the verdict INVALID, never GO."""
+    with laid(nodes, trap) as lab:
+        start_group(lab)
+        _compare(lab)
+        decision = decided(lab)
+    found = check_named(decision, check)
+    assert found.status == "fatal", found
+    assert words in found.evidence
+    assert decision.verdict in {"INVALID", "NO-GO (blocked)"}
+
+
+def test_peer_lost(nodes: Layout) -> None:
+    """peer-lost: a node that dies in a run is never a slower EXO, though a restart would hide it from the next run."""
+    with laid(nodes, "peer-lost") as lab:
+        start_group(lab)
+        bench_comparison(lab, runs="1")
+        decision = decided(lab)
+    found = check_named(decision, "whole cluster")
+    assert found.status == "fatal"
+    assert "after EXO run 1: not on srv2" in found.evidence
+    assert decision.verdict == "INVALID"
+
+
+def test_stale_prompt_cache(nodes: Layout) -> None:
+    """stale-prompt-cache: prompts that take a fraction of the first one's time after the load are pointed out."""
+    with laid(nodes, "stale-prompt-cache") as lab:
+        start_group(lab)
+        bench_comparison(lab, runs="1")
+        found = check_named(decided(lab), "no cache")
+    assert found.status == "warn", found
+    assert "timed prompts took" in found.evidence
+
+
+def test_recycled_pid(nodes: Layout) -> None:
+    """recycled-pid: the process that has srv2's noted PID today is left alone."""
+    from rehearsal.trap_acts import recycle_pid
+
+    with laid(nodes, "recycled-pid") as lab:
+        start_group(lab)
+        recycle_pid(nodes, "srv2")
+        bystander = int((nodes.node("srv2").folder / "bystander.pid").read_text(encoding="utf-8"))
+        cleaned = stop_cluster(lab)
+        os.kill(bystander, 0)
+    assert isinstance(cleaned, Cleaned)
+    assert cleaned.nodes["srv2"].how == "not running"
+    assert cleaned.nodes["srv1"].how == "TERM"
+
+
+def test_ollama_changed(tmp_path: Path) -> None:
+    """ollama-changed: cleanup says what is different at which server, and the record does not claim `unchanged`."""
+    layout = cluster.up(tmp_path, trap="ollama-changed")
+    lab = Lab(load_inventory(layout.hosts_file), layout.hosts_file)
+    try:
+        verify_python(lab)
+        for _ in range(6):
+            _generate(lab)
+        cleaned = stop_cluster(lab)
+    finally:
+        lab.close()
+        cluster.down(tmp_path)
+    assert isinstance(cleaned, Cleaned)
+    assert not cleaned.ollama_unchanged
+    assert any("rog" in change and "0.5.14" in change for change in cleaned.ollama_changes)
+
+
+def _compare(lab: Lab) -> None:
+    """Measure one run a side; a trap may also make the step itself fail, which is told by the caller's checks."""
+    try:
+        bench_comparison(lab, runs="1")
+    except StepError as error:
+        assert "no good sample" in error.problem.found
+
+
+def _generate(lab: Lab) -> None:
+    """Have rog's Ollama generate once, as a benchmark would."""
+    from tasks.machines.http import call_url
+    from tasks.machines.wire import Request
+
+    model = lab.profile.models.small.ollama
+    body = {"model": model, "prompt": "hi", "stream": False, "options": {"num_predict": 1}}
+    assert (
+        call_url(lab.bench_node, lab.inventory.ollama["rog"].url, Request("POST", "/api/generate", body)).status == 200
+    )
+    assert ask_servers(lab)
+
+
+def test_every_trap_of_the_gallery_has_a_test() -> None:
+    """No trap is without a test that catches it, nor without a line in docs/traps.md."""
+    from rehearsal.traps import TRAPS
+
+    folder = Path(__file__).parent
+    tested = "".join((folder / name).read_text(encoding="utf-8") for name in ("test_traps.py", "test_traps_install.py"))
+    docs = (PROJECT / "docs" / "traps.md").read_text(encoding="utf-8")
+    assert [name for name in TRAPS if f'"{name}"' not in tested] == []
+    assert [name for name in TRAPS if f"`{name}`" not in docs] == []

@@ -1,0 +1,45 @@
+"""Type `fab` as a person does: the real program in a process of its own, with nothing on its standard input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import PROJECT
+
+FAB = Path(sys.executable).with_name("fab")
+
+
+def fab(
+    *words: str, hosts: Path | None = None, timeout_s: float = 170, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `fab WORDS` from the project's folder, against `hosts` where given; stdout and stderr are kept apart."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("FABRIC_")} | variables
+    if hosts is not None:
+        environment["FABRIC_EXO_INVENTORY"] = str(hosts)
+    return subprocess.run(
+        [FAB, *words],
+        cwd=PROJECT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def marked(root: Path) -> list[str]:
+    """Return the command lines of the processes that belong to the rehearsal in `root`."""
+    mark = f"EXO_PHASE1_REHEARSAL={root.resolve()}".encode()
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in environment.read_bytes().split(b"\0"):
+                command = (environment.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found.append(f"{environment.parent.name} {command}")
+        except OSError:
+            continue  # it has just ended
+    return [line for line in found if line.split(" ", 1)[1].strip()]

@@ -1,0 +1,181 @@
+"""For every validity check: what is wrong, the status that must follow, how to make it so, and the evidence's words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from records.campaign import Campaign
+from tests.support.campaigns import changed, with_conditions, with_failed_step, with_result
+from tests.support.made_records import NODES
+from tests.support.validity_cases_prefill import PREFILL_CASES
+from tests.support.validity_changes import (
+    coarse,
+    controlled,
+    failing,
+    in_blocks,
+    in_run,
+    labelled_twice,
+    longer,
+    noted,
+    of_arm,
+    rehearsed_partly,
+    rising,
+    torn,
+    under_other_settings,
+    without_bench_record,
+    without_cleanup,
+)
+
+replace = msgspec.structs.replace
+
+MODELS = {
+    "rog": {
+        "arm": "rog",
+        "model": "m",
+        "digest": "1",
+        "quantization": "Q4_K_M",
+        "parameter_size": None,
+        "size_bytes": 1,
+    }
+}
+BUSY = dict.fromkeys(NODES, 7.0)
+
+CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
+    *PREFILL_CASES,
+    (
+        "right software",
+        "another revision",
+        "fatal",
+        lambda c: with_result(c, 3, revision="beef"),
+        "different revisions",
+    ),
+    ("right software", "another release", "fatal", lambda c: with_result(c, 4, release="1.0.71"), "not 0.0.15"),
+    ("right software", "an install failed", "unknown", lambda c: with_failed_step(c, 3, "Yeast"), "step 3: Yeast"),
+    (
+        "whole cluster",
+        "lost at the end",
+        "fatal",
+        lambda c: with_result(c, 12, topology_end={"srv2": False}),
+        "at the end",
+    ),
+    (
+        "whole cluster",
+        "lost before a run",
+        "fatal",
+        lambda c: with_conditions(c, noted("exo", 3, topology_complete={"rog": False})),
+        "before EXO run 3: not on rog",
+    ),
+    ("whole cluster", "not told", "unknown", lambda c: with_result(c, 12, topology_end={"srv1": True}), "rog, srv2"),
+    ("whole cluster", "not ended", "unknown", without_bench_record, "step 8 saw it whole"),
+    (
+        "same model",
+        "default model",
+        "fatal",
+        lambda c: changed(c, of_arm("exo", model_answered="llama-3.2-1b")),
+        "llama-3.2-1b",
+    ),
+    (
+        "same model",
+        "asked for another",
+        "fatal",
+        lambda c: changed(c, of_arm("rog", model_asked="x", model_answered="x")),
+        "hosts.yaml has",
+    ),
+    ("same model", "nameless", "unknown", lambda c: changed(c, of_arm("exo", model_answered=None)), "exo"),
+    ("same weights", "other precision", "warn", lambda c: with_result(c, 12, ollama=MODELS), "Q4_K_M"),
+    ("same weights", "not told", "unknown", lambda c: with_result(c, 12, exo_precision=""), "not told"),
+    ("same work", "longer answers", "fatal", lambda c: changed(c, longer), "6.2%"),
+    (
+        "same work",
+        "other prompts",
+        "fatal",
+        lambda c: changed(c, in_run("rog", 2, 1, prompt_sha256="else")),
+        "1 of 18 prompts",
+    ),
+    ("same work", "no hashes", "unknown", lambda c: changed(c, of_arm("rog", prompt_sha256="")), "not comparable"),
+    (
+        "device",
+        "EXO on CPU",
+        "fatal",
+        lambda c: with_result(c, 12, gpu_kinds={"exo": "cpu", "rog": "gpu"}),
+        "exo computed on its CPU",
+    ),
+    ("device", "EXO node on CPU", "fatal", lambda c: with_result(c, 7, device_kind="cpu"), "EXO on rog"),
+    (
+        "device",
+        "Ollama on CPU",
+        "fatal",
+        lambda c: with_conditions(c, noted("rog", 2, ollama_size_vram_bytes=0)),
+        "size_vram 0",
+    ),
+    (
+        "device",
+        "half on the GPU",
+        "warn",
+        lambda c: with_conditions(c, noted("rog", 2, ollama_size_vram_bytes=3_000_000_000)),
+        "50%",
+    ),
+    (
+        "device",
+        "never busy",
+        "warn",
+        lambda c: with_conditions(c, lambda n: replace(n, gpu_busy_percent={"rog": [0.0]})),
+        "ever busy",
+    ),
+    ("device", "not told", "unknown", lambda c: with_result(c, 12, gpu_kinds={"exo": "gpu"}), "rog should be on a GPU"),
+    (
+        "no neighbour",
+        "model in memory",
+        "fatal",
+        lambda c: with_conditions(c, noted("exo", 2, neighbours_loaded=["rog: llama"])),
+        "rog: llama in memory",
+    ),
+    (
+        "no neighbour",
+        "foreign load",
+        "fatal",
+        lambda c: with_conditions(c, noted("exo", 1, load_1m=BUSY)),
+        "0.88 per CPU",
+    ),
+    ("no neighbour", "not noted", "unknown", lambda c: with_conditions(c, noted("rog", 4, load_1m={})), "rog run 4"),
+    ("instrument", "too coarse", "fatal", lambda c: with_result(c, 10, calibration=coarse(0.02)), "2.00%"),
+    (
+        "instrument",
+        "late first token",
+        "warn",
+        lambda c: with_result(c, 10, calibration=coarse(0.001, 0.05)),
+        "not voting",
+    ),
+    ("instrument", "no calibration", "unknown", lambda c: with_result(c, 10, calibration=[]), "no calibration"),
+    ("errors", "2 of 18", "fatal", lambda c: changed(c, failing(2)), "exo 2 of 18"),
+    ("errors", "1 of 18", "fatal", lambda c: changed(c, failing(1)), "run 1 request 1: the stream ended"),
+    (
+        "complete",
+        "a run is missing",
+        "fatal",
+        lambda c: changed(c, lambda s: None if (s.arm, s.run) == ("rog", 6) else s),
+        "rog run 6 has 0 of 3",
+    ),
+    ("complete", "torn line", "warn", torn, "line 7"),
+    ("complete", "not ended", "unknown", without_bench_record, "not ended"),
+    ("baselines", "one is missing", "unknown", lambda c: changed(c, lambda s: None if s.arm == "rog" else s), "rog"),
+    ("one campaign", "two labels", "fatal", lambda c: changed(c, labelled_twice), "fedcba987654"),
+    ("one campaign", "partly rehearsed", "fatal", rehearsed_partly, "rehearsal"),
+    ("one campaign", "hosts.yaml changed", "warn", under_other_settings, "step 2"),
+    ("interleaved", "blocks", "fatal", lambda c: changed(c, in_blocks), "all of EXO's 6 runs"),
+    ("interleaved", "no times", "unknown", lambda c: changed(c, of_arm("exo", start_utc="")), "no times"),
+    ("token counts", "frames", "warn", lambda c: changed(c, of_arm("exo", token_source="frames")), "exo: frames"),
+    ("drift", "rising", "warn", rising, "from first to last run"),
+    ("A/A", "differs from itself", "warn", lambda c: controlled(c, 1.2), "6 and 6 runs"),
+    ("A/A", "same as itself", "pass", lambda c: controlled(c, 1.0), "rog-a / rog-b"),
+    (
+        "Ollama unaffected",
+        "changed",
+        "fatal",
+        lambda c: with_result(c, 15, ollama_unchanged=False, ollama_changes=["rog: a model is gone"]),
+        "a model is gone",
+    ),
+    ("Ollama unaffected", "before cleanup", "unknown", without_cleanup, "fab cleanup"),
+]

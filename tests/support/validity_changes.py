@@ -1,0 +1,103 @@
+"""Ways in which a campaign that was in order goes wrong, one at a time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from records.campaign import Campaign
+from records.facts import Calibration
+from records.samples import Conditions, Sample, TornLine
+from tests.support.campaigns import failed, measurement
+
+replace = msgspec.structs.replace
+
+
+def in_run(arm: str, run: int, request: int | None = None, **fields: object) -> Callable[[Sample], Sample]:
+    """Return a change of one run's samples (or of one request of it)."""
+
+    def change(s: Sample) -> Sample:
+        hit = s.arm == arm and s.run == run and request in (None, s.request)
+        return replace(s, **fields) if hit else s
+
+    return change
+
+
+def of_arm(arm: str, **fields: object) -> Callable[[Sample], Sample]:
+    """Return a change of every sample of an arm."""
+    return lambda s: replace(s, **fields) if s.arm == arm else s
+
+
+def noted(arm: str, run: int, **fields: object) -> Callable[[Conditions], Conditions]:
+    """Return a change of what was noted before one run."""
+    return lambda c: replace(c, **fields) if (c.arm, c.run) == (arm, run) else c
+
+
+def longer(s: Sample) -> Sample:
+    """Have EXO write 6 % more tokens, at the same rate."""
+    return replace(s, output_tokens=68, total_s=(s.total_s or 0) * 68 / 64) if s.arm == "exo" else s
+
+
+def labelled_twice(s: Sample) -> Sample:
+    """Mark the last run as measured under another hosts.yaml."""
+    return replace(s, campaign="fedcba987654-12") if s.run == 6 else s
+
+
+def in_blocks(s: Sample) -> Sample:
+    """Put all of EXO's runs a day later."""
+    return replace(s, start_utc=s.start_utc.replace("2026-01-31", "2026-02-01")) if s.arm == "exo" else s
+
+
+def rising(campaign: Campaign) -> Campaign:
+    """Have every arm's rate rise from run to run."""
+    chance = random.Random(1)
+    lines, notes = measurement(
+        ("exo", "rog", "srv1"), {"exo": 50.0, "rog": 30.0, "srv1": 9.0}, 0.005, 6, chance=chance, drift=0.005
+    )
+    return replace(campaign, samples={**campaign.samples, 12: lines}, conditions={**campaign.conditions, 12: notes})
+
+
+def controlled(campaign: Campaign, second: float) -> Campaign:
+    """Run a control whose second arm is `second` times as fast as its first."""
+    lines, _ = measurement(
+        ("rog-a", "rog-b"), {"rog-a": 30.0, "rog-b": 30.0 * second}, 0.02, 6, chance=random.Random(8)
+    )
+    return replace(campaign, control=lines)
+
+
+def coarse(error: float, first_token_s: float = 1e-4) -> list[Calibration]:
+    """Return a calibration whose rate is off by `error`."""
+    return [Calibration(20, 1, 20, first_token_s, 1e-3, 1e-6, 1e-3, error, error)]
+
+
+def rehearsed_partly(campaign: Campaign) -> Campaign:
+    """Have run step 12 in a rehearsal, and the others not."""
+    return replace(campaign, records={**campaign.records, 12: replace(campaign.records[12], rehearsal={"speedup": 2})})
+
+
+def under_other_settings(campaign: Campaign) -> Campaign:
+    """Have recorded step 2 under another hosts.yaml."""
+    return replace(campaign, records={**campaign.records, 2: replace(campaign.records[2], campaign="fedcba987654")})
+
+
+def torn(campaign: Campaign) -> Campaign:
+    """Have one line that cannot be read, with nothing missing."""
+    return replace(campaign, torn={"12-bench-comparison.samples.jsonl": [TornLine(7, "truncated")]})
+
+
+def without_bench_record(campaign: Campaign) -> Campaign:
+    """Have step 12 not ended."""
+    return replace(campaign, records={n: r for n, r in campaign.records.items() if n != 12})
+
+
+def without_cleanup(campaign: Campaign) -> Campaign:
+    """Have `fab cleanup` not typed yet."""
+    return replace(campaign, records={n: r for n, r in campaign.records.items() if n != 15})
+
+
+def failing(count: int) -> Callable[[Sample], Sample]:
+    """Make the first `count` timed requests of EXO fail."""
+    bad = [(run, request) for run in range(1, 7) for request in (1, 2, 3)][:count]
+    return lambda s: failed(s) if s.arm == "exo" and (s.run, s.request) in bad else s

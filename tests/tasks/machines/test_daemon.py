@@ -1,0 +1,191 @@
+"""A background process is started, found and stopped by identity: real processes through a real local shell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from records.settings import NodeSpec
+from tasks.errors import StepError
+from tasks.machines import daemon
+from tasks.machines.daemon import Launch
+from tasks.machines.local import LocalNode
+from tasks.machines.ports import listening, listens, ports_taken
+
+
+@pytest.fixture
+def node() -> LocalNode:
+    """Give this machine as a node."""
+    return LocalNode("srv1", NodeSpec(host="localhost", local=True))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, node: LocalNode) -> Iterator[Path]:
+    """Give a run folder, and end whatever still runs from it afterwards."""
+    yield tmp_path / "run dir"
+    daemon.stop(node, str(tmp_path / "run dir"))
+
+
+def program(folder: Path, code: str) -> str:
+    """Write an executable Python program next to the run folder and return its path."""
+    path = folder.parent / "exo it's"
+    path.write_text(f"#!{sys.executable}\n{code}", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+SLEEPER = "import time\nprint('up', flush=True)\ntime.sleep(60)\n"
+STUBBORN = """import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+def launch(argv: list[str], environment: dict[str, str] | None = None, files: dict[str, str] | None = None) -> Launch:
+    """Return a launch without ports."""
+    return Launch(argv, environment or {}, files or {}, ())
+
+
+def wait_for_log(node: LocalNode, folder: Path, word: str) -> str:
+    """Return the log once it holds `word`."""
+    for _ in range(100):
+        log = daemon.log_tail(node, str(folder))
+        if word in log:
+            return log
+        time.sleep(0.05)
+    raise AssertionError(f"no '{word}' in the log: {log}")
+
+
+def test_start_find_stop(node: LocalNode, folder: Path) -> None:
+    """A started process is found by its note, outlives the shell that started it, and is gone after stop."""
+    argv = [program(folder, SLEEPER), "--node-id", "it's $HOME; `id`"]
+    started = daemon.start(node, str(folder), launch(argv))
+    assert daemon.find(node, str(folder)) == started
+    assert os.getsid(started.pid) == started.pid
+    ending = daemon.stop(node, str(folder))
+    assert ending.how == "TERM"
+    assert daemon.find(node, str(folder)) is None
+    assert not Path(daemon.note_path(str(folder))).exists()
+
+
+def test_arguments_and_environment_arrive_unchanged(node: LocalNode, folder: Path) -> None:
+    """Quotes, spaces, `$` and newlines in arguments and environment reach the program unchanged; files are there."""
+    code = "import os, sys\nprint(repr(sys.argv[1:]), repr(os.environ['ODD']), open(sys.argv[2]).read(), flush=True)\n"
+    code += "import time; time.sleep(60)\n"
+    odd, file = "a 'b' \"c\" $HOME `id` \\ ;&|\n*", str(folder / "sub" / "discovery.json")
+    daemon.start(node, str(folder), launch([program(folder, code), odd, file], {"ODD": odd}, {file: "content"}))
+    assert wait_for_log(node, folder, "content").strip() == f"{[odd, file]!r} {odd!r} content"
+
+
+def test_group_is_ended_even_when_it_ignores_term(
+    node: LocalNode, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ignores SIGTERM is killed together with the child it started."""
+    monkeypatch.setattr(daemon, "TERM_GRACE_S", 1)
+    started = daemon.start(node, str(folder), launch([program(folder, STUBBORN)]))
+    wait_for_log(node, folder, "up")
+    assert daemon.stop(node, str(folder)).how == "KILL"
+    left = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-s", str(started.pid)], capture_output=True, text=True, check=False
+    )
+    assert [line for line in left.stdout.splitlines() if " Z" not in line] == []
+
+
+def test_recycled_pid_is_never_signalled(node: LocalNode, folder: Path) -> None:
+    """A note whose PID belongs to another process by now finds nothing, and stop leaves that process alone."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stranger:
+        real = daemon.start(node, str(folder), launch([program(folder, SLEEPER)]))
+        os.killpg(real.pid, signal.SIGKILL)
+        forged = msgspec.structs.replace(real, pid=stranger.pid)
+        node.put(msgspec.json.encode(forged), daemon.note_path(str(folder)))
+        assert daemon.state(node, forged) == "foreign"
+        assert daemon.stop(node, str(folder)).how == "not running"
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_other_boot_is_gone(node: LocalNode, folder: Path) -> None:
+    """After a reboot the same PID and start time mean nothing: the boot id differs."""
+    real = daemon.start(node, str(folder), launch([program(folder, SLEEPER)]))
+    assert daemon.state(node, msgspec.structs.replace(real, boot_id="another")) == "gone"
+    assert daemon.state(node, real) == "alive"
+
+
+def test_ended_process_is_not_found(node: LocalNode, folder: Path) -> None:
+    """A process that ended by itself is not running, even while nobody has reaped it."""
+    daemon.start(
+        node, str(folder), launch([program(folder, "print('up', flush=True)\nimport time; time.sleep(0.3)\n")])
+    )
+    for _ in range(60):
+        if daemon.find(node, str(folder)) is None:
+            return
+        time.sleep(0.05)
+    raise AssertionError("still found")
+
+
+def test_program_that_is_not_there(node: LocalNode, folder: Path) -> None:
+    """A missing executable is a StepError with what the shell said, and leaves no note behind."""
+    with pytest.raises(StepError, match="No such file"):
+        daemon.start(node, str(folder), launch([str(folder.parent / "absent")]))
+    assert daemon.find(node, str(folder)) is None
+
+
+def test_broken_note_is_nothing(node: LocalNode, folder: Path) -> None:
+    """A note that is not JSON of ours counts as nothing running."""
+    node.put(b"{half", daemon.note_path(str(folder)))
+    assert daemon.find(node, str(folder)) is None
+    assert daemon.stop(node, str(folder)).how == "not running"
+
+
+def test_previous_log_is_kept(node: LocalNode, folder: Path) -> None:
+    """A restart moves the old log aside instead of losing why the last start failed."""
+    first = program(folder, "print('first', flush=True)\nimport time; time.sleep(60)\n")
+    daemon.start(node, str(folder), launch([first]))
+    wait_for_log(node, folder, "first")
+    daemon.stop(node, str(folder))
+    daemon.start(node, str(folder), launch([program(folder, SLEEPER)]))
+    assert "first" in Path(daemon.log_path(str(folder)) + ".previous").read_text(encoding="utf-8")
+
+
+def test_who_listens(node: LocalNode, folder: Path) -> None:
+    """A port is taken while something listens at the node's address, and only our own process counts as ours."""
+    with socket.socket() as theirs:
+        theirs.bind(("127.0.0.1", 0))
+        theirs.listen()
+        port = theirs.getsockname()[1]
+        assert set(ports_taken(node, "127.0.0.1", (port, 1))) == {port}
+        assert ports_taken(node, "127.0.0.2", (port,)) == {}
+        code = (
+            "import socket, time\ns = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()\n"
+            "print('port', s.getsockname()[1], flush=True)\ntime.sleep(60)\n"
+        )
+        ours = daemon.start(node, str(folder), launch([program(folder, code)]))
+        number = int(wait_for_log(node, folder, "port").split()[1])
+        assert listens(node, ours, "127.0.0.1", number)
+        assert not listens(node, ours, "127.0.0.1", port)
+
+
+def test_listening_table() -> None:
+    """Of /proc/net/tcp and tcp6 only LISTEN lines count; `::` and mapped addresses are IPv4, others are left out."""
+    table = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:2CAA 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0 100 0 0 10 0
+   1: 0100007F:2CAB 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4243 1 0 100 0 0 10 0
+   0: 00000000000000000000000000000000:CCC0 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 \
+00000000     0        0 77 1 0 100 0 0 10 0
+   1: 0000000000000000FFFF00000100007F:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 \
+00000000     0        0 78 1 0 100 0 0 10 0
+   2: B80D01200000000067452301EFCDAB89:0051 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 \
+00000000     0        0 79 1 0 100 0 0 10 0
+"""
+    assert listening(table) == {("127.0.0.1", 11434, "4242"), ("0.0.0.0", 52416, "77"), ("127.0.0.1", 80, "78")}

@@ -1,0 +1,93 @@
+"""SSH servers that let a login in and then give no session: one message, never a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from records.settings import NodeSpec
+from tasks.errors import StepError, UnreachableError
+from tasks.machines.remote import RemoteNode
+
+
+class Refuses(asyncssh.SSHServer):
+    """Says no to every session, as OpenSSH does beyond MaxSessions or for a user without a shell."""
+
+    def session_requested(self) -> bool:
+        """Refuse."""
+        return False
+
+
+class Leaves(asyncssh.SSHServer):
+    """Ends the connection when a session is asked for, as a server does that is shut down."""
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Remember the connection."""
+        self.connection = conn
+
+    def session_requested(self) -> bool:
+        """Leave."""
+        self.connection.abort()
+        return False
+
+
+@contextmanager
+def serving(kind: type[asyncssh.SSHServer], folder: Path) -> Iterator[NodeSpec]:
+    """Serve on a free loopback port, and yield the spec of a node there whose host key is known."""
+    host_key, user_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+    user_key.write_private_key(folder / "id")
+    user_key.write_public_key(folder / "id.pub")
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+    ports: list[int] = []
+
+    async def listen() -> None:
+        authorized = str(folder / "id.pub")
+        server = await asyncssh.listen(
+            "127.0.0.1", 0, server_factory=kind, server_host_keys=[host_key], authorized_client_keys=authorized
+        )
+        ports.append(server.get_port())
+        ready.set()
+
+    def serve() -> None:
+        task = loop.create_task(listen())
+        loop.run_forever()
+        task.result()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    public = host_key.export_public_key().decode().strip()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{ports[0]} {public}\n", encoding="utf-8")
+    identity, known = str(folder / "id"), str(folder / "known_hosts")
+    try:
+        yield NodeSpec(host="127.0.0.1", port=ports[0], user="owner", identity_file=identity, known_hosts=known)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+
+
+@pytest.mark.parametrize(("kind", "words"), [(Refuses, "rog: no session"), (Leaves, "rog: the link broke")])
+def test_command_without_a_session_is_one_message(kind: type[asyncssh.SSHServer], words: str, tmp_path: Path) -> None:
+    """Who, what was found, and what to type; the reason is never empty."""
+    with serving(kind, tmp_path) as spec:
+        node = RemoteNode("rog", spec)
+        with pytest.raises(UnreachableError, match=words) as caught:
+            node.run("true")
+        node.close()
+    assert not caught.value.problem.found.rstrip().endswith(":")
+    assert "ssh 127.0.0.1" in caught.value.problem.do
+
+
+def test_file_without_a_session_is_one_message(tmp_path: Path) -> None:
+    """A copy fails likewise, naming the node."""
+    with serving(Refuses, tmp_path) as spec:
+        node = RemoteNode("rog", spec)
+        with pytest.raises(StepError, match="rog"):
+            node.put(b"x", "/tmp/never-there")
+        node.close()

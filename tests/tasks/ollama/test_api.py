@@ -1,0 +1,151 @@
+"""Ollama's recorded answers, and what other versions leave out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from records.facts import OllamaModel, OllamaState
+from tasks.errors import StepError
+from tasks.machines.wire import Reply
+from tasks.ollama import api as ollama
+from tests.support.recorded import ok, recorded
+
+URL = "http://localhost:11434"
+DIGEST = "9560b31388a14178a15c92d987d4df828c14747c6f1eebd7d251fafb8c5cef46"
+VERSION = ok(recorded("ollama", "version.json"))
+TAGS = ok(recorded("ollama", "tags.json"))
+LOADED = ok(recorded("ollama", "ps_loaded.json"))
+EMPTY = ok(recorded("ollama", "ps_empty.json"))
+
+
+def test_state_of_a_server() -> None:
+    """Version, models with their digests, and what is in memory are read from the recorded answers."""
+    assert ollama.parse_state("srv1", URL, VERSION, TAGS, LOADED) == OllamaState(
+        "srv1", URL, "0.5.13", {"smollm2:135m": DIGEST}, ["smollm2:135m"]
+    )
+    assert ollama.parse_state("srv1", URL, VERSION, TAGS, EMPTY).loaded == []
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_server_that_does_not_answer_has_an_error_in_words(broken: int) -> None:
+    """Whichever of the three requests fails, the state says so and nothing is raised."""
+    replies = [VERSION, TAGS, EMPTY]
+    replies[broken] = Reply(0, "Connection refused")
+    state = ollama.parse_state("rog", URL, *replies)
+    assert state.error is not None
+    assert "Connection refused" in state.error
+
+
+def test_a_model_as_its_server_describes_it() -> None:
+    """Quantisation, size and digest come from /api/tags; where it computes comes from /api/ps."""
+    found = ollama.parse_model("srv1", "smollm2:135m", TAGS)
+    assert found == OllamaModel("srv1", "smollm2:135m", DIGEST, "Q4_1", "134.52M", 98363033)
+    loaded = ollama.parse_loaded("srv1", "smollm2:135m", LOADED)
+    assert loaded is not None
+    assert loaded.size_vram_bytes == 0
+    assert ollama.device_of(loaded) == ("CPU (size_vram 0)", "cpu")
+    assert ollama.parse_model("srv1", "qwen2.5:3b", TAGS) is None
+    assert ollama.parse_loaded("srv1", "smollm2:135m", EMPTY) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "vram", "kind"), [(100, 100, "gpu"), (100, 60, "unknown"), (100, 0, "cpu"), (100, None, "unknown")]
+)
+def test_device_of_a_loaded_model(size: int, vram: int | None, kind: str) -> None:
+    """All in VRAM is the GPU, none is the CPU, a part is neither."""
+    words, found = ollama.device_of(OllamaModel("a", "m", "", None, None, size, vram))
+    assert found == kind
+    assert words
+
+
+def test_fields_that_other_versions_leave_out() -> None:
+    """Absent fields and a null list are nothing, not an error."""
+    bare = ok('{"models": [{"model": "m:latest"}, {"name": "n:1b", "details": null, "size": null}]}')
+    assert ollama.parse_state("a", URL, ok("{}"), bare, ok('{"models": null}')) == OllamaState(
+        "a", URL, None, {"m:latest": "", "n:1b": ""}
+    )
+    assert ollama.parse_model("a", "m", bare) == OllamaModel("a", "m", "", None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("llama3.2", "llama3.2:latest", True),
+        ("llama3.2:3b", "llama3.2", False),
+        ("hf.co/a/b", "hf.co/a/b:latest", True),
+        ("host:5000/a/b", "host:5000/a/b:latest", True),
+    ],
+)
+def test_a_missing_tag_is_latest(one: str, other: str, same: bool) -> None:
+    """Names are compared as Ollama does it; a registry's port is no tag."""
+    assert ollama.same_name(one, other) is same
+
+
+def test_loading_unloading_and_one_token() -> None:
+    """The recorded answers to the three requests are read; a missing model says what to type."""
+    ollama.parse_loading(ok(recorded("ollama", "generate_load.json")), "smollm2:135m")
+    ollama.parse_loading(ok(recorded("ollama", "unload.json")), "smollm2:135m")
+    assert ollama.parse_generated(ok(recorded("ollama", "generate_nonstream.json")), "smollm2:135m") == 24
+    with pytest.raises(StepError) as caught:
+        ollama.parse_generated(Reply(404, recorded("ollama", "err_model_missing.json")), "nope:1b")
+    assert caught.value.problem.do == "ollama pull nope:1b"
+    with pytest.raises(StepError, match="no token"):
+        ollama.parse_generated(ok('{"done": true, "done_reason": "load"}'), "m")
+    with pytest.raises(StepError, match="did not finish"):
+        ollama.parse_generated(ok('{"done": false}'), "m")
+    with pytest.raises(StepError, match="no answer"):
+        ollama.parse_loading(Reply(0, "timed out"), "m")
+
+
+def test_requests() -> None:
+    """Load has no prompt, unload keeps nothing alive, and one token is one token."""
+    assert ollama.load_request("m").body == {"model": "m", "stream": False}
+    assert ollama.unload_request("m").body == {"model": "m", "keep_alive": 0, "stream": False}
+    body = ollama.one_token_request("m").body
+    assert body is not None
+    assert body["options"]["num_predict"] == 1
+    assert ollama.show_request("m").path == "/api/show"
+
+
+def test_changes_between_two_states() -> None:
+    """A version, a model gone, new or replaced, and a dead server are changes; what is loaded is none."""
+    before = OllamaState("srv1", URL, "0.5.13", {"a": "1", "b": "2", "c": "3"}, ["a"])
+    assert ollama.changes(before, OllamaState("srv1", URL, "0.5.13", before.models, [])) == []
+    after = OllamaState("srv1", URL, "0.6.0", {"a": "1", "b": "9", "d": "4"})
+    assert ollama.changes(before, after) == [
+        "srv1: version 0.5.13 is now 0.6.0",
+        "srv1: c is gone",
+        "srv1: b has another digest",
+    ]
+    assert ollama.changes(before, OllamaState("srv1", URL, None, {}, error="refused")) == ["srv1: refused"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([0, 200, 404, 500]),
+    st.text()
+    | st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda x: (
+            st.lists(x)
+            | st.dictionaries(st.sampled_from(["models", "name", "model", "details", "size", "version", "done"]), x)
+        ),
+    ).map(json.dumps),
+)
+def test_parsers_never_fail_otherwise(status: int, text: str) -> None:
+    """No reply makes a parser raise anything but StepError; parse_state never raises at all."""
+    reply = Reply(status, text)
+    assert ollama.parse_state("a", URL, reply, reply, reply).arm == "a"
+    for parse in (ollama.parse_generated, ollama.parse_loading):
+        try:
+            parse(reply, "m")
+        except StepError as error:
+            assert error.problem.found
+    try:
+        ollama.parse_model("a", "m", reply)
+    except StepError as error:
+        assert error.problem.found
