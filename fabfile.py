@@ -121,7 +121,7 @@ def rehearse(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        rehearsal.rehearse(_root(root), rehearsal.Wish(speedup, noise, trap, seed, generation), html)
+        rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation), html)
 
 
 @task(help=_REHEARSAL_HELP)
@@ -139,7 +139,7 @@ def rehearsal_up(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        hosts = rehearsal.bring_up(_root(root), rehearsal.Wish(speedup, noise, trap, seed, generation))
+        hosts = rehearsal.bring_up(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation))
         console.text(
             f"three nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start"
         )

@@ -27,7 +27,7 @@ SLOW, FAST = (50, 50, 10), (500, 400, 5)
 FIRST_S = 0.12
 
 
-class Ran(msgspec.Struct, frozen=True):
+class CommandResult(msgspec.Struct, frozen=True):
     """One whole process: its output, wall seconds and largest resident set."""
 
     output: bytes
@@ -48,7 +48,7 @@ class ClientError(Exception):
     """A client failed, or did not send the requests that it was told to send."""
 
 
-def run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> Ran:
+def run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> CommandResult:
     """Run a command in `folder`. Raises ClientError with its last words."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as complaints:
         begin = time.monotonic()
@@ -62,7 +62,7 @@ def run(command: list[str], folder: Path, environment: dict[str, str] | None = N
         if child.returncode:
             last = (complaints.read().strip() or output.strip()).decode(errors="replace").splitlines()[-1:]
             raise ClientError(f"exit code {child.returncode}: {''.join(last)[:200]}")
-        return Ran(output, wall_s, usage.ru_maxrss / 1024)
+        return CommandResult(output, wall_s, usage.ru_maxrss / 1024)
 
 
 def is_there(name: str) -> bool:
@@ -70,7 +70,7 @@ def is_there(name: str) -> bool:
     return name == "ours" or (find_tool(name) is not None if name in TOOLS else installed(name))
 
 
-def ask(name: str, url: str, model: str, requests: int) -> tuple[Ran, list[Seen]]:
+def ask(name: str, url: str, model: str, requests: int) -> tuple[CommandResult, list[Seen]]:
     """Have one client stream `requests` answers. Raises ClientError."""
     if name == "ours":
         command = [sys.executable, str(SCRIPT), "--model", model, "--ollama", f"a={url}", "--reload", "a=keep"]

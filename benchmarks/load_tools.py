@@ -19,8 +19,8 @@ import msgspec
 
 from benchmarks.seen import Seen
 
-BOOK = "http://book.invalid"
-"""llama-benchy cuts its prompts out of a book that it fetches once; it finds this one in its cache."""
+BOOK = "http://notes.invalid"
+"""llama-benchy cuts its prompts out of a notes that it fetches once; it finds this one in its cache."""
 
 
 class LoadTool(msgspec.Struct, frozen=True):
@@ -51,9 +51,9 @@ def prepare(tool: LoadTool, folder: Path) -> dict[str, str]:
     (tokenizer / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     prompts = [json.dumps({"prompt": f"Count to {number}."}) for number in range(100)]
     (folder / "prompts.jsonl").write_text("\n".join(prompts))
-    book = folder / ".cache" / "llama-benchy" / f"{hashlib.md5(BOOK.encode(), usedforsecurity=False).hexdigest()}.txt"
-    book.parent.mkdir(parents=True)
-    book.write_text("The clock on the wall went tick, and tock. " * 500)
+    notes = folder / ".cache" / "llama-benchy" / f"{hashlib.md5(BOOK.encode(), usedforsecurity=False).hexdigest()}.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("The clock on the wall went tick, and tock. " * 500)
     return {**os.environ, "HOME": str(folder), **({"HF_HUB_OFFLINE": "1"} if tool.offline else {})}
 
 
@@ -102,7 +102,7 @@ def read_guidellm(folder: Path) -> list[Seen]:
 def _llama_benchy(program: str, url: str, model: str, requests: int, folder: Path) -> list[str]:
     return [
         program, "--base-url", f"{url}/v1", "--model", model, "--tokenizer", str(folder / "tokenizer"),
-        "--book-url", BOOK, "--pp", "20", "--tg", "50", "--runs", str(requests), "--latency-mode", "none",
+        "--notes-url", BOOK, "--pp", "20", "--tg", "50", "--runs", str(requests), "--latency-mode", "none",
         "--no-warmup", "--skip-coherence", "--no-adapt-prompt", "--format", "json", "--save-result",
         str(folder / "llama-benchy.json"),
     ]  # fmt: skip

@@ -4,7 +4,7 @@
     python -m benchmarks.verdict_error_rates --campaigns 500  # a rough look
 
 Every campaign is made of samples (`records.samples.Sample`), three timed requests a run, in the order of the script's
-own schedule. They go through `run_values`, `decide_rates`, `decide_pairs` and `naive_rules`; nothing of the rule is
+own schedule. They go through `run_values`, `decide_rates`, `decide_rounds` and `naive_rules`; nothing of the rule is
 repeated here. The tables are in docs/methodology.md.
 """
 
@@ -25,8 +25,8 @@ from records.samples import Sample
 from records.settings import Limits
 from reports.stats.naive import naive_rules
 from reports.stats.runs import RunValue, run_values
-from reports.stats.sequential import MOST_PAIRS
-from reports.verdict.rule import decide_pairs, decide_rates
+from reports.stats.sequential import MOST_ROUNDS
+from reports.verdict.rule import decide_rates, decide_rounds
 
 LIMITS = Limits()
 GO_AT = (1.20, 1.25, 1.30, 1.40, 1.50, 1.60)
@@ -66,9 +66,9 @@ def sequential(cell: Cell) -> Rates:
     """Measure the rule with three looks."""
     counts: dict[str, Counter[str]] = {"looks": Counter()}
     pairs = 0
-    for samples in campaigns_of(msgspec.structs.replace(cell, runs=MOST_PAIRS)):
+    for samples in campaigns_of(msgspec.structs.replace(cell, runs=MOST_ROUNDS)):
         exo, baselines = arms_of(samples)
-        decided = decide_pairs(exo, baselines, LIMITS)
+        decided = decide_rounds(exo, baselines, LIMITS)
         counts["looks"][decided.verdict] += 1
         pairs += decided.looks[-1].pairs
     return Rates(cell, _shares(counts, cell.campaigns), pairs / cell.campaigns)

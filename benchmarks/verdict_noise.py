@@ -92,10 +92,10 @@ def _arm_samples(arm: str, cell: Cell, places: Sequence[float], chance: np.rando
     logs = logs + chance.normal(0, noise.request_cv, shape)
     logs += math.log(OUTLIER) * (chance.random((cell.runs, 1)) < noise.outlier_chance)
     logs += math.log(OUTLIER) * (chance.random(shape) < noise.request_outlier_chance)
-    side: Literal["exo", "ollama"] = "exo" if arm == "exo" else "ollama"
+    engine: Literal["exo", "ollama"] = "exo" if arm == "exo" else "ollama"
     return [
         Sample(
-            1, arm, side, run, request, False, "m", "m", TOKENS, "usage", 0.1, total_s, total_s, None
+            1, arm, engine, run, request, False, "m", "m", TOKENS, "usage", 0.1, total_s, total_s, None
         )
         for run, totals in enumerate((TOKENS / np.exp(logs)).tolist(), start=1)
         for request, total_s in enumerate(totals, start=1)

@@ -27,7 +27,7 @@ class Sample(msgspec.Struct, frozen=True):
     schema: int
     arm: str
     """Name of the measured side: `exo`, or the name of an Ollama baseline (`srv1`, `rog`)."""
-    side: Literal["exo", "ollama"]
+    engine: Literal["exo", "ollama"] = msgspec.field(name="side")
     run: int
     """Counts from 1 within an arm: a run is one load of the model, its warm-ups and its timed requests."""
     request: int

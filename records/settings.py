@@ -114,7 +114,7 @@ def ports_of(exo: Exo, node: str) -> Ports:
     return exo.node_ports.get(node, exo.ports)
 
 
-class Pair(Strict, frozen=True):
+class ModelPair(Strict, frozen=True):
     """One model under the name each engine has for it."""
 
     exo: str
@@ -130,9 +130,9 @@ class Pair(Strict, frozen=True):
 class Models(Strict, frozen=True):
     """The model pairs of a profile."""
 
-    small: Pair
+    small: ModelPair
     """Steps 9, 11 and 12."""
-    large: Pair
+    large: ModelPair
     """Step 13, only if step 12 ended in GO."""
 
 

@@ -20,7 +20,7 @@ from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import Comparison, compare
 from reports.text import format as fmt
 from reports.text.escape import markdown
-from reports.text.table import Table, foreign
+from reports.text.table import Table, clip
 from reports.verdict.decision import Decision, decide
 from reports.verdict.estimates import Estimates, estimates_of
 
@@ -47,7 +47,7 @@ def compare_campaigns(old: Path, new: Path) -> str:
         *([_table(changes)] if changes else ["No arm was measured in both: there is nothing to compare."]),
         *_caveats(one, two),
         "## What changed around it",
-        _table(_surroundings(one, two)),
+        _table(_conditions(one, two)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -93,7 +93,7 @@ def _change(step: int, before: ArmEstimate, after: ArmEstimate, limits: Limits) 
     found = compare(after.runs, before.runs, two_sided)
     return [
         f"{step}",
-        arm_label(after.arm, after.side),
+        arm_label(after.arm, after.engine),
         fmt.rate(before.rate_tokens_per_s),
         fmt.rate(after.rate_tokens_per_s),
         fmt.ratio(found.ratio),
@@ -105,18 +105,18 @@ def _change(step: int, before: ArmEstimate, after: ArmEstimate, limits: Limits) 
 
 def _heads(one: Campaign, two: Campaign, decisions: tuple[Decision, Decision]) -> Table:
     rows = [
-        ["Profile", *(foreign(c.profile, cap=60) for c in (one, two))],
+        ["Profile", *(clip(c.profile, cap=60) for c in (one, two))],
         ["Measured", *(_when(c) for c in (one, two))],
         ["Verdict", *(d.verdict for d in decisions)],
     ]
     for baseline in sorted({c.baseline for d in decisions for c in d.comparisons}):
         found = [next((c for c in d.comparisons if c.baseline == baseline), None) for d in decisions]
         cells = [f"{fmt.ratio(c.ratio)} ({fmt.interval(c.lower, c.upper)})" if c else "" for c in found]
-        rows.append([f"EXO over Ollama {foreign(baseline, cap=60)}", *cells])
+        rows.append([f"EXO over Ollama {clip(baseline, cap=60)}", *cells])
     return Table(["", "Old", "New"], rows)
 
 
-def _surroundings(one: Campaign, two: Campaign) -> Table:
+def _conditions(one: Campaign, two: Campaign) -> Table:
     before, after = _setup(one), _setup(two)
     labels = [*before, *(label for label in after if label not in before)]
     rows = [
@@ -133,24 +133,24 @@ def _setup(campaign: Campaign) -> dict[str, str]:
     for number in (2, 3, 4):
         installed = result_of(campaign.records.get(number), facts.Installed)
         if installed:
-            name = foreign(installed.node, cap=40)
-            found[f"EXO on {name}"] = foreign(f"{installed.release}, {installed.revision}", cap=100)
+            name = clip(installed.node, cap=40)
+            found[f"EXO on {name}"] = clip(f"{installed.release}, {installed.revision}", cap=100)
             packages = ", ".join(f"{k} {v}" for k, v in sorted(installed.packages.items()))
-            found[f"Packages on {name}"] = foreign(packages, cap=160)
+            found[f"Packages on {name}"] = clip(packages, cap=160)
     for number in (5, 6, 7):
         started = result_of(campaign.records.get(number), facts.Started)
         if started:
-            found[f"Device on {foreign(started.node, cap=40)}"] = foreign(started.device, cap=100)
+            found[f"Device on {clip(started.node, cap=40)}"] = clip(started.device, cap=100)
     preflight = result_of(campaign.records.get(1), facts.Preflight)
     if preflight:
         for arm, server in preflight.ollama.items():
-            found[f"Ollama {foreign(arm, cap=40)}"] = foreign(server.version or "", cap=60)
+            found[f"Ollama {clip(arm, cap=40)}"] = clip(server.version or "", cap=60)
         for node, network in preflight.network.items():
-            found[f"Network of {foreign(node, cap=40)}"] = foreign(network, cap=80)
+            found[f"Network of {clip(node, cap=40)}"] = clip(network, cap=80)
     benchmark = result_of(campaign.records.get(12), facts.Benchmark)
     if benchmark:
-        found["EXO's model"] = foreign(f"{benchmark.exo_model} ({benchmark.exo_precision})", cap=120)
-        found["Ollama's model"] = foreign(benchmark.ollama_model, cap=120)
+        found["EXO's model"] = clip(f"{benchmark.exo_model} ({benchmark.exo_precision})", cap=120)
+        found["Ollama's model"] = clip(benchmark.ollama_model, cap=120)
         found["Output tokens"] = str(benchmark.max_tokens)
         found["Seed"] = str(benchmark.seed)
     return found
@@ -161,7 +161,7 @@ def _caveats(one: Campaign, two: Campaign) -> list[str]:
         "The two were not measured in turn, so a difference may also be the day's. An arm that nothing was changed "
         "on (an Ollama, say) shows how much that is."
     ]
-    models = [{s.model_asked for s in c.samples.get(12, []) if s.side == "exo"} for c in (one, two)]
+    models = [{s.model_asked for s in c.samples.get(12, []) if s.engine == "exo"} for c in (one, two)]
     if models[0] != models[1] and all(models):
         said.append("**The two ran different models on EXO: the ratio compares the models as well.**")
     return said
@@ -174,7 +174,7 @@ def _banners(one: Campaign, two: Campaign) -> list[str]:
 
 def _when(campaign: Campaign) -> str:
     record = campaign.records.get(12)
-    return fmt.moment(foreign(record.started_utc, cap=40)) if record else "step 12 has not run"
+    return fmt.moment(clip(record.started_utc, cap=40)) if record else "step 12 has not run"
 
 
 def _table(table: Table) -> str:

@@ -33,7 +33,7 @@ def plan_text(
     head += _models(benchmark, timed, step)
     if record is None or record.status not in ("ok", "already"):
         head.append("the step did not end well: these are the requests that it left")
-    rows = [_row(s) for s in sorted(timed, key=lambda s: (s.side == "exo", s.arm, s.run, s.request))]
+    rows = [_row(s) for s in sorted(timed, key=lambda s: (s.engine == "exo", s.arm, s.run, s.request))]
     title = f"{'Name':<30} {'Model':<15} {'Time':>8} {'Tokens':>8} {'Tok/s':>10}"
     table = ["", RULE, "BENCHMARK RESULTS: EXO vs Ollama", RULE, title, LINE, *rows, LINE]
     return "\n".join([*head, *table, *_speedup(timed, verdict), ""])
@@ -52,7 +52,7 @@ def _reason(record: Record) -> str:
 
 
 def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -> list[str]:
-    asked = {side: sorted({_plain(s.model_asked, 80) for s in timed if s.side == side}) for side in ("exo", "ollama")}
+    asked = {side: sorted({_plain(s.model_asked, 80) for s in timed if s.engine == side}) for side in ("exo", "ollama")}
     exo = f" ({_plain(benchmark.exo_precision, 40)})" if benchmark and benchmark.exo_precision else ""
     words = [
         f"model pair really run: EXO {', '.join(asked['exo']) or 'none'}{exo} against Ollama "
@@ -64,7 +64,7 @@ def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -
 
 
 def _row(sample: Sample) -> str:
-    name = "EXO Cluster" if sample.side == "exo" else f"Ollama ({_plain(sample.arm, 20)})"
+    name = "EXO Cluster" if sample.engine == "exo" else f"Ollama ({_plain(sample.arm, 20)})"
     model = _plain(sample.model_asked, 60)
     rate = request_rate(sample)
     if rate is None or sample.total_s is None:
@@ -73,7 +73,9 @@ def _row(sample: Sample) -> str:
 
 
 def _speedup(timed: list[Sample], verdict: str) -> list[str]:
-    best = {side: max((request_rate(s) or 0 for s in timed if s.side == side), default=0) for side in ("exo", "ollama")}
+    best = {
+        side: max((request_rate(s) or 0 for s in timed if s.engine == side), default=0) for side in ("exo", "ollama")
+    }
     if not best["exo"] or not best["ollama"]:
         return ["", "No speed-up: only one side has a finished request."]
     speedup = (best["exo"] - best["ollama"]) / best["ollama"] * 100

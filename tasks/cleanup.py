@@ -16,13 +16,13 @@ from tasks.machines.paths import ollama_before_path, run_folder, state_folder
 from tasks.machines.ports import ports_taken
 from tasks.ollama import api as ollama
 from tasks.ollama.servers import ask_servers
-from tasks.steps import Book, step
+from tasks.steps import StepNotes, step
 
 
 @step
-def stop_cluster(lab: Lab, book: Book) -> Cleaned:
+def stop_cluster(lab: Lab, notes: StepNotes) -> Cleaned:
     """Stop what we started, prove the ports free and Ollama unchanged."""
-    book.departs(
+    notes.deviation(
         "kill $(cat /tmp/exo-NODE.pid) on every node",
         "TERM, then KILL, to the group of the process that was noted at its start (PID, start time, boot, command)",
         "a PID file says nothing about who has that PID today, and a killed EXO 1.x leaves its runner children behind",
@@ -31,16 +31,16 @@ def stop_cluster(lab: Lab, book: Book) -> Cleaned:
     before, after = ollama_before(lab), ask_servers(lab)
     changes = [change for arm in after if arm in before for change in ollama.changes(before[arm], after[arm])]
     for change in changes:
-        book.warn(f"Ollama changed: {change}")
+        notes.warn(f"Ollama changed: {change}")
     if not before:
-        book.warn("what Ollama was like before is not known: `fab preflight` was not run")
+        notes.warn("what Ollama was like before is not known: `fab preflight` was not run")
     running = [key for key, one in stopped.items() if one.was_running]
     if not running:
-        book.already()
+        notes.already()
     at = ", ".join(f"{key} ({stopped[key].how}, {stopped[key].stopped_s:.1f} s)" for key in running)
     said = "CHANGED" if changes else ("unchanged" if before else "answers, its earlier state is not known")
-    book.summary = f"stopped EXO on {at}" if running else "nothing of ours was running"
-    book.summary += f"; ports free; Ollama {said}"
+    notes.summary = f"stopped EXO on {at}" if running else "nothing of ours was running"
+    notes.summary += f"; ports free; Ollama {said}"
     result = Cleaned(stopped, before, after, bool(before) and not changes, changes)
     silent = {arm: state for arm, state in after.items() if state.error}
     if silent:

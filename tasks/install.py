@@ -19,7 +19,7 @@ from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
 from tasks.machines.pythons import fitting_python
-from tasks.steps import Book, run_side_by_side, step
+from tasks.steps import StepNotes, run_side_by_side, step
 
 _TELLING = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp", "pyrsmi", "transformers")
 """Packages whose versions decide speed and device."""
@@ -38,22 +38,22 @@ class Note(msgspec.Struct, frozen=True):
 
 
 @step
-def install_srv1(lab: Lab, book: Book) -> Installed:
+def install_srv1(lab: Lab, notes: StepNotes) -> Installed:
     """Install EXO on ndnlinuxsrv1 in a venv of its own."""
-    return install_on(lab, book, "srv1")
+    return install_on(lab, notes, "srv1")
 
 
 @step
-def install_srv2(lab: Lab, book: Book) -> Installed:
+def install_srv2(lab: Lab, notes: StepNotes) -> Installed:
     """Install EXO on ndnlinuxsrv2 in a venv of its own."""
-    return install_on(lab, book, "srv2")
+    return install_on(lab, notes, "srv2")
 
 
 @step
-def install_rog(lab: Lab, book: Book) -> Installed:
+def install_rog(lab: Lab, notes: StepNotes) -> Installed:
     """Install EXO on rog-flow-z13 and hear several witnesses about its Radeon under ROCm."""
-    truth = verify_rocm(lab, book, "rog")
-    installed = install_on(lab, book, "rog")
+    truth = verify_rocm(lab, notes, "rog")
+    installed = install_on(lab, notes, "rog")
     return msgspec.structs.replace(installed, gpu=truth)
 
 
@@ -64,38 +64,38 @@ def install_group(lab: Lab) -> None:
     identity.same_revision(revisions)
 
 
-def install_on(lab: Lab, book: Book, key: str) -> Installed:
+def install_on(lab: Lab, notes: StepNotes, key: str) -> Installed:
     """Install the profile's EXO on one node, or find it already there, and prove what it is. Raises StepError."""
     node, exo = lab.nodes[key], lab.profile.exo
-    book.departs(
+    notes.deviation(
         "pip install exo" + ("[amd]" if key == "rog" else ""),
         f"{exo.source} into {state_folder(lab, node)}, proven by its own --help and revision",
         "on the package index `exo` is the Yeast Epigenome Project's tool, and EXO has no extra named amd",
     )
-    book.departs(
+    notes.deviation(
         "exo --version", "exo --help and the commit it was installed from", "EXO has no --version: it exits with code 2"
     )
-    _name_foreign_exo(node, book)
+    _name_foreign_exo(node, notes)
     plan = plan_of(lab, node)
     wish = _wish(lab, node)
     if _is_there(node, lab, plan, wish):
-        book.already()
+        notes.already()
     else:
         _perform(lab, node, plan)
     installed = _proven(lab, node, plan)
     note = msgspec.json.encode(Note(wish, installed.revision))
     node.put(note, f"{state_folder(lab, node)}/installed.json")
-    book.summary = f"EXO {installed.generation} at {installed.revision[:12]} in {installed.venv}"
+    notes.summary = f"EXO {installed.generation} at {installed.revision[:12]} in {installed.venv}"
     return installed
 
 
-def verify_rocm(lab: Lab, book: Book, key: str) -> GpuTruth | None:
+def verify_rocm(lab: Lab, notes: StepNotes, key: str) -> GpuTruth | None:
     """Ask every witness on a node about the GPU that hosts.yaml names; a missing GPU is a warning, not an error."""
     node = lab.nodes[key]
     wanted = node.spec.gpu
     if wanted is None:
         return None
-    book.departs(
+    notes.deviation(
         "rocm-smi --showproductname must show the 8060S",
         "rocm-smi, rocminfo, sysfs and /dev/kfd were asked, and each one's word is kept",
         "the processor itself is called '... w/ Radeon 8060S', so a grep finds that name without any usable GPU",
@@ -106,10 +106,10 @@ def verify_rocm(lab: Lab, book: Book, key: str) -> GpuTruth | None:
     agree = [w.name for w in truth.witnesses if w.agrees]
     if not truth.present:
         said = "; ".join(f"{w.name}: {w.said}" for w in truth.witnesses)
-        book.warn(f"{key}: no witness sees the {wanted.name} ({wanted.gfx}): {said}")
+        notes.warn(f"{key}: no witness sees the {wanted.name} ({wanted.gfx}): {said}")
     elif truth.usable is False:
         kfd = next((w.said for w in truth.witnesses if w.name == "/dev/kfd"), "was not asked")
-        book.warn(f"{key}: the {wanted.name} is there ({', '.join(agree)}) but not usable: /dev/kfd {kfd}")
+        notes.warn(f"{key}: the {wanted.name} is there ({', '.join(agree)}) but not usable: /dev/kfd {kfd}")
     return truth
 
 
@@ -218,10 +218,10 @@ def _proven(lab: Lab, node: Node, plan: InstallPlan) -> Installed:
     )
 
 
-def _name_foreign_exo(node: Node, book: Book) -> None:
+def _name_foreign_exo(node: Node, notes: StepNotes) -> None:
     """Name an `exo` that the node's PATH already has; it is never used."""
     ran = node.run('path=$(command -v exo) && echo "$path" && timeout 20 "$path" --help 2>&1', check=False)
     path, _, said = ran.stdout.partition("\n")
     warning = identity.foreign(identity.identify(said, ran.exit_code), path) if path else ""
     if warning:
-        book.warn(f"{node.key}: {warning}")
+        notes.warn(f"{node.key}: {warning}")

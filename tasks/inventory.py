@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from records.settings import Baseline, Inventory, NodeSpec, Pair, Profile
+from records.settings import Baseline, Inventory, ModelPair, NodeSpec, Profile
 
 
 class InventoryError(Exception):
@@ -170,7 +170,7 @@ def _bad_profile(key: str, profile: Profile, nodes: set[str]) -> list[str]:
             if name not in nodes:
                 found.append(f"profiles.{key}.exo.{field}.{name}: not one of nodes")
     for size in ("small", "large"):
-        pair: Pair = getattr(profile.models, size)
+        pair: ModelPair = getattr(profile.models, size)
         for engine in ("exo", "ollama"):
             if not getattr(pair, engine).strip():
                 found.append(f"profiles.{key}.models.{size}.{engine}: is empty; every model needs an id per engine")

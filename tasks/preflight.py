@@ -17,7 +17,7 @@ from tasks.machines.node import Node
 from tasks.machines.paths import ollama_before_path, run_folder
 from tasks.machines.pythons import fitting_python
 from tasks.ollama.servers import ask_servers
-from tasks.steps import Book, step
+from tasks.steps import StepNotes, step
 
 _FACTS = r"""
 . /etc/os-release 2>/dev/null
@@ -29,14 +29,14 @@ printf 'disk_free_kib=%s\n' "$(df -Pk "$HOME" | awk 'NR==2 {print $4}')"
 
 
 @step
-def verify_python(lab: Lab, book: Book, strict: bool = False) -> Preflight:
+def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight:
     """Verify every node: SSH, Python for the chosen EXO, Ollama, and whether the plan can work out.
 
     Options:
       strict: fail where a model pair of the profile in force cannot run
     """
     wanted = _wanted_python(lab)
-    book.departs(
+    notes.deviation(
         "python3 --version must be 3.12 or higher on every node",
         f"every python3* on each node was asked for version and venv until one fitted {wanted}",
         f"EXO {lab.profile.exo.release} needs Python {wanted} with venv, and `python3` need not be the one that fits",
@@ -47,9 +47,9 @@ def verify_python(lab: Lab, book: Book, strict: bool = False) -> Preflight:
     nodes, ways = with_round_trips(lab, nodes)
     found = assess(lab.inventory, nodes, lab.addresses(), ways)
     for line in warnings_of(lab, found, ways):
-        book.warn(line)
+        notes.warn(line)
     versions = ", ".join(f"{key} {one.python_version}" for key, one in nodes.items())
-    book.summary = f"Python {versions}; Ollama {', '.join(f'{a} {s.version}' for a, s in servers.items())}"
+    notes.summary = f"Python {versions}; Ollama {', '.join(f'{a} {s.version}' for a, s in servers.items())}"
     if strict:
         refuse_infeasible(lab, found)
     return Preflight(

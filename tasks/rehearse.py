@@ -26,7 +26,7 @@ MARK = "rehearsal.json"
 RUNS = "5"
 
 
-class Wish(msgspec.Struct, frozen=True):
+class RehearsalOptions(msgspec.Struct, frozen=True):
     """What the options of `fab rehearse` and `fab rehearsal-up` say, as typed."""
 
     speedup: str = "1.5"
@@ -36,7 +36,7 @@ class Wish(msgspec.Struct, frozen=True):
     generation: str = "0"
 
 
-def bring_up(root: Path, wish: Wish) -> Path:
+def bring_up(root: Path, wish: RehearsalOptions) -> Path:
     """Start a rehearsal's nodes below `root` and return its hosts file. Raises Exit where an option makes no sense."""
     from rehearsal import cluster
 
@@ -73,7 +73,7 @@ def clear(root: Path) -> None:
     shutil.rmtree(root)
 
 
-def rehearse(root: Path, wish: Wish, html: bool) -> None:
+def rehearse(root: Path, wish: RehearsalOptions, html: bool) -> None:
     """Run all fifteen steps on a rehearsal and stop it again. Raises StepError or Exit as the steps do."""
     clear(root)
     hosts = bring_up(root, wish)

@@ -13,14 +13,14 @@ from tasks import console
 from tasks.command_line import PROJECT
 from tasks.errors import StepError
 from tasks.machines.lab import Lab
-from tasks.steps import Book, step
+from tasks.steps import StepNotes, step
 
 COMMIT_MESSAGE = "docs: add EXO Phase 1 POC results and benchmarks"
 """The plan's own."""
 
 
 @step
-def document_results(lab: Lab, book: Book, html: bool = False, commit: bool = False) -> Documented:
+def document_results(lab: Lab, notes: StepNotes, html: bool = False, commit: bool = False) -> Documented:
     """Write the report, its charts and the plan's text files.
 
     Options:
@@ -29,7 +29,7 @@ def document_results(lab: Lab, book: Book, html: bool = False, commit: bool = Fa
     """
     from reports.render import write_report
 
-    book.departs(
+    notes.deviation(
         "write a results document by hand with the speed-up of the two best runs",
         "the report is rendered from the raw samples, with intervals, validity checks and a rule that can say no",
         "the ratio of two best runs says GO half of the time at a true +30 %, however many runs there are",
@@ -38,7 +38,7 @@ def document_results(lab: Lab, book: Book, html: bool = False, commit: bool = Fa
     written = write_report(lab.all_logs, lab.docs, profile=lab.inventory.profile, html=html)
     sha = commit_docs(lab.docs, written.files) if commit else None
     console.text(written.decision.headline)
-    book.summary = f"{written.decision.verdict}; {lab.docs / 'exo-phase1-results.md'}"
+    notes.summary = f"{written.decision.verdict}; {lab.docs / 'exo-phase1-results.md'}"
     return Documented(written.decision.verdict, written.files, sha)
 
 

@@ -18,40 +18,40 @@ from tasks.machines.daemon import Launch
 from tasks.machines.lab import Lab
 from tasks.machines.paths import run_folder
 from tasks.machines.ports import listens, ports_taken
-from tasks.steps import Book, run_side_by_side, step
+from tasks.steps import StepNotes, run_side_by_side, step
 
 _GPU_SWITCHES = ("AMD", "HIP", "CUDA", "NV", "GPU")
 """tinygrad's environment variables that choose a GPU; one of them set is the claim that EXO computes on it."""
 
 
 @step
-def start_srv1(lab: Lab, book: Book) -> Started:
+def start_srv1(lab: Lab, notes: StepNotes) -> Started:
     """Start EXO on ndnlinuxsrv1 and wait until this very process serves."""
-    return start_on(lab, book, "srv1")
+    return start_on(lab, notes, "srv1")
 
 
 @step
-def start_srv2(lab: Lab, book: Book) -> Started:
+def start_srv2(lab: Lab, notes: StepNotes) -> Started:
     """Start EXO on ndnlinuxsrv2 and wait until this very process serves."""
-    return start_on(lab, book, "srv2")
+    return start_on(lab, notes, "srv2")
 
 
 @step
-def start_rog(lab: Lab, book: Book) -> Started:
+def start_rog(lab: Lab, notes: StepNotes) -> Started:
     """Start EXO on rog-flow-z13 and say which device it really computes on."""
-    return start_on(lab, book, "rog")
+    return start_on(lab, notes, "rog")
 
 
 @step
-def verify_cluster(lab: Lab, book: Book) -> Cluster:
+def verify_cluster(lab: Lab, notes: StepNotes) -> Cluster:
     """Prove the cluster: every node's own topology shows all nodes."""
-    book.departs(
+    notes.deviation(
         "look at the dashboard, grep the log for peers, list /v1/models",
         "every node's own topology was polled until it held all nodes and all N(N-1) edges",
         "an island has a dashboard and lists 73 models as ready, and a healthy log holds no line that the grep finds",
     )
     cluster = wait_for_cluster(lab, lab.profile.exo.cluster_timeout_s)
-    book.summary = f"{len(cluster.nodes)} nodes see all of {', '.join(cluster.expected_nodes)}"
+    notes.summary = f"{len(cluster.nodes)} nodes see all of {', '.join(cluster.expected_nodes)}"
     return cluster
 
 
@@ -61,27 +61,27 @@ def start_group(lab: Lab) -> None:
     verify_cluster(lab)
 
 
-def start_on(lab: Lab, book: Book, key: str) -> Started:
+def start_on(lab: Lab, notes: StepNotes, key: str) -> Started:
     """Start EXO on one node, or find it already running as hosts.yaml says. Raises StepError; leaves no half start."""
     node, folder = lab.nodes[key], run_folder(lab, lab.nodes[key])
     launch = launch_of(lab, key)
-    book.departs(
+    notes.deviation(
         f"nohup exo run --node-id {key} --broadcast-port 52415 --chatgpt-api-port 52416 &",
         shlex.join(["exo", *launch.argv[1:]]),
         "`exo run` is a one-shot that exits 0 and serves nothing, and broadcasts do not cross Tailscale",
     )
     for text in launch.unwanted:
-        book.warn(text)
+        notes.warn(text)
     process = daemon.find(node, folder)
     if process and process.command == shlex.join(launch.argv) and topology_of(lab, key):
-        book.already()
+        notes.already()
     else:
         process = restart_on(lab, key, launch)
     started = _wait_until_it_serves(lab, key, process)
     where = started.device or "an unknown device"
-    book.summary = f"PID {started.pid} serves port {started.api_port} after {started.ready_s:.1f} s on {where}"
+    notes.summary = f"PID {started.pid} serves port {started.api_port} after {started.ready_s:.1f} s on {where}"
     if started.gpu_expected and started.device_kind != "gpu":
-        book.warn(f"{key}: EXO was told to use the GPU and says it computes on: {where}")
+        notes.warn(f"{key}: EXO was told to use the GPU and says it computes on: {where}")
     return started
 
 

@@ -1,6 +1,6 @@
 """@step: a plain function becomes a Fabric task that leaves one JSON record.
 
-The function takes the Lab and a Book (what it wants to say besides its result) and returns a struct from
+The function takes the Lab and a StepNotes (what it wants to say besides its result) and returns a struct from
 `records.facts`. Called as a function it runs the step; `.task` is what `fab` lists. This is the only place that makes a
 Record, and the only one that catches a StepError.
 """
@@ -35,7 +35,7 @@ from tasks.machines.node import journal
 from tasks.redact import secrets_of, without_secrets
 
 
-class Book:
+class StepNotes:
     """What a running step wants its record to hold besides its result."""
 
     def __init__(self, number: int) -> None:
@@ -46,7 +46,7 @@ class Book:
         self.warnings: list[str] = []
         self.commands: list[Command] = []
 
-    def departs(self, plan: str, done: str, why: str) -> None:
+    def deviation(self, plan: str, done: str, why: str) -> None:
         """Note a departure from the plan: what it says, what is done instead, and why."""
         self.deviations.append(Deviation(plan, done, why))
 
@@ -73,13 +73,13 @@ class Step:
 
     def __call__(self, lab: Lab, **options: Any) -> msgspec.Struct:
         """Run the step, write its record, show its summary line; a StepError is raised again after that."""
-        book, clock, started = Book(self.plan.number), time.monotonic(), datetime.now(UTC)
-        token = journal.set(book.commands)
+        notes, clock, started = StepNotes(self.plan.number), time.monotonic(), datetime.now(UTC)
+        token = journal.set(notes.commands)
         finished = Finished(lab.logs, self.plan)
         result: msgspec.Struct | None = None
         failure: BaseException | None = None
         try:
-            result = self.work(lab, book, **options)
+            result = self.work(lab, notes, **options)
         except StepError as error:
             failure = error.about(self.plan.name)
         except BaseException as error:  # recorded first, then raised again
@@ -88,7 +88,7 @@ class Step:
             journal.reset(token)
         if isinstance(failure, Exit) and failure.code == EXIT_USAGE:
             raise failure  # a mistyped option ran nothing, and must not replace what an earlier run has left
-        record = self._record(lab, book, result, failure, started, time.monotonic() - clock)
+        record = self._record(lab, notes, result, failure, started, time.monotonic() - clock)
         folder = finished.folder_for(record)
         _save(folder, record)
         console.summary(record)
@@ -102,7 +102,7 @@ class Step:
     def _record(
         self,
         lab: Lab,
-        book: Book,
+        notes: StepNotes,
         result: msgspec.Struct | None,
         failure: BaseException | None,
         started: datetime,
@@ -115,8 +115,8 @@ class Step:
             schema=SCHEMA_VERSION,
             step=self.plan.number,
             name=self.plan.name,
-            status=status or ("skipped" if isinstance(result, Skipped) else book.status),
-            summary=book.summary
+            status=status or ("skipped" if isinstance(result, Skipped) else notes.status),
+            summary=notes.summary
             or (result.reason if isinstance(result, Skipped) else (errors[0].found if errors else "")),
             profile=inventory.profile,
             started_utc=started.isoformat(timespec="seconds"),
@@ -126,9 +126,9 @@ class Step:
             rehearsal=msgspec.to_builtins(inventory.rehearsal) if inventory.rehearsal else None,
             settings=_settings(inventory),
             result=facts,
-            commands=book.commands,
-            deviations=book.deviations,
-            warnings=book.warnings,
+            commands=notes.commands,
+            deviations=notes.deviations,
+            warnings=notes.warnings,
             errors=errors,
             traceback=trace,
         )

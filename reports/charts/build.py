@@ -28,7 +28,7 @@ from reports.pages.token_time import token_time_chart
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
 from reports.stats.runs import in_schedule, inter_token_gaps_s, is_good, start_order
-from reports.stats.spread import Spread
+from reports.stats.summary import Summary
 from reports.text.escape import one_line
 from reports.verdict.decision import Decision
 
@@ -55,10 +55,10 @@ def chart_set(
 
 def arm_marks(arms: Iterable[ArmEstimate]) -> dict[str, ArmMark]:
     """Give every arm its place: EXO first, then the baselines by name."""
-    ordered = sorted(arms, key=lambda arm: (arm.side != "exo", arm.arm))
-    first = 0 if any(arm.side == "exo" for arm in ordered) else 1
+    ordered = sorted(arms, key=lambda arm: (arm.engine != "exo", arm.arm))
+    first = 0 if any(arm.engine == "exo" for arm in ordered) else 1
     return {
-        arm.arm: ArmMark(arm.arm, one_line(arm_label(arm.arm, arm.side), 24), place)
+        arm.arm: ArmMark(arm.arm, one_line(arm_label(arm.arm, arm.engine), 24), place)
         for place, arm in enumerate(ordered, start=first)
     }
 
@@ -106,7 +106,7 @@ def _latency(samples: Sequence[Sample], marks: dict[str, ArmMark], arms: list[Ar
     return LatencyChart(first, between) if first or between else None
 
 
-def _row(mark: ArmMark, spread: Spread, values_s: Sequence[float]) -> LatencyRow:
+def _row(mark: ArmMark, spread: Summary, values_s: Sequence[float]) -> LatencyRow:
     ordered = sorted(value * 1000 for value in values_s if value > 0)
     shown = ordered
     if len(ordered) > DOTS:

@@ -6,7 +6,7 @@ from records.campaign import Campaign
 from reports.checks.check import Check
 from reports.checks.evidence import benchmark_of, first_few, schedule_samples, setting, timed_by_arm
 from reports.stats.runs import is_good
-from reports.stats.spread import spread_of
+from reports.stats.summary import summary_of_values
 
 
 def same_model(campaign: Campaign, step: int) -> Check:
@@ -27,9 +27,9 @@ def same_model(campaign: Campaign, step: int) -> Check:
         meant = {"exo": benchmark.exo_model, "ollama": benchmark.ollama_model}
         wrong += sorted(
             {
-                f"{s.arm} was asked for {s.model_asked}, hosts.yaml has {meant[s.side]}"
+                f"{s.arm} was asked for {s.model_asked}, hosts.yaml has {meant[s.engine]}"
                 for s in samples
-                if _plain(s.model_asked) != _plain(meant[s.side] or "")
+                if _plain(s.model_asked) != _plain(meant[s.engine] or "")
             }
         )
     if wrong:
@@ -45,13 +45,13 @@ def same_work(campaign: Campaign, step: int) -> Check:
     """Tell whether both sides had the same prompts and wrote answers of the same length."""
     name, why = "same work", "Longer answers and other prompts cost other times; a rate hides only part of it."
     by_arm = timed_by_arm(campaign, step)
-    exo = next((members for members in by_arm.values() if members[0].side == "exo"), [])
-    others = {arm: members for arm, members in by_arm.items() if members[0].side != "exo"}
+    exo = next((members for members in by_arm.values() if members[0].engine == "exo"), [])
+    others = {arm: members for arm, members in by_arm.items() if members[0].engine != "exo"}
     if not exo or not others:
         return Check(name, "unknown", "one of the sides was not measured", why)
     prompts = {(s.run, s.request): s.prompt_sha256 for s in exo}
     wrong, untold, said = [], [], []
-    length = spread_of(float(s.output_tokens or 0) for s in exo if is_good(s))
+    length = summary_of_values(float(s.output_tokens or 0) for s in exo if is_good(s))
     for arm, members in others.items():
         shared = [(s, prompts[s.run, s.request]) for s in members if (s.run, s.request) in prompts]
         differing = [s for s, prompt in shared if s.prompt_sha256 and prompt and s.prompt_sha256 != prompt]
@@ -59,7 +59,7 @@ def same_work(campaign: Campaign, step: int) -> Check:
             wrong.append(f"{arm}: {len(differing)} of {len(shared)} prompts are not those that EXO had")
         if not shared or any(not s.prompt_sha256 or not prompt for s, prompt in shared):
             untold.append(f"{arm}: prompts not comparable with EXO's")
-        theirs = spread_of(float(s.output_tokens or 0) for s in members if is_good(s))
+        theirs = summary_of_values(float(s.output_tokens or 0) for s in members if is_good(s))
         if length is None or theirs is None:
             untold.append(f"{arm}: no good answers of both sides to compare")
             continue

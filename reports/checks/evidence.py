@@ -28,7 +28,7 @@ def timed_by_arm(campaign: Campaign, step: int) -> dict[str, list[Sample]]:
     for sample in schedule_samples(campaign, step):
         if not sample.warmup:
             by_arm.setdefault(sample.arm, []).append(sample)
-    return dict(sorted(by_arm.items(), key=lambda item: (item[1][0].side != "exo", item[0])))
+    return dict(sorted(by_arm.items(), key=lambda item: (item[1][0].engine != "exo", item[0])))
 
 
 def benchmark_of(campaign: Campaign, step: int) -> Benchmark | None:

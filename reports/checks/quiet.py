@@ -74,7 +74,7 @@ def _own_spans(campaign: Campaign, step: int) -> dict[str, list[tuple[float, flo
         start = seconds_of(sample.start_utc)
         if start is None:
             continue
-        node = setting(campaign, step, "ollama", sample.arm, "node") if sample.side == "ollama" else None
+        node = setting(campaign, step, "ollama", sample.arm, "node") if sample.engine == "ollama" else None
         for name in {node} if node else everywhere:
             spans.setdefault(name, []).append((start, start + (sample.total_s or 0.0)))
     return spans

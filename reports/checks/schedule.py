@@ -54,7 +54,7 @@ def baselines(campaign: Campaign, step: int) -> Check:
     benchmark = benchmark_of(campaign, step)
     if step != 12 and benchmark is not None:  # the larger model runs where it fits
         named = dict.fromkeys(arm for arm in benchmark.arms if arm != "exo")
-    measured = {s.arm for s in schedule_samples(campaign, step) if s.side == "ollama" and is_good(s)}
+    measured = {s.arm for s in schedule_samples(campaign, step) if s.engine == "ollama" and is_good(s)}
     if not isinstance(named, dict) or not named:
         return Check(name, "unknown", f"none is named; measured: {', '.join(sorted(measured)) or 'none'}", why)
     lacking = sorted(set(named) - measured)
@@ -68,7 +68,7 @@ def interleaved(campaign: Campaign, step: int) -> Check:
     name, why = "interleaved", "With one side after the other, a drift of the machines decides: 10-25 % false GO."
     runs: dict[str, list[RunValue]] = {}
     for estimate in arm_estimates(campaign.samples.get(step, [])):
-        runs[estimate.arm if estimate.side == "ollama" else ""] = estimate.runs
+        runs[estimate.arm if estimate.engine == "ollama" else ""] = estimate.runs
     exo = [run.start_utc for run in runs.pop("", [])]
     blocks, untold = [], []
     for arm, values in runs.items():

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from records.campaign import Campaign
 from records.samples import Conditions
 from reports.text import format as fmt
-from reports.text.table import Table, foreign, without_empty_columns
+from reports.text.table import Table, clip, without_empty_columns
 
 
-def surroundings_table(campaign: Campaign) -> Table | None:
+def conditions_table(campaign: Campaign) -> Table | None:
     """Tabulate what was noted before the runs of step 12 (11 where 12 has none), a row a node, least to most."""
     step = next((number for number in (12, 11) if campaign.conditions.get(number)), None)
     if step is None:
@@ -19,7 +19,7 @@ def surroundings_table(campaign: Campaign) -> Table | None:
     loads = [{node: load / (one.cpu_count.get(node) or 1) for node, load in one.load_1m.items()} for one in noted]
     rows = [
         [
-            foreign(node, cap=40),
+            clip(node, cap=40),
             _range(_of(node, loads), "{:.2f}"),
             _range(
                 (bytes_ / 1e9 for bytes_ in _of(node, (one.memory_available_bytes for one in noted))), "{:.1f}", "GB"

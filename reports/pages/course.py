@@ -8,7 +8,7 @@ from records import plan
 from records.record import Command, Problem, Record
 from records.samples import Sample, TornLine
 from reports.text import format as fmt
-from reports.text.table import Code, Table, foreign
+from reports.text.table import Code, Table, clip
 
 Records = dict[int, Record]
 REPORT_STEP = 14
@@ -70,10 +70,10 @@ def steps_table(records: Records) -> Table:
         elif record is None:
             row += ["not run", "", "", ""]
         else:
-            said = foreign(record.summary, step.record_name, cap=160)
+            said = clip(record.summary, step.record_name, cap=160)
             row += [
                 STATUS_WORDS[record.status],
-                fmt.moment(foreign(record.started_utc, cap=40)),
+                fmt.moment(clip(record.started_utc, cap=40)),
                 fmt.duration(record.elapsed_s),
                 said,
             ]
@@ -90,9 +90,9 @@ def deviations(records: Records) -> list[DeviationView]:
     return [
         DeviationView(
             f"Step {numbers[0]}" if len(numbers) == 1 else f"Steps {fmt.listed([str(n) for n in numbers])}",
-            foreign(said, _file(numbers[0]), cap=600),
-            foreign(done, _file(numbers[0]), cap=600),
-            foreign(why, _file(numbers[0]), cap=900),
+            clip(said, _file(numbers[0]), cap=600),
+            clip(done, _file(numbers[0]), cap=600),
+            clip(why, _file(numbers[0]), cap=900),
         )
         for (said, done, why), numbers in found.items()
     ]
@@ -106,13 +106,13 @@ def trouble(
 ) -> Trouble:
     """Collect failed steps, warnings, failed requests, torn lines and files that could not be read."""
     warnings = [
-        (f"Step {number} ({records[number].name})", foreign(text, _file(number), cap=500))
+        (f"Step {number} ({records[number].name})", clip(text, _file(number), cap=500))
         for number in sorted(records)
         for text in records[number].warnings
     ]
-    broken = [foreign(text, cap=500) for text in unreadable]
+    broken = [clip(text, cap=500) for text in unreadable]
     broken += [
-        f"{foreign(name, cap=80)}, line {line.line}: {foreign(line.reason, cap=200)} (left out)"
+        f"{clip(name, cap=80)}, line {line.line}: {clip(line.reason, cap=200)} (left out)"
         for name, lines in sorted(torn.items())
         for line in lines
     ]
@@ -142,10 +142,10 @@ def _problems(record: Record) -> list[ProblemView]:
         views.append(
             ProblemView(
                 step=f"Step {record.step} ({record.name}) {UNDONE[record.status]}",
-                what=foreign(problem.what, file, cap=400),
-                found=foreign(problem.found, file, cap=900),
-                needed=foreign(problem.needed, file, cap=600),
-                do=foreign(problem.do, file, cap=600),
+                what=clip(problem.what, file, cap=400),
+                found=clip(problem.found, file, cap=900),
+                needed=clip(problem.needed, file, cap=600),
+                do=clip(problem.do, file, cap=600),
                 command=_command_words(command) if command else "",
                 output=_last_words(command) if command else "",
                 record_file=file,
@@ -156,7 +156,7 @@ def _problems(record: Record) -> list[ProblemView]:
 
 def _command_words(command: Command) -> str:
     ended = "did not come back" if command.exit_code is None else f"exit code {command.exit_code}"
-    return f"on {foreign(command.host, cap=60)}: {foreign(command.command, cap=300)} ({ended})"
+    return f"on {clip(command.host, cap=60)}: {clip(command.command, cap=300)} ({ended})"
 
 
 def _last_words(command: Command) -> str:
@@ -171,11 +171,11 @@ def _failed_requests(samples: dict[int, list[Sample]]) -> Table | None:
     rows = [
         [
             str(step),
-            foreign(s.arm, cap=60),
+            clip(s.arm, cap=60),
             str(s.run),
             str(s.request),
             "yes" if s.warmup else "no",
-            foreign(s.error, plan.step_numbered(step).samples_name),
+            clip(s.error, plan.step_numbered(step).samples_name),
         ]
         for step, s in failed[:FAILURES_SHOWN]
     ]

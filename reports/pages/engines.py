@@ -5,7 +5,7 @@ from __future__ import annotations
 from records import facts
 from records.record import Record, result_of
 from reports.text import format as fmt
-from reports.text.table import Code, Table, foreign, without_empty_columns
+from reports.text.table import Code, Table, clip, without_empty_columns
 
 
 def ollama_table(preflight: facts.Preflight | None, records: dict[int, Record]) -> Table | None:
@@ -22,12 +22,12 @@ def ollama_table(preflight: facts.Preflight | None, records: dict[int, Record]) 
         rows.append(
             [
                 arm,
-                Code(foreign(server.url, cap=80)) if server else "",
-                foreign(server.version or server.error or fmt.UNKNOWN, cap=80) if server else "",
-                Code(foreign(model.model, cap=80)) if model else "",
-                Code(foreign(digest, cap=71)[:19]) if digest else "",
-                foreign(model.quantization or fmt.UNKNOWN, cap=40) if model else "",
-                foreign(model.parameter_size or "", cap=40) if model else "",
+                Code(clip(server.url, cap=80)) if server else "",
+                clip(server.version or server.error or fmt.UNKNOWN, cap=80) if server else "",
+                Code(clip(model.model, cap=80)) if model else "",
+                Code(clip(digest, cap=71)[:19]) if digest else "",
+                clip(model.quantization or fmt.UNKNOWN, cap=40) if model else "",
+                clip(model.parameter_size or "", cap=40) if model else "",
                 fmt.size(model.size_bytes) if model else "",
                 _vram(model) if model else "",
             ]
@@ -51,11 +51,11 @@ def model_table(records: dict[int, Record]) -> Table | None:
     ready = result_of(records.get(9), facts.ModelReady)
     rows = []
     if ready:
-        rows.append(["answers as", Code(foreign(ready.exo_answered, cap=120))])
-        rows.append(["EXO's model", Code(foreign(ready.exo_model, cap=120))])
-        rows.append(["its precision", foreign(ready.exo_precision, cap=80)])
+        rows.append(["answers as", Code(clip(ready.exo_answered, cap=120))])
+        rows.append(["EXO's model", Code(clip(ready.exo_model, cap=120))])
+        rows.append(["its precision", clip(ready.exo_precision, cap=80)])
         rows.append(["first answer after", fmt.duration(ready.first_answer_s)])
-        rows += [[f"on {node}", foreign(what, cap=160)] for node, what in ready.downloaded.items()]
+        rows += [[f"on {node}", clip(what, cap=160)] for node, what in ready.downloaded.items()]
     return Table(["EXO's model", ""], rows) if rows else None
 
 
@@ -63,13 +63,11 @@ def gpu_table(truths: list[facts.GpuTruth]) -> Table | None:
     """Tabulate the witnesses of every GPU that hosts.yaml names, and what they come to."""
     words = {True: "yes", False: "no", None: "says nothing either way"}
     rows = [
-        [truth.node, foreign(truth.expected, cap=80), foreign(w.name, cap=60), foreign(w.said), words[w.agrees]]
+        [truth.node, clip(truth.expected, cap=80), clip(w.name, cap=60), clip(w.said), words[w.agrees]]
         for truth in truths
         for w in truth.witnesses
     ]
-    rows += [
-        [t.node, foreign(t.expected, cap=80), "all of them", _gpu_verdict(t), fmt.yes_no(t.present)] for t in truths
-    ]
+    rows += [[t.node, clip(t.expected, cap=80), "all of them", _gpu_verdict(t), fmt.yes_no(t.present)] for t in truths]
     return Table(["Node", "Expected", "Witness", "Says", "Agrees"], rows) if rows else None
 
 
@@ -100,8 +98,8 @@ def calibration_said(script: facts.ScriptReady | None) -> tuple[Table | None, st
     ]
     head = ["Metronome", "First token, mean", "p99", "Between tokens, mean", "p99", "Rate, mean", "p99"]
     said = (
-        f"The benchmark script (SHA-256 {foreign(script.sha256, cap=64)[:16]}..., Python "
-        f"{foreign(script.python_version, cap=20)} on {foreign(script.node, cap=40)}) timed a metronome of known speed "
+        f"The benchmark script (SHA-256 {clip(script.sha256, cap=64)[:16]}..., Python "
+        f"{clip(script.python_version, cap=20)} on {clip(script.node, cap=40)}) timed a metronome of known speed "
         "before it timed anything else; these are its errors."
     )
     return (Table(head, rows, list(range(1, 7))) if rows else None), said

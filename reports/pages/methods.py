@@ -7,7 +7,7 @@ from records.campaign import Campaign
 from records.record import result_of
 from reports.stats.sample_size import plan_from_control
 from reports.text import format as fmt
-from reports.text.table import foreign
+from reports.text.table import clip
 
 
 def methods_said(campaign: Campaign) -> list[str]:
@@ -44,10 +44,10 @@ def limits_said(campaign: Campaign) -> list[str]:
     ]
     benchmark = result_of(campaign.records.get(12), facts.Benchmark)
     if benchmark:
-        names = {foreign(m.quantization or "not known", cap=40) for m in benchmark.ollama.values()}
+        names = {clip(m.quantization or "not known", cap=40) for m in benchmark.ollama.values()}
         if benchmark.exo_precision or names:
             said.append(
-                f"Precision: EXO {foreign(benchmark.exo_precision, cap=60) or 'not known'}, Ollama "
+                f"Precision: EXO {clip(benchmark.exo_precision, cap=60) or 'not known'}, Ollama "
                 f"{fmt.listed(sorted(names)) or 'not known'}; where they differ, so do the weights, and a ratio "
                 "compares the pair rather than the engines alone."
             )
@@ -78,13 +78,13 @@ def _control(campaign: Campaign) -> list[str]:
 
 
 def _schedule(benchmark: facts.Benchmark) -> str:
-    reload = ", ".join(f"{foreign(arm, cap=40)}: {foreign(how, cap=40)}" for arm, how in benchmark.reload.items())
-    model = f"{foreign(benchmark.exo_model, cap=80)} on EXO, " if benchmark.exo_model else ""
+    reload = ", ".join(f"{clip(arm, cap=40)}: {clip(how, cap=40)}" for arm, how in benchmark.reload.items())
+    model = f"{clip(benchmark.exo_model, cap=80)} on EXO, " if benchmark.exo_model else ""
     resumed = f" {benchmark.resumed} runs were kept from an interrupted call." if benchmark.resumed else ""
     return (
-        f"{model}{foreign(benchmark.ollama_model, cap=80)} on Ollama; {fmt.count(benchmark.runs, 'run')} a side, "
+        f"{model}{clip(benchmark.ollama_model, cap=80)} on Ollama; {fmt.count(benchmark.runs, 'run')} a side, "
         f"{fmt.count(benchmark.requests, 'timed request')} and "
         f"{fmt.count(benchmark.warmups, 'warm-up')} a run, "
         f"{benchmark.max_tokens} output tokens, seed {benchmark.seed}. Loaded afresh by: {reload or 'not noted'}. "
-        f"Order: {foreign(' '.join(benchmark.order), cap=700) or 'not noted'}.{resumed}"
+        f"Order: {clip(' '.join(benchmark.order), cap=700) or 'not noted'}.{resumed}"
     )

@@ -8,7 +8,7 @@ from records import facts, plan
 from records.record import Record, result_of
 from reports.pages.engines import calibration_said, gpu_table, model_table, ollama_table
 from reports.text import format as fmt
-from reports.text.table import Code, Table, foreign, without_empty, without_empty_columns
+from reports.text.table import Code, Table, clip, without_empty, without_empty_columns
 
 INSTALL_STEPS = {2: "srv1", 3: "srv2", 4: "rog"}
 START_STEPS = {5: "srv1", 6: "srv2", 7: "rog"}
@@ -45,7 +45,7 @@ def cluster_view(records: Records) -> ClusterView:
         return ClusterView("not run", "Step 8 (verify-cluster) has not run.", None)
     if found is None:
         outcome = "not run" if record.status == "skipped" else "fail"
-        return ClusterView(outcome, foreign(record.trouble, plan.step_numbered(8).record_name), None)
+        return ClusterView(outcome, clip(record.trouble, plan.step_numbered(8).record_name), None)
     seen = len([view for view in found.nodes.values() if view.complete])
     said = (
         f"{seen} of {len(found.expected_nodes)} nodes report the whole cluster in their own topology "
@@ -60,11 +60,11 @@ def cluster_view(records: Records) -> ClusterView:
         view = found.nodes.get(name)
         row = [
             name,
-            fmt.listed([foreign(other, cap=40) for other in view.sees]) or "nobody" if view else "did not answer",
+            fmt.listed([clip(other, cap=40) for other in view.sees]) or "nobody" if view else "did not answer",
             f"{view.edges} of {found.expected_edges}" if view else "",
             fmt.yes_no(view.complete) if view else "no",
             fmt.duration(view.formed_s) if view and view.formed_s is not None else "",
-            foreign(view.devices.get(name, ""), cap=80) if view else "",
+            clip(view.devices.get(name, ""), cap=80) if view else "",
         ]
         if benchmark:
             row.append(" / ".join(_whole(b.get(name)) for b in (benchmark.topology_start, benchmark.topology_end)))
@@ -81,7 +81,7 @@ def environment_view(records: Records) -> EnvironmentView:
     calibration, instrument = calibration_said(result_of(records.get(10), facts.ScriptReady))
     return EnvironmentView(
         nodes=_nodes(preflight, installed, started),
-        commands=[(node, foreign(found.command, cap=900)) for node, found in started.items() if found],
+        commands=[(node, clip(found.command, cap=900)) for node, found in started.items() if found],
         ollama=ollama_table(preflight, records),
         models=model_table(records),
         gpu=gpu_table([found.gpu for found in installed.values() if found and found.gpu]),
@@ -128,31 +128,31 @@ def _nodes(
 
 def _machine(node: facts.NodePython | None, network: str) -> list[str]:
     if node is None:
-        return [*[""] * 9, foreign(network, cap=80), ""]
+        return [*[""] * 9, clip(network, cap=80), ""]
     return [
-        foreign(node.host, cap=80),
-        foreign(node.hostname, cap=80),
-        foreign(node.os, cap=80),
-        foreign(node.kernel, cap=80),
-        foreign(node.cpu, cap=80),
+        clip(node.host, cap=80),
+        clip(node.hostname, cap=80),
+        clip(node.os, cap=80),
+        clip(node.kernel, cap=80),
+        clip(node.cpu, cap=80),
         str(node.cpu_count),
         fmt.size(node.memory_bytes),
         fmt.size(node.disk_free_bytes),
         fmt.duration(node.round_trip_s) if node.round_trip_s is not None else "",
-        foreign(network, cap=80),
-        foreign(f"{node.python_version} ({node.python})", cap=120),
+        clip(network, cap=80),
+        clip(f"{node.python_version} ({node.python})", cap=120),
     ]
 
 
 def _software(exo: facts.Installed | None, process: facts.Started | None) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in exo.packages.items()) if exo else ""
     return [
-        foreign(f"{exo.release} (generation {exo.generation})", cap=80) if exo else "",
-        Code(foreign(exo.revision, cap=64)) if exo and exo.revision else "",
-        Code(foreign(exo.source, cap=120)) if exo and exo.source else "",
-        foreign(exo.python_version, cap=40) if exo else "",
-        foreign(packages, cap=200),
-        Code(foreign(process.node_id, cap=64)) if process else "",
-        foreign(f"{process.device} ({process.device_kind})", cap=120) if process else "",
+        clip(f"{exo.release} (generation {exo.generation})", cap=80) if exo else "",
+        Code(clip(exo.revision, cap=64)) if exo and exo.revision else "",
+        Code(clip(exo.source, cap=120)) if exo and exo.source else "",
+        clip(exo.python_version, cap=40) if exo else "",
+        clip(packages, cap=200),
+        Code(clip(process.node_id, cap=64)) if process else "",
+        clip(f"{process.device} ({process.device_kind})", cap=120) if process else "",
         fmt.duration(process.ready_s) if process else "",
     ]

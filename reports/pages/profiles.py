@@ -7,7 +7,7 @@ from pathlib import Path
 from records import plan
 from records.campaign import Campaign, load_campaign
 from reports.text import format as fmt
-from reports.text.table import Code, Table, foreign
+from reports.text.table import Code, Table, clip
 from reports.verdict.decision import Decision, decide
 
 KEPT_APART = frozenset({"archive"})
@@ -39,17 +39,17 @@ def _row(campaign: Campaign, decision: Decision) -> list[str]:
     profile = next((r.settings.get("profile") for _, r in sorted(campaign.records.items()) if r.settings), None)
     title = profile.get("title", "") if isinstance(profile, dict) else ""
     ratios = ", ".join(
-        f"{fmt.ratio(c.ratio)} over {foreign(c.baseline, cap=40)} "
+        f"{fmt.ratio(c.ratio)} over {clip(c.baseline, cap=40)} "
         f"({fmt.interval(c.lower, c.upper, campaign.limits.target_ratio)})"
         for c in decision.comparisons
     )
     steps = [n for n, r in campaign.records.items() if r.status in ("ok", "already") and n != 14]
     rehearsal = any(r.rehearsal is not None for r in campaign.records.values())
     return [
-        Code(foreign(campaign.profile, cap=60)),
-        foreign(str(title), cap=120),
+        Code(clip(campaign.profile, cap=60)),
+        clip(str(title), cap=120),
         decision.verdict + (" (REHEARSAL)" if rehearsal else ""),
         ratios,
         f"{len(steps)} of {len(plan.STEPS) - 1}",
-        foreign(decision.headline, cap=300),
+        clip(decision.headline, cap=300),
     ]

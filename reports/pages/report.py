@@ -9,7 +9,7 @@ import msgspec
 from records import facts, plan
 from records.campaign import Campaign
 from records.record import result_of
-from reports.pages.conditions import surroundings_table
+from reports.pages.conditions import conditions_table
 from reports.pages.course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
 from reports.pages.methods import limits_said, methods_said
 from reports.pages.nodes import ClusterView, EnvironmentView, cluster_view, environment_view
@@ -19,7 +19,7 @@ from reports.pages.token_time import TimeView, time_view
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.stats.arms import ArmEstimate
 from reports.text import format as fmt
-from reports.text.table import Table, foreign
+from reports.text.table import Table, clip
 from reports.verdict.decision import Decision
 from reports.verdict.estimates import Estimates
 
@@ -95,7 +95,7 @@ def build_view(
         title="EXO Phase 1: results",
         banner=rehearsal_banner(campaign),
         box=box(decision, _context(campaign)),
-        because=[foreign(reason, cap=600) for reason in decision.because] or ["Nothing has been measured yet."],
+        because=[clip(reason, cap=600) for reason in decision.because] or ["Nothing has been measured yet."],
         checks_said=checks_said(decision.checks),
         checks=checks_table(decision.checks, passed=False),
         passed_said=f"{fmt.count(len(passed.rows), 'check')} passed: with evidence" if passed else "",
@@ -116,11 +116,11 @@ def build_view(
         deviations=deviations(records),
         steps=steps_table(records),
         environment=environment_view(records),
-        surroundings=surroundings_table(campaign),
+        surroundings=conditions_table(campaign),
         methods=methods_said(campaign),
         limits=limits_said(campaign),
         profiles=profiles,
-        raw=raw_files(campaign.hashes, f"logs/{foreign(campaign.profile, cap=60)}"),
+        raw=raw_files(campaign.hashes, f"logs/{clip(campaign.profile, cap=60)}"),
         plan_files=list(PLAN_FILES.values()),
         reproduce="\n".join(commands.reproduce or _reproduce(campaign)),
         render_again="\n".join(commands.render_again or _render_again(campaign)),
@@ -135,7 +135,7 @@ def rehearsal_banner(campaign: Campaign) -> str:
     speedup = marked.get("speedup")
     true = f"{speedup:g}" if isinstance(speedup, int | float) else "unknown"
     trap = marked.get("trap")
-    also = f", with the trap {foreign(str(trap), cap=60)}" if trap else ""
+    also = f", with the trap {clip(str(trap), cap=60)}" if trap else ""
     return f"REHEARSAL — true speed-up {true} was set by hand{also}; nothing here is about your machines"
 
 
@@ -143,10 +143,10 @@ def _context(campaign: Campaign) -> str:
     """Say in one line whose campaign this is: profile, models, when, how far it came."""
     profile = campaign.records[max(campaign.records)].settings.get("profile") if campaign.records else None
     title = profile.get("title", "") if isinstance(profile, dict) else ""
-    parts = [f"Profile {foreign(campaign.profile, cap=60)}" + (f" ({foreign(str(title), cap=160)})" if title else "")]
+    parts = [f"Profile {clip(campaign.profile, cap=60)}" + (f" ({clip(str(title), cap=160)})" if title else "")]
     times = sorted(r.started_utc for r in campaign.records.values())
     if times:
-        first, last = fmt.moment(foreign(times[0], cap=40)), fmt.moment(foreign(times[-1], cap=40))
+        first, last = fmt.moment(clip(times[0], cap=40)), fmt.moment(clip(times[-1], cap=40))
         parts.append(f"steps run from {first} to {last}" if first != last else f"run on {first}")
     done = sum(r.status in ("ok", "already") for r in campaign.records.values())
     parts.append(f"{done} of the {len(plan.STEPS) - 1} steps beside this report are done")
@@ -156,7 +156,7 @@ def _context(campaign: Campaign) -> str:
 def _no_ratio(campaign: Campaign, arms: list[ArmEstimate]) -> str:
     record = campaign.records.get(12)
     if arms:
-        sides = {arm.side for arm in arms if arm.rate_tokens_per_s is not None}
+        sides = {arm.engine for arm in arms if arm.rate_tokens_per_s is not None}
         if sides == {"exo"}:
             return (
                 "There is no speed-up to tell: no single node gave a baseline for this model. "

@@ -9,7 +9,7 @@ from reports.checks.check import Check
 from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import Comparison
 from reports.text import format as fmt
-from reports.text.table import Table, foreign
+from reports.text.table import Table, clip
 from reports.verdict.decision import Decision
 
 TONES = {"GO": "go", "NO-GO": "no", "NO-GO (blocked)": "no", "INVALID": "invalid"}
@@ -46,7 +46,7 @@ def box(decision: Decision, context: str) -> Box:
     level = " (bounds of the looks)" if decision.looks else f" ({confidence:.0%} each way)"
     lines = [
         (
-            f"Speed-up over Ollama {foreign(c.baseline, cap=60)}",
+            f"Speed-up over Ollama {clip(c.baseline, cap=60)}",
             f"{fmt.ratio(c.ratio)} ({fmt.percent_faster(c.ratio)}), "
             f"between {fmt.interval(c.lower, c.upper, target, 'and')}{level}; "
             f"target {target:.2f}×: {against_target(c)}",
@@ -58,13 +58,13 @@ def box(decision: Decision, context: str) -> Box:
     if decision.blocked_step is not None:
         lines.append(("Blocked at", f"step {decision.blocked_step}"))
     if decision.plan_word != "-":
-        lines.append(("In the plan's word", foreign(decision.plan_word, cap=200)))
+        lines.append(("In the plan's word", clip(decision.plan_word, cap=200)))
     if decision.further_runs is not None:
         lines.append(
             ("Runs still needed", f"about {decision.further_runs} a side, in a fresh campaign, at the noise seen")
         )
     if decision.would_change:
-        lines.append(("What would change it", foreign(decision.would_change, cap=500)))
+        lines.append(("What would change it", clip(decision.would_change, cap=500)))
     return Box(
         verdict=TITLES.get(decision.verdict, decision.verdict),
         tone=TONES.get(decision.verdict, "open"),
@@ -77,7 +77,7 @@ def box(decision: Decision, context: str) -> Box:
 
 def _headline(decision: Decision) -> str:
     """Return the headline without the verdict in front: it stands above it, larger."""
-    said = foreign(decision.headline.removeprefix(f"{decision.verdict}: "), cap=400)
+    said = clip(decision.headline.removeprefix(f"{decision.verdict}: "), cap=400)
     return said[:1].upper() + said[1:]
 
 
@@ -93,7 +93,7 @@ def speedups(decision: Decision) -> Table | None:
         return None
     rows = [
         [
-            f"Ollama {foreign(c.baseline, cap=60)}",
+            f"Ollama {clip(c.baseline, cap=60)}",
             fmt.ratio(c.ratio),
             fmt.percent_faster(c.ratio),
             fmt.interval(c.lower, c.upper, target),
@@ -103,7 +103,7 @@ def speedups(decision: Decision) -> Table | None:
             else f"{fmt.ratio(c.hl_ratio)} (without exact bounds)",
             "yes" if c.agree else "NO",
             f"{c.exo_runs} / {c.ollama_runs}",
-            foreign(c.method, cap=120),
+            clip(c.method, cap=120),
         ]
         for c in comparisons
     ]
@@ -120,7 +120,7 @@ def arms_table(arms: list[ArmEstimate]) -> Table | None:
         return None
     rows = [
         [
-            arm_label(arm.arm, arm.side),
+            arm_label(arm.arm, arm.engine),
             fmt.rate(arm.rate_tokens_per_s),
             fmt.fraction(arm.rate_cv),
             _median(arm.first_token_s),
@@ -151,7 +151,7 @@ def checks_table(checks: list[Check], *, passed: bool) -> Table | None:
     )
     if not wanted:
         return None
-    rows = [[c.name, STATUS_WORDS[c.status], foreign(c.evidence, cap=420), foreign(c.why, cap=300)] for c in wanted]
+    rows = [[c.name, STATUS_WORDS[c.status], clip(c.evidence, cap=420), clip(c.why, cap=300)] for c in wanted]
     return Table(["Check", "Result", "Evidence", "Why it matters"], rows)
 
 
@@ -168,7 +168,7 @@ def naive_table(decision: Decision, limits: Limits) -> Table | None:
     """Put what simpler rules say beside ours."""
     if not decision.naive:
         return None
-    rows = [[r.name, fmt.ratio(r.ratio), r.says, foreign(r.note, cap=300)] for r in decision.naive]
+    rows = [[r.name, fmt.ratio(r.ratio), r.says, clip(r.note, cap=300)] for r in decision.naive]
     ours = min(decision.comparisons, key=lambda c: c.ratio, default=None)
     rows.append(
         [
@@ -183,7 +183,7 @@ def naive_table(decision: Decision, limits: Limits) -> Table | None:
 
 def arm_label(arm: str, side: str) -> str:
     """Name an arm for a reader: `EXO`, `Ollama srv1`."""
-    return "EXO" if side == "exo" else f"Ollama {foreign(arm, cap=60)}"
+    return "EXO" if side == "exo" else f"Ollama {clip(arm, cap=60)}"
 
 
 def _median(spread: object) -> str:

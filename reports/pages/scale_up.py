@@ -13,7 +13,7 @@ from records.samples import Sample
 from reports.pages.results import arm_label, arms_table, speedups
 from reports.stats.arms import ArmEstimate
 from reports.text import format as fmt
-from reports.text.table import Table, foreign
+from reports.text.table import Table, clip
 from reports.verdict.decision import Decision
 
 
@@ -35,15 +35,15 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
     skipped = result_of(record, facts.Skipped)
     if record.status == "skipped" or skipped is not None:
         reason = (skipped.reason if skipped else "") or record.summary or "no reason was recorded"
-        return ScaleUp(title, [f"Skipped: {foreign(reason, plan.step_numbered(13).record_name, cap=600)}"])
+        return ScaleUp(title, [f"Skipped: {clip(reason, plan.step_numbered(13).record_name, cap=600)}"])
     if record.errors:
-        return ScaleUp(title, [f"Step 13 {record.status}: {foreign(record.trouble, cap=600)}"], arms_table(arms))
+        return ScaleUp(title, [f"Step 13 {record.status}: {clip(record.trouble, cap=600)}"], arms_table(arms))
     benchmark = result_of(record, facts.Benchmark)
-    model = foreign(benchmark.exo_model or "", cap=80) if benchmark else "the larger model"
-    exo = next((arm for arm in arms if arm.side == "exo" and arm.rate_tokens_per_s is not None), None)
-    single = [arm for arm in arms if arm.side == "ollama" and arm.rate_tokens_per_s is not None]
+    model = clip(benchmark.exo_model or "", cap=80) if benchmark else "the larger model"
+    exo = next((arm for arm in arms if arm.engine == "exo" and arm.rate_tokens_per_s is not None), None)
+    single = [arm for arm in arms if arm.engine == "ollama" and arm.rate_tokens_per_s is not None]
     if exo and not single:
-        tried = any(arm.side == "ollama" for arm in arms)
+        tried = any(arm.engine == "ollama" for arm in arms)
         why = "finished a request with this model (what went wrong is below)" if tried else "could run this model"
         said = (
             f"No single node {why}, so there is no ratio and this is not a speed-up. EXO made it possible: {model} ran "
@@ -53,7 +53,7 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
         return ScaleUp(title, [said], arms_table(arms))
     table = speedups(decision) if decision and exo else None
     if table and decision:
-        lines = [f"{model}: {foreign(decision.headline, cap=400)}", "It does not change the verdict above."]
+        lines = [f"{model}: {clip(decision.headline, cap=400)}", "It does not change the verdict above."]
         return ScaleUp(title, lines, arms_table(arms), table)
     return ScaleUp(title, ["Step 13 left no finished requests of both sides to compare."], arms_table(arms))
 
@@ -64,7 +64,7 @@ def concurrency_table(campaign: Campaign) -> Table | None:
     alone: dict[tuple[str, str], set[str]] = {}
     for sample in campaign.concurrent:
         if sample.concurrency > 1:
-            groups.setdefault((sample.arm, sample.side, sample.concurrency), []).append(sample)
+            groups.setdefault((sample.arm, sample.engine, sample.concurrency), []).append(sample)
         elif sample.error is None and sample.text_sha256:
             alone.setdefault((sample.arm, sample.prompt_sha256), set()).add(sample.text_sha256)
     rows = []

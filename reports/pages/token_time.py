@@ -9,7 +9,7 @@ from reports.pages.results import arm_label
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
 from reports.text import format as fmt
-from reports.text.table import Table, foreign
+from reports.text.table import Table, clip
 from reports.verdict.estimates import token_time_s
 
 WHY_NO_FASTER = (
@@ -40,7 +40,7 @@ def time_view(arms: list[ArmEstimate], ceiling: Ceiling | None, target: float) -
     if ceiling is None:
         missing = "The ceiling of this pipeline is not known: it needs step 1's nodes and one measured baseline."
         return TimeView([WHY_NO_FASTER, missing], table)
-    exo = next((token_time_s(arm) for arm in arms if arm.side == "exo"), None)
+    exo = next((token_time_s(arm) for arm in arms if arm.engine == "exo"), None)
     return TimeView([WHY_NO_FASTER, *_ceiling_said(ceiling, exo, target)], table, _stages(ceiling))
 
 
@@ -48,17 +48,17 @@ def token_time_chart(arms: list[ArmEstimate], ceiling: Ceiling | None, target: f
     """Return one bar a system; None where nothing was measured."""
     times = {arm.arm: token_time_s(arm) for arm in arms}
     bars = [
-        TokenBar(arm_label(arm.arm, arm.side), [TimePart("one node", "whole", token_s * 1000)])
+        TokenBar(arm_label(arm.arm, arm.engine), [TimePart("one node", "whole", token_s * 1000)])
         for arm in arms
-        if arm.side == "ollama" and (token_s := times[arm.arm]) is not None
+        if arm.engine == "ollama" and (token_s := times[arm.arm]) is not None
     ]
-    single = [token_s for arm in arms if arm.side == "ollama" and (token_s := times[arm.arm]) is not None]
+    single = [token_s for arm in arms if arm.engine == "ollama" and (token_s := times[arm.arm]) is not None]
     best: list[TimePart] = []
     if ceiling:
         best = [TimePart("computing, in turn", "compute", ceiling.compute_s * 1000)]
         best += [TimePart("hops between nodes", "hops", ceiling.hops_s * 1000)] if ceiling.hops_s > 0 else []
         bars.append(TokenBar("Best pipeline", best))
-    exo = next((times[arm.arm] for arm in arms if arm.side == "exo"), None)
+    exo = next((times[arm.arm] for arm in arms if arm.engine == "exo"), None)
     if exo is not None:
         beyond = exo - ceiling.token_s if ceiling else -1.0
         parts = [*best, TimePart("beyond the ceiling", "rest", beyond * 1000)]
@@ -75,7 +75,7 @@ def _shares(bar: TokenBar, whole: float) -> str:
 def _ceiling_said(ceiling: Ceiling, exo_s: float | None, target: float) -> list[str]:
     said = [
         f"At its ceiling this pipeline decodes {fmt.rate(ceiling.rate_tokens_per_s)} tokens per second, "
-        f"{fmt.ratio(ceiling.ratio)} of the fastest single node ({foreign(ceiling.fastest_node, cap=40)}, "
+        f"{fmt.ratio(ceiling.ratio)} of the fastest single node ({clip(ceiling.fastest_node, cap=40)}, "
         f"{fmt.rate(ceiling.fastest_rate_tokens_per_s)}); {fmt.fraction(ceiling.compute_share)} of a token's "
         f"time is computing, {fmt.fraction(ceiling.hop_share)} hops. "
         + (
@@ -98,7 +98,7 @@ def _ceiling_said(ceiling: Ceiling, exo_s: float | None, target: float) -> list[
 def _stages(ceiling: Ceiling) -> Table:
     rows = [
         [
-            foreign(stage.node, cap=40),
+            clip(stage.node, cap=40),
             fmt.fraction(stage.share),
             fmt.rate(stage.rate_tokens_per_s) + ("" if stage.rate_known else " (not measured: the fastest's)"),
             fmt.duration(stage.share / stage.rate_tokens_per_s),

@@ -11,24 +11,24 @@ import msgspec
 from records.samples import Sample
 from reports.stats import intervals
 from reports.stats.runs import RunValue, decode_rate_tokens_per_s, in_schedule, inter_token_gaps_s, is_good, run_values
-from reports.stats.spread import Spread, spread_of
+from reports.stats.summary import Summary, summary_of_values
 
 
 class ArmEstimate(msgspec.Struct, frozen=True):
     """One arm over all of its runs. Spreads are over the timed good requests (inter-token: over their gaps)."""
 
     arm: str
-    side: Literal["exo", "ollama"]
+    engine: Literal["exo", "ollama"] = msgspec.field(name="side")
     runs: list[RunValue]
     rate_tokens_per_s: float | None
     """Geometric mean of the runs; None where no request was good."""
     rate_cv: float | None
     """Standard deviation of the runs' log rates, which is their coefficient of variation; None below two runs."""
-    first_token_s: Spread | None
-    inter_token_s: Spread | None
-    decode_tokens_per_s: Spread | None
-    total_s: Spread | None
-    output_tokens: Spread | None
+    first_token_s: Summary | None
+    inter_token_s: Summary | None
+    decode_tokens_per_s: Summary | None
+    total_s: Summary | None
+    output_tokens: Summary | None
     timed: int
     """Timed requests, failed ones included."""
     failed: int
@@ -44,7 +44,7 @@ def arm_estimates(samples: Iterable[Sample]) -> list[ArmEstimate]:
         if in_schedule(sample):
             by_arm.setdefault(sample.arm, []).append(sample)
     estimates = [_estimate(arm, members) for arm, members in by_arm.items()]
-    return sorted(estimates, key=lambda estimate: (estimate.side != "exo", estimate.arm))
+    return sorted(estimates, key=lambda estimate: (estimate.engine != "exo", estimate.arm))
 
 
 def _estimate(arm: str, samples: list[Sample]) -> ArmEstimate:
@@ -55,15 +55,15 @@ def _estimate(arm: str, samples: list[Sample]) -> ArmEstimate:
     mean, variance = intervals.mean_and_variance([run.log_rate for run in runs]) if runs else (0.0, math.nan)
     return ArmEstimate(
         arm=arm,
-        side=samples[0].side,
+        engine=samples[0].engine,
         runs=runs,
         rate_tokens_per_s=math.exp(mean) if runs else None,
         rate_cv=None if math.isnan(variance) else math.sqrt(variance),
-        first_token_s=spread_of(s.first_token_s for s in good if s.first_token_s is not None),
-        inter_token_s=spread_of(gap for s in good for gap in inter_token_gaps_s(s)),
-        decode_tokens_per_s=spread_of(r for r in map(decode_rate_tokens_per_s, good) if r is not None),
-        total_s=spread_of(s.total_s for s in good if s.total_s is not None),
-        output_tokens=spread_of(float(s.output_tokens) for s in good if s.output_tokens is not None),
+        first_token_s=summary_of_values(s.first_token_s for s in good if s.first_token_s is not None),
+        inter_token_s=summary_of_values(gap for s in good for gap in inter_token_gaps_s(s)),
+        decode_tokens_per_s=summary_of_values(r for r in map(decode_rate_tokens_per_s, good) if r is not None),
+        total_s=summary_of_values(s.total_s for s in good if s.total_s is not None),
+        output_tokens=summary_of_values(float(s.output_tokens) for s in good if s.output_tokens is not None),
         timed=len(timed),
         failed=len(bad),
         warmups=sum(sample.warmup for sample in samples),

@@ -60,7 +60,7 @@ def naive_rules(samples: Iterable[Sample], limits: Limits) -> list[NaiveRule]:
     for sample in samples:
         if is_good(sample):
             rate = (sample.output_tokens or 0) / (sample.total_s or 1.0)
-            (exo if sample.side == "exo" else rates.setdefault(sample.arm, [])).append(rate)
+            (exo if sample.engine == "exo" else rates.setdefault(sample.arm, [])).append(rate)
     found = []
     for name, middle, note in RULES:
         ratio = middle(exo) / max(middle(values) for values in rates.values()) if exo and rates else None

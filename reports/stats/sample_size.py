@@ -22,7 +22,7 @@ FEWEST_RUNS = 3
 SETTLE_PROBABILITY = 0.80
 
 
-class Settling(msgspec.Struct, frozen=True):
+class SampleSize(msgspec.Struct, frozen=True):
     """What it takes to settle the target against an alternative at the noise of a control."""
 
     rate_cv: float
@@ -102,7 +102,7 @@ def runs_to_settle(exo: Sequence[RunValue], baselines: Iterable[Sequence[RunValu
     return max(known) if known and len(known) == len(above) else None
 
 
-def plan_from_control(samples: Sequence[Sample], limits: Limits, sides: int = 3) -> Settling | None:
+def plan_from_control(samples: Sequence[Sample], limits: Limits, sides: int = 3) -> SampleSize | None:
     """Plan a campaign of `sides` arms from a control's samples; None where no arm of it has two runs."""
     by_arm: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -122,7 +122,7 @@ def plan_from_control(samples: Sequence[Sample], limits: Limits, sides: int = 3)
     runs = runs_needed(distance, spread, spread, limits.confidence, 1 - error)
     run_s = seconds_per_run(samples)
     total_s = runs * sides * run_s if runs is not None and run_s is not None else None
-    return Settling(spread, count, limits.target_ratio, alternative, error, runs, run_s, total_s, sides)
+    return SampleSize(spread, count, limits.target_ratio, alternative, error, runs, run_s, total_s, sides)
 
 
 def seconds_per_run(samples: Iterable[Sample]) -> float | None:

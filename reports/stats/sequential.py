@@ -21,7 +21,7 @@ from reports.stats.runs import RunValue
 
 LOOK_AT: dict[int, float] = {6: 2.680, 12: 2.276, 18: 2.177}
 """Pairs -> the bound of t at that look."""
-MOST_PAIRS = max(LOOK_AT)
+MOST_ROUNDS = max(LOOK_AT)
 CONFIDENCE = 0.95
 METHOD = "paired t on the pairs' log ratios, bounds of the last look taken"
 
@@ -55,7 +55,7 @@ def look(log_ratios: Mapping[str, Sequence[float]], target_ratio: float) -> Look
     t = {baseline: _t(ratios[:pairs], target_ratio) for baseline, ratios in log_ratios.items()}
     smallest = min(t.values())
     decision: LookDecision = "GO" if smallest >= bound else "NO-GO" if smallest <= -bound else "go on"
-    if decision == "go on" and pairs == MOST_PAIRS:
+    if decision == "go on" and pairs == MOST_ROUNDS:
         decision = "INCONCLUSIVE"
     return Look(pairs, smallest, decision, bound, t)
 

@@ -25,7 +25,7 @@ class Table(msgspec.Struct, frozen=True):
     caption: str = ""
 
 
-def foreign(text: str | None, record_file: str = "", cap: int = FOREIGN_CAP) -> str:
+def clip(text: str | None, record_file: str = "", cap: int = FOREIGN_CAP) -> str:
     """Return what somebody else said, on one line; a long text is cut and the record named that has all of it."""
     if not text:
         return ""

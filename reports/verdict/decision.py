@@ -24,10 +24,10 @@ from reports.stats.naive import NaiveRule, PlanWord, naive_rules, plan_word
 from reports.stats.sequential import Look
 from reports.verdict import reasons
 from reports.verdict.blocked import after_silence, blocked_by, exo_never_answered, next_command, standing, what_to_do
-from reports.verdict.rule import RateDecision, decide_pairs, decide_rates
+from reports.verdict.rule import RateDecision, decide_rates, decide_rounds
 from reports.verdict.scale_up import without_unable
 
-__all__ = ["Decision", "RateDecision", "decide", "decide_pairs", "decide_rates"]
+__all__ = ["Decision", "RateDecision", "decide", "decide_rates", "decide_rounds"]
 
 Verdict = Literal["GO", "NO-GO", "NO-GO (blocked)", "INCONCLUSIVE", "INVALID", "NOT YET"]
 COUNTS_OF_FAILURE = {"errors", "complete", "baselines"}
@@ -204,17 +204,17 @@ def _arms(campaign: Campaign, step: int) -> list[ArmEstimate]:
 def _rates(campaign: Campaign, step: int) -> RateDecision:
     """Apply the rule that the campaign was planned with."""
     arms = _arms(campaign, step)
-    exo = next((arm.runs for arm in arms if arm.side == "exo"), [])
-    baselines = {arm.arm: arm.runs for arm in arms if arm.side == "ollama"}
+    exo = next((arm.runs for arm in arms if arm.engine == "exo"), [])
+    baselines = {arm.arm: arm.runs for arm in arms if arm.engine == "ollama"}
     benchmark = benchmark_of(campaign, step)
     if benchmark is not None and benchmark.until_decided:
-        return decide_pairs(exo, baselines, campaign.limits)
+        return decide_rounds(exo, baselines, campaign.limits)
     return decide_rates(exo, baselines, campaign.limits)
 
 
 def _further_runs(arms: list[ArmEstimate], comparisons: Sequence[Comparison], limits: Limits) -> int | None:
-    exo = next((arm.runs for arm in arms if arm.side == "exo"), [])
-    needed = sample_size.runs_to_settle(exo, [arm.runs for arm in arms if arm.side == "ollama"], limits)
+    exo = next((arm.runs for arm in arms if arm.engine == "exo"), [])
+    needed = sample_size.runs_to_settle(exo, [arm.runs for arm in arms if arm.engine == "ollama"], limits)
     if needed is None or not comparisons:
         return None
     # It was not settled with the runs that there were, whatever the formula says of the average campaign.

@@ -38,7 +38,7 @@ def campaign_ceiling(campaign: Campaign, arms: list[ArmEstimate]) -> Ceiling | N
     rates = {
         _node_of(campaign, arm.arm): 1 / token_s
         for arm in arms
-        if arm.side == "ollama" and (token_s := token_time_s(arm)) is not None
+        if arm.engine == "ollama" and (token_s := token_time_s(arm)) is not None
     }
     try:
         stages = stages_by_memory(

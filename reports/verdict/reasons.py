@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from records.settings import Limits
 from reports.stats.comparison import Comparison
-from reports.stats.sequential import MOST_PAIRS, Look
+from reports.stats.sequential import MOST_ROUNDS, Look
 from reports.text import format as fmt
 
 
@@ -141,6 +141,6 @@ def would_change_open(
 def would_change_undecided_looks() -> str:
     """Say what is left after the last look."""
     return (
-        f"{MOST_PAIRS} pairs did not settle it: the speed-up is close to the target or the runs are noisy. A fresh "
+        f"{MOST_ROUNDS} pairs did not settle it: the speed-up is close to the target or the runs are noisy. A fresh "
         "campaign with a fixed, larger number of runs would tell more."
     )

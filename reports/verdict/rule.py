@@ -19,7 +19,7 @@ class RateDecision(msgspec.Struct, frozen=True):
     """What the rates alone say, checks aside."""
 
     verdict: RateVerdict
-    """`go on` only from `decide_pairs`: before its first look, or after one that did not decide."""
+    """`go on` only from `decide_rounds`: before its first look, or after one that did not decide."""
     comparisons: list[Comparison]
     """One a baseline that has runs, the smallest ratio first."""
     looks: list[Look] = []
@@ -42,7 +42,7 @@ def decide_rates(exo: Sequence[RunValue], baselines: Mapping[str, Sequence[RunVa
     return RateDecision(verdict, comparisons)
 
 
-def decide_pairs(exo: Sequence[RunValue], baselines: Mapping[str, Sequence[RunValue]], limits: Limits) -> RateDecision:
+def decide_rounds(exo: Sequence[RunValue], baselines: Mapping[str, Sequence[RunValue]], limits: Limits) -> RateDecision:
     """Apply the rule with looks after 6, 12 and 18 pairs; runs beyond the look that decided do not count.
 
     The bounds hold for a confidence of 95 %: at any other the verdict is INCONCLUSIVE.

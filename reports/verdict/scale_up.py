@@ -31,11 +31,11 @@ class ScaleUp(msgspec.Struct, frozen=True):
 def scale_up(campaign: Campaign) -> ScaleUp:
     """Say what EXO made possible and at what rate; a speed-up is only spoken of where there is a ratio."""
     arms = {arm.arm: arm for arm in arm_estimates(campaign.samples.get(STEP, []))}
-    exo = next((arm for arm in arms.values() if arm.side == "exo" and arm.rate_tokens_per_s is not None), None)
+    exo = next((arm for arm in arms.values() if arm.engine == "exo" and arm.rate_tokens_per_s is not None), None)
     benchmark = benchmark_of(campaign, STEP)
     model = (benchmark.exo_model if benchmark else None) or "the larger model"
     unable = _unable(campaign, STEP)
-    able = [name for name, arm in arms.items() if arm.side == "ollama" and name not in unable]
+    able = [name for name, arm in arms.items() if arm.engine == "ollama" and name not in unable]
     record = campaign.records.get(STEP)
     if exo is None or exo.rate_tokens_per_s is None:
         skipped = result_of(record, Skipped)
@@ -69,5 +69,5 @@ def _unable(campaign: Campaign, step: int) -> dict[str, str]:
     return {
         arm: first_few(dict.fromkeys(s.error or "no tokens in the answer" for s in members))
         for arm, members in timed_by_arm(campaign, step).items()
-        if members[0].side == "ollama" and not any(map(is_good, members))
+        if members[0].engine == "ollama" and not any(map(is_good, members))
     }

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from records.facts import OllamaModel
 from records.samples import SCHEMA_VERSION, Conditions
-from records.settings import Pair, ports_of
+from records.settings import ModelPair, ports_of
 from tasks import console
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
@@ -26,7 +26,7 @@ from tasks.ollama.servers import ask_server
 from tasks.start import launch_of, restart_on
 
 UNLOAD_TIMEOUT_S = 60
-_SURROUNDINGS = r"""
+_CONDITIONS = r"""
 echo "load $(cut -d' ' -f1 /proc/loadavg)"; echo "cpus $(nproc)"
 sed -n 's/^MemAvailable: *\([0-9]*\).*/memory \1/p' /proc/meminfo
 cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null | sort -n | tail -n 1 | sed 's/^/temperature /'
@@ -37,7 +37,7 @@ cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq 2>/dev/null | sort -n 
 class ExoSide:
     """The EXO cluster as a side that can be loaded afresh; remembers whether it is fresh already."""
 
-    def __init__(self, lab: Lab, pair: Pair) -> None:
+    def __init__(self, lab: Lab, pair: ModelPair) -> None:
         self.lab = lab
         self.pair = pair
         self.fresh = False
@@ -125,7 +125,7 @@ def alone(lab: Lab, arm: str, exo: ExoSide | None, ollama_model: str) -> tuple[l
 
 def conditions(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:
     """Note what surrounds a run, on all nodes at once."""
-    said = lab.each(lambda node: _surroundings(node.run(_SURROUNDINGS, check=False).stdout))
+    said = lab.each(lambda node: _conditions(node.run(_CONDITIONS, check=False).stdout))
     return Conditions(
         schema=SCHEMA_VERSION,
         arm=arm,
@@ -155,7 +155,7 @@ def _same_server(lab: Lab, one: str, other: str) -> bool:
     return other in baselines and baselines[one].url == baselines[other].url
 
 
-def _surroundings(text: str) -> dict[str, str]:
+def _conditions(text: str) -> dict[str, str]:
     return dict(re.findall(r"^(load|cpus|memory|temperature|clock) ([\d.]+)$", text, re.MULTILINE))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from records import plan
 from records.facts import Benchmark, OllamaModel
-from records.settings import Pair
+from records.settings import ModelPair
 from tasks import console
 from tasks.benchmark.job import Job, archive_job, job_for
 from tasks.benchmark.measure import Measured, measure
@@ -17,15 +17,15 @@ from tasks.exo.cluster import cluster_now, topology_of
 from tasks.machines.lab import Lab
 from tasks.ollama import api as ollama
 from tasks.start import gpu_claimed
-from tasks.steps import Book
+from tasks.steps import StepNotes
 
 
 def compare(
     lab: Lab,
-    book: Book,
+    notes: StepNotes,
     name: str,
     size: str,
-    pair: Pair,
+    pair: ModelPair,
     baselines: Iterable[str],
     runs: int,
     *,
@@ -42,7 +42,7 @@ def compare(
     else:
         job = job_for(lab, step, pair, arms, runs)
         measured = measure(lab, job)
-    book.summary = summary_of(job, measured)
+    notes.summary = summary_of(job, measured)
     return benchmark_of(lab, size, job, measured, start, cluster_now(lab), until_decided=until_decided)
 
 
@@ -66,23 +66,25 @@ def whole_cluster(lab: Lab) -> dict[str, bool]:
     return start
 
 
-def _until_decided(lab: Lab, pair: Pair, step: plan.PlanStep, arms: list[str]) -> tuple[Job, Measured]:
+def _until_decided(lab: Lab, pair: ModelPair, step: plan.PlanStep, arms: list[str]) -> tuple[Job, Measured]:
     """Measure up to the first look that decides; a campaign that had decided before is archived and begun anew."""
     from records.samples import read_samples
     from reports.stats.arms import arm_estimates
-    from reports.stats.sequential import LOOK_AT, MOST_PAIRS
-    from reports.verdict.rule import RateDecision, decide_pairs
+    from reports.stats.sequential import LOOK_AT, MOST_ROUNDS
+    from reports.verdict.rule import RateDecision, decide_rounds
 
     def decision(job: Job) -> RateDecision:
         found = arm_estimates([s for s in read_samples(job.samples)[0] if s.campaign == job.label])
-        exo = next((arm.runs for arm in found if arm.side == "exo"), [])
-        return decide_pairs(exo, {arm.arm: arm.runs for arm in found if arm.side == "ollama"}, lab.inventory.decision)
+        exo = next((arm.runs for arm in found if arm.engine == "exo"), [])
+        return decide_rounds(
+            exo, {arm.arm: arm.runs for arm in found if arm.engine == "ollama"}, lab.inventory.decision
+        )
 
-    last = job_for(lab, step, pair, arms, MOST_PAIRS, MOST_PAIRS)
+    last = job_for(lab, step, pair, arms, MOST_ROUNDS, MOST_ROUNDS)
     if decision(last).verdict != "go on":
         archive_job(lab, last)
     for pairs in sorted(LOOK_AT):
-        job = job_for(lab, step, pair, arms, pairs, MOST_PAIRS)
+        job = job_for(lab, step, pair, arms, pairs, MOST_ROUNDS)
         measured = measure(lab, job)
         verdict = decision(job).verdict
         console.note("", f"look after {pairs} pairs: {verdict}")

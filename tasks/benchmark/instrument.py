@@ -16,7 +16,7 @@ from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.machines.paths import script_path
 from tasks.machines.pythons import fitting_python
-from tasks.steps import Book, step
+from tasks.steps import StepNotes, step
 
 SCRIPT = PROJECT / "scripts" / "benchmark_exo_vs_ollama.py"
 SCRIPT_PYTHON = ">=3.9"
@@ -24,9 +24,9 @@ CALIBRATION_TIMEOUT_S = 120
 
 
 @step
-def create_benchmark(lab: Lab, book: Book) -> ScriptReady:
+def create_benchmark(lab: Lab, notes: StepNotes) -> ScriptReady:
     """Put the benchmark script on the bench node and measure its own error there."""
-    book.departs(
+    notes.deviation(
         "a script that times whole answers with the wall clock and compares each side's best run",
         "a script that streams, stamps every frame on the monotonic clock and states its own error",
         "wall clocks jump, a cold load or a cached prompt passes for speed, and best-of-N favours the noisier side",
@@ -34,12 +34,12 @@ def create_benchmark(lab: Lab, book: Book) -> ScriptReady:
     node = lab.bench_node
     digest, was_there = ensure_script(node)
     if was_there:
-        book.already()
+        notes.already()
     python = fitting_python(node, SCRIPT_PYTHON)
     console.note(node.key, "calibrates the benchmark script against a metronome")
     calibration = _calibrate(node, python.path)
     worst_s = max((abs(c.first_token_error_mean_s) for c in calibration), default=0.0)
-    book.summary = f"script at {script_path(node)}, first-token error {worst_s * 1000:.2f} ms at worst"
+    notes.summary = f"script at {script_path(node)}, first-token error {worst_s * 1000:.2f} ms at worst"
     return ScriptReady(node.key, script_path(node), digest, python.version, calibration)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from records.archive import archive
 from records.plan import PlanStep
 from records.samples import Sample, read_samples
-from records.settings import Pair
+from records.settings import ModelPair
 from tasks import console
 from tasks.inventory import campaign_id
 from tasks.machines.lab import Lab
@@ -24,7 +24,7 @@ class Job(msgspec.Struct, frozen=True):
     """What is to be measured: the plan's step that asks, the pair, the arms, how many runs of each."""
 
     step: PlanStep
-    pair: Pair
+    pair: ModelPair
     arms: tuple[str, ...]
     runs: int
     samples: Path
@@ -35,7 +35,9 @@ class Job(msgspec.Struct, frozen=True):
     """Runs of each arm that the schedule is drawn for; `runs` of them are measured now (looks: 6, 12 or 18 of 18)."""
 
 
-def job_for(lab: Lab, step: PlanStep, pair: Pair, arms: Iterable[str], runs: int, planned: int | None = None) -> Job:
+def job_for(
+    lab: Lab, step: PlanStep, pair: ModelPair, arms: Iterable[str], runs: int, planned: int | None = None
+) -> Job:
     """Return the job of one plan step, with its files and its label."""
     named = tuple(arms)
     how_many = f"{runs}" if planned is None else f"until-{planned}"

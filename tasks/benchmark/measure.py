@@ -23,7 +23,7 @@ from tasks.errors import StepError
 from tasks.exo.cluster import cluster_now
 from tasks.gpu.busy import GpuWatch
 from tasks.machines.lab import Lab
-from tasks.machines.node import Ran
+from tasks.machines.node import CommandResult
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -42,14 +42,14 @@ def measure(lab: Lab, job: Job) -> Measured:
     order = [one for one in schedule(job.arms, job.planned, bench.seed) if one[1] <= job.runs]
     done = take_up(lab, job)
     left = [one for one in order if timed_count(done.get(one, [])) < bench.requests]
-    course = _Course(lab, job, Progress(left, job.runs, bench.warmups + bench.requests))
+    course = ScheduleRun(lab, job, Progress(left, job.runs, bench.warmups + bench.requests))
     for arm, run in left:
         course.one_run(arm, run, [sample.request for sample in done.get((arm, run), [])])
     course.unload_all()
     return Measured([f"{arm}:{run}" for arm, run in order], len(order) - len(left), course.loaded)
 
 
-class _Course:
+class ScheduleRun:
     """One call's way through a schedule: which side is in memory, what was seen of it, who is told."""
 
     def __init__(self, lab: Lab, job: Job, progress: Progress) -> None:
@@ -110,7 +110,7 @@ class _Course:
         return samples
 
 
-def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], None] | None = None) -> Ran:
+def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], None] | None = None) -> CommandResult:
     """Have the script measure; every line it prints is on disk before the next one is read, then told to `tell`.
 
     Raises StepError.

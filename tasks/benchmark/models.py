@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from records.facts import ModelReady, OllamaModel
-from records.settings import Pair
+from records.settings import ModelPair
 from tasks import console
 from tasks.benchmark.arms import exo_targets
 from tasks.errors import StepError, one_each
@@ -18,33 +18,33 @@ from tasks.machines.lab import Lab
 from tasks.machines.paths import run_folder
 from tasks.ollama import api as ollama
 from tasks.ollama.servers import ask_servers
-from tasks.steps import Book, step
+from tasks.steps import StepNotes, step
 
 PROOF_PROMPT = "Say hello."
 
 
 @step
-def download_model(lab: Lab, book: Book) -> ModelReady:
+def download_model(lab: Lab, notes: StepNotes) -> ModelReady:
     """Make the model pair available and prove by one answer that the cluster serves it."""
     pair = lab.profile.models.small
-    book.departs(
+    notes.deviation(
         "exo download qwen2.5:3b, then find it in /v1/models",
         f"`{pair.exo}` was fetched through the API and had to answer a chat under that very name",
         "EXO has no `download` command, /v1/models lists 73 models as ready whatever is there, and an unknown name"
         " is answered with HTTP 200 by another model",
     )
     if (pair.exo, pair.ollama) != ("qwen2.5:3b", "qwen2.5:3b"):
-        book.departs(
+        notes.deviation(
             "qwen2.5:3b on both engines",
             f"EXO `{pair.exo}` ({pair.exo_precision}) against Ollama `{pair.ollama}` ({pair.ollama_precision})",
             "no engine knows a model by the other's name, and each profile names a pair that its EXO can run",
         )
-    ready = make_ready(lab, book, "small", pair)
-    book.summary = f"{ready.exo_answered} answers after {ready.first_answer_s:.1f} s; Ollama has {pair.ollama}"
+    ready = make_ready(lab, notes, "small", pair)
+    notes.summary = f"{ready.exo_answered} answers after {ready.first_answer_s:.1f} s; Ollama has {pair.ollama}"
     return ready
 
 
-def make_ready(lab: Lab, book: Book, name: str, pair: Pair, *, every_baseline: bool = True) -> ModelReady:
+def make_ready(lab: Lab, notes: StepNotes, name: str, pair: ModelPair, *, every_baseline: bool = True) -> ModelReady:
     """Bring `pair` to the nodes, see that the baselines have it, and have the cluster prove that it serves it.
 
     `every_baseline` False lets Ollama servers lack the model (step 13: no single node may be able to hold it).
@@ -55,7 +55,7 @@ def make_ready(lab: Lab, book: Book, name: str, pair: Pair, *, every_baseline: b
         _need_everywhere(lab, pair, models)
     for arm, model in models.items():
         if model.quantization and model.quantization.lower() != pair.ollama_precision.lower():
-            book.warn(f"{arm}: {pair.ollama} is {model.quantization}, hosts.yaml says {pair.ollama_precision}")
+            notes.warn(f"{arm}: {pair.ollama} is {model.quantization}, hosts.yaml says {pair.ollama_precision}")
     logs = lab.each(lambda node: daemon.log_size(node, run_folder(lab, node)))
     prepared = _download(lab, pair)
     if prepared.silent:
@@ -76,7 +76,7 @@ def make_ready(lab: Lab, book: Book, name: str, pair: Pair, *, every_baseline: b
     )
 
 
-def first_answer(lab: Lab, pair: Pair) -> tuple[Answer, float]:
+def first_answer(lab: Lab, pair: ModelPair) -> tuple[Answer, float]:
     """Have the cluster answer one chat, which loads the model; return the answer and the seconds it took.
 
     Raises StepError where another model answers, or none.
@@ -105,7 +105,7 @@ def refuse_unreachable_hub(lab: Lab, keys: Sequence[str], logs: Mapping[str, int
         )
 
 
-def ollama_models(lab: Lab, pair: Pair) -> dict[str, OllamaModel]:
+def ollama_models(lab: Lab, pair: ModelPair) -> dict[str, OllamaModel]:
     """Return the pair's model at every baseline that has it. Raises StepError where a server does not answer."""
     servers = ask_servers(lab)
     silent = {f"Ollama '{arm}'": f"{state.url}: {state.error}" for arm, state in servers.items() if state.error}
@@ -119,7 +119,7 @@ def ollama_models(lab: Lab, pair: Pair) -> dict[str, OllamaModel]:
     return found
 
 
-def _need_everywhere(lab: Lab, pair: Pair, models: dict[str, OllamaModel]) -> None:
+def _need_everywhere(lab: Lab, pair: ModelPair, models: dict[str, OllamaModel]) -> None:
     lacking = {arm: lab.inventory.ollama[arm] for arm in lab.inventory.ollama if arm not in models}
     if lacking:
         raise one_each(
@@ -132,7 +132,7 @@ def _need_everywhere(lab: Lab, pair: Pair, models: dict[str, OllamaModel]) -> No
         )
 
 
-def _download(lab: Lab, pair: Pair) -> Prepared:
+def _download(lab: Lab, pair: ModelPair) -> Prepared:
     exo = lab.profile.exo
     flow = generation_of(exo.release).make_ready(pair, list(lab.nodes), lab.bench_node.key, exo.download_timeout_s)
     prepared = drive(exo_targets(lab), flow, lambda text: console.note("exo", text))

@@ -12,11 +12,11 @@ from tasks.benchmark.measure import measure
 from tasks.benchmark.models import download_model, make_ready
 from tasks.command_line import at_most_one, whole_number
 from tasks.machines.lab import Lab
-from tasks.steps import Book, step
+from tasks.steps import StepNotes, step
 
 
 @step
-def bench_baseline(lab: Lab, book: Book, runs: str = "") -> Benchmark:
+def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark:
     """Measure single-node Ollama alone.
 
     Options:
@@ -24,19 +24,19 @@ def bench_baseline(lab: Lab, book: Book, runs: str = "") -> Benchmark:
     """
     count = whole_number("runs", runs) or lab.inventory.bench.baseline_runs
     pair = lab.profile.models.small
-    book.departs(
+    notes.deviation(
         "run the script (which asks EXO as well) three times and note the best rate",
         f"{count} freshly loaded runs of each Ollama in interleaved order, every request kept",
         "the best of three requests after one load says nothing about the next load",
     )
     job = job_for(lab, plan.step_named("bench-baseline"), pair, lab.inventory.ollama, count)
     measured = measure(lab, job)
-    book.summary = summary_of(job, measured)
+    notes.summary = summary_of(job, measured)
     return benchmark_of(lab, "small", job, measured, {}, {})
 
 
 @step
-def bench_comparison(lab: Lab, book: Book, runs: str = "", until_decided: bool = False) -> Benchmark:
+def bench_comparison(lab: Lab, notes: StepNotes, runs: str = "", until_decided: bool = False) -> Benchmark:
     """Measure EXO and Ollama in one interleaved schedule.
 
     Options:
@@ -46,17 +46,17 @@ def bench_comparison(lab: Lab, book: Book, runs: str = "", until_decided: bool =
     at_most_one({"--runs": runs, "--until-decided": until_decided})
     count = whole_number("runs", runs) or lab.inventory.bench.runs
     how_many = "6, 12 or 18 runs a side, as it takes," if until_decided else f"{count} runs a side"
-    book.departs(
+    notes.deviation(
         "run the script once, all of one side and then all of the other, five requests each",
         f"{how_many} in ABBA order with a seeded start, the side that does not run unloaded and that verified",
         "one side after the other lets a drift decide (10-25 % false GO), and five requests of one load are one run",
     )
     pair, baselines = lab.profile.models.small, lab.inventory.ollama
-    return compare(lab, book, "bench-comparison", "small", pair, baselines, count, until_decided=until_decided)
+    return compare(lab, notes, "bench-comparison", "small", pair, baselines, count, until_decided=until_decided)
 
 
 @step
-def bench_scale_up(lab: Lab, book: Book, runs: str = "") -> Benchmark | Skipped:
+def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark | Skipped:
     """Repeat with the large model, only if the comparison said GO.
 
     Options:
@@ -71,16 +71,16 @@ def bench_scale_up(lab: Lab, book: Book, runs: str = "") -> Benchmark | Skipped:
         return Skipped(f"step 12 ended in {verdict}; the plan goes on only if it passed")
     count = whole_number("runs", runs) or lab.inventory.bench.baseline_runs
     pair = lab.profile.models.large
-    book.departs(
+    notes.deviation(
         "exo download qwen2.5-coder:32b, distributed across the cluster",
         f"EXO `{pair.exo}` ({pair.exo_precision}) against Ollama `{pair.ollama}` on every baseline that has it",
         "no release of EXO spreads a 32B model over Linux nodes as the plan has it; see the profile in hosts.yaml",
     )
-    ready: ModelReady = make_ready(lab, book, "large", pair, every_baseline=False)
+    ready: ModelReady = make_ready(lab, notes, "large", pair, every_baseline=False)
     lacking = [arm for arm in lab.inventory.ollama if arm not in ready.ollama]
     for arm in lacking:
-        book.warn(f"{arm}: its Ollama has no {pair.ollama}, so there is no ratio against it")
-    return compare(lab, book, "bench-scale-up", "large", pair, ready.ollama, count)
+        notes.warn(f"{arm}: its Ollama has no {pair.ollama}, so there is no ratio against it")
+    return compare(lab, notes, "bench-scale-up", "large", pair, ready.ollama, count)
 
 
 def bench_group(

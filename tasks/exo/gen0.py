@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from records.settings import Exo, Pair, ports_of
+from records.settings import Exo, ModelPair, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat, gen0_download, logtext
 from tasks.exo.gen0_install import install_plan
@@ -148,12 +148,12 @@ def hub_problem(log: str) -> str:
     return gen0_download.hub_problem(log)
 
 
-def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
     """Put the whole model on every node; see gen0_download for why on every one."""
     return gen0_download.make_ready(pair, peers, entry, timeout_s)
 
 
-def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
     """Do nothing: 0.0.x cannot unload a model, only end (CAN_RELOAD is False)."""
     return gen0_download.unload(pair, peers, entry, timeout_s)
 

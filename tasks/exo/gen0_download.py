@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from records.settings import Pair
+from records.settings import ModelPair
 from tasks.errors import StepError
 from tasks.exo.interface import Prepared
 from tasks.machines.wire import (
@@ -63,7 +63,7 @@ _STALLED_S = 180.0
 """No byte for this long means failed: EXO leaves a broken download in the progress for ever."""
 
 
-def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
     """Download the model of `pair` to every node of `peers` and watch it; returns Prepared. Raises StepError."""
     del entry  # every node is asked alike
     for node in peers:
@@ -106,7 +106,7 @@ def hub_problem(log: str) -> str:
     )
 
 
-def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
     """Return at once: there is no way to unload a model from EXO 0.0.x but to end it."""
     del pair, entry, timeout_s
     return Prepared(dict.fromkeys(peers, "stays loaded until EXO ends"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from records.settings import Exo, Pair, ports_of
+from records.settings import Exo, ModelPair, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat, gen1_placing, logtext
 from tasks.exo.gen1_install import install_plan
@@ -135,12 +135,12 @@ def hub_problem(log: str) -> str:
     return ""
 
 
-def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
     """Add, download on every node, place over all nodes, wait for every runner."""
     return gen1_placing.make_ready(pair, peers, entry, timeout_s)
 
 
-def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
     """Delete the instances of the model and wait until they are gone."""
     return gen1_placing.unload(pair, peers, entry, timeout_s)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from urllib.parse import quote
 
-from records.settings import Pair
+from records.settings import ModelPair
 from tasks.errors import StepError
 from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, download, state_at
 from tasks.exo.gen1_state import Assignments, instances_of, runner_state
@@ -25,7 +25,7 @@ _PLACINGS = 12
 _GONE_S = 60.0
 
 
-def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
     """Bring the model of `pair` to every node of `peers` and place it over all of them; returns Prepared.
 
     Raises StepError.
@@ -41,7 +41,7 @@ def make_ready(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -
     return Prepared(told, instance=instance)
 
 
-def unload(pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
     """Delete every instance of the model and wait until the state has none; returns Prepared. Raises StepError."""
     patience = Patience(min(timeout_s, _GONE_S))
     state = yield from state_at(entry)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from records.settings import Exo, Pair
+from records.settings import Exo, ModelPair
 from tasks.machines.daemon import Launch
 from tasks.machines.wire import Flow, Reply, Request
 
@@ -108,10 +108,10 @@ class Generation(Protocol):
     def hub_problem(self, log: str) -> str:
         """Return why this node cannot reach the model hub, where its log says so; "" where it does not."""
 
-    def make_ready(self, pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    def make_ready(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
         """Download (and on 1.x place) the EXO model of `pair`, asking `entry`; returns Prepared."""
 
-    def unload(self, pair: Pair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    def unload(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
         """Take the model out of memory where the generation can (CAN_RELOAD); returns Prepared."""
 
     def chat_request(self, model: str, prompt: str, max_tokens: int, timeout_s: float) -> Request:

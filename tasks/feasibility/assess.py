@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from records.facts import Feasible, NodePython
-from records.settings import Inventory, Pair
+from records.settings import Inventory, ModelPair
 from tasks.errors import StepError
 from tasks.exo import models
 from tasks.exo.catalogue import generation_of
@@ -38,7 +38,7 @@ def assess(
     rows = []
     for key, profile in inventory.profiles.items():
         for name in ("small", "large"):
-            pair: Pair = getattr(profile.models, name)
+            pair: ModelPair = getattr(profile.models, name)
             rows.append(_row(inventory, key, name, pair, nodes, addresses, network or {}))
     mine = {row.pair: row for row in rows if row.profile == inventory.profile}
     because = _unreachable(inventory, mine["small"], inventory.profiles[inventory.profile].models.small)
@@ -50,7 +50,7 @@ def _row(
     inventory: Inventory,
     key: str,
     name: str,
-    pair: Pair,
+    pair: ModelPair,
     nodes: Mapping[str, NodePython],
     addresses: Mapping[str, str],
     network: Mapping[str, str],
@@ -87,11 +87,11 @@ def _row(
     )
 
 
-def _none(key: str, name: str, pair: Pair, reason: str) -> Feasible:
+def _none(key: str, name: str, pair: ModelPair, reason: str) -> Feasible:
     return Feasible(key, name, pair.exo, pair.ollama, False, "none", False, [reason])
 
 
-def _unreachable(inventory: Inventory, row: Feasible, pair: Pair) -> str:
+def _unreachable(inventory: Inventory, row: Feasible, pair: ModelPair) -> str:
     """Say why GO cannot be reached with the small pair in force, "" where nothing known is in its way.
 
     A rehearsal's engines run at a speed that was set for them, so only "it cannot run" counts there.

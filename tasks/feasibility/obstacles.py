@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from records.facts import NodePython
-from records.settings import Exo, Inventory, Pair
+from records.settings import Exo, Inventory, ModelPair
 from tasks.errors import StepError
 from tasks.exo import models
 from tasks.exo.interface import Generation
@@ -29,7 +29,7 @@ class Findings:
         self.telling: list[str] = []
 
 
-def model(generation: str, exo: Exo, pair: Pair, found: Findings) -> None:
+def model(generation: str, exo: Exo, pair: ModelPair, found: Findings) -> None:
     """Tell whether EXO's engine on Linux has this model at all."""
     engine = engine_of(exo)
     if generation == "0.0.x":
@@ -166,7 +166,7 @@ def split(generation: str, known: models.Known | None, count: int, found: Findin
     )
 
 
-def precision(generation: str, pair: Pair, known: models.Known | None, found: Findings) -> bool:
+def precision(generation: str, pair: ModelPair, known: models.Known | None, found: Findings) -> bool:
     """Compare what EXO really loads with what hosts.yaml says, and with Ollama's."""
     loads = models.loaded_precision(generation, pair.exo) if known or generation == "1.x" else ""
     loads = loads or pair.exo_precision

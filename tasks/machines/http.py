@@ -27,12 +27,12 @@ def call(node: Node, host: str, port: int, request: Request) -> Reply:
     """Send `request` from `node` to `host:port` and return the answer; status 0 where there is none. Never raises."""
     start = time.monotonic()
     reply = _exchange(node, host, port, request)
-    book = journal.get()
-    if book is not None and not _repeats(book, node.key, request, reply):
+    commands = journal.get()
+    if commands is not None and not _repeats(commands, node.key, request, reply):
         said = f"{request.method} http://{host}:{port}{request.path}"
         body = f" {json.dumps(request.body)}" if request.body is not None else ""
         elapsed_s = time.monotonic() - start
-        book.append(Command(node.key, said + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+        commands.append(Command(node.key, said + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
     return reply
 
 
@@ -85,8 +85,8 @@ def _exchange(node: Node, host: str, port: int, request: Request) -> Reply:
         connection.close()
 
 
-def _repeats(book: list[Command], host: str, request: Request, reply: Reply) -> bool:
+def _repeats(commands: list[Command], host: str, request: Request, reply: Reply) -> bool:
     """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds."""
-    last = next((c for c in reversed(book[-8:]) if c.host == host), None)
+    last = next((c for c in reversed(commands[-8:]) if c.host == host), None)
     same = last is not None and f"{request.method} http://" in last.command and request.path in last.command
     return bool(same and last and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500))

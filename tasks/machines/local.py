@@ -12,14 +12,16 @@ from typing import Any
 
 from records.files import write_whole
 from tasks.errors import StepError
-from tasks.machines.node import Node, Ran, cannot_write
+from tasks.machines.node import CommandResult, Node, cannot_write
 from tasks.machines.ssh import Lines
 
 
 class LocalNode(Node):
     """The machine that `fab` is typed on, through a local shell."""
 
-    def _execute(self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None) -> Ran:
+    def _execute(
+        self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
+    ) -> CommandResult:
         start = time.monotonic()
         with subprocess.Popen(
             ["/bin/bash", "-c", bounded],
@@ -44,7 +46,7 @@ class LocalNode(Node):
                 ) from None
             for pump in pumps:
                 pump.join(5)
-        return Ran(command, code, time.monotonic() - start, out.finish(), err.finish())
+        return CommandResult(command, code, time.monotonic() - start, out.finish(), err.finish())
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Write `data` to `path`; see Node."""

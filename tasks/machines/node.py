@@ -22,7 +22,7 @@ journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("
 """The commands of the step that is running; threads of one step share its list."""
 
 
-class Ran(msgspec.Struct, frozen=True):
+class CommandResult(msgspec.Struct, frozen=True):
     """A command that came back."""
 
     command: str
@@ -53,7 +53,7 @@ class Node:
         timeout_s: float = 30.0,
         check: bool = True,
         on_line: Callable[[str], None] | None = None,
-    ) -> Ran:
+    ) -> CommandResult:
         """Run `command` in bash and return what came of it.
 
         It ends with its time-out on the node too, so that nothing is left running there. `on_line` gets every line
@@ -72,7 +72,7 @@ class Node:
             raise self.failed(ran, timeout_s)
         return ran
 
-    def failed(self, ran: Ran, timeout_s: float = 0.0) -> StepError:
+    def failed(self, ran: CommandResult, timeout_s: float = 0.0) -> StepError:
         """Return the error that says a command on this node did not exit 0."""
         last = (ran.stderr.strip() or ran.stdout.strip() or "no output").splitlines()[-1][:300]
         how = f"ended by its time-out of {timeout_s:g} s" if ran.exit_code == 124 else f"exit code {ran.exit_code}"
@@ -96,13 +96,15 @@ class Node:
     def close(self) -> None:
         """End the connection, if one is open."""
 
-    def _execute(self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None) -> Ran:
+    def _execute(
+        self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
+    ) -> CommandResult:
         raise NotImplementedError
 
     def _note(self, command: Command) -> None:
-        book = journal.get()
-        if book is not None:
-            book.append(command)
+        notes = journal.get()
+        if notes is not None:
+            notes.append(command)
 
 
 def cannot_write(key: str, path: str, error: Exception) -> StepError:

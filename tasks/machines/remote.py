@@ -12,7 +12,7 @@ from typing import Any
 
 from records.settings import NodeSpec
 from tasks.errors import UnreachableError
-from tasks.machines.node import Node, Ran, cannot_write
+from tasks.machines.node import CommandResult, Node, cannot_write
 from tasks.machines.ssh import Lines, close, connect
 from tasks.machines.threads import run_one
 
@@ -35,7 +35,9 @@ class RemoteNode(Node):
                 self._link = connect(self.key, self.spec)
             return self._link
 
-    def _execute(self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None) -> Ran:
+    def _execute(
+        self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
+    ) -> CommandResult:
         from invoke.exceptions import CommandTimedOut
         from paramiko.ssh_exception import SSHException
 
@@ -56,7 +58,7 @@ class RemoteNode(Node):
         # -1 also means "ended by a signal"; only the transport tells that from a link that was cut.
         if result.exited == -1 and not link.transport.is_active():
             raise self._lost(f"the link broke in mid-command: {command[:120]}")
-        return Ran(command, result.exited, time.monotonic() - start, result.stdout, result.stderr)
+        return CommandResult(command, result.exited, time.monotonic() - start, result.stdout, result.stderr)
 
     def _lost(self, found: str) -> UnreachableError:
         return UnreachableError(

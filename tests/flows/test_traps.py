@@ -21,7 +21,7 @@ from tasks.machines.lab import Lab
 from tasks.ollama.servers import ask_servers
 from tasks.preflight import verify_python
 from tasks.start import start_group, start_srv1, start_srv2
-from tasks.steps import Book
+from tasks.steps import StepNotes
 from tests import PROJECT
 from tests.support.gallery import check_named, decided, laid
 
@@ -70,12 +70,12 @@ def test_second_start(nodes: Layout) -> None:
 def test_rocm_missing(nodes: Layout) -> None:
     """rocm-missing: without tools and /dev/kfd the GPU is said to be unusable, and no grep in the CPU's name counts."""
     with laid(nodes, "rocm-missing") as lab:
-        book = Book(4)
-        truth = verify_rocm(lab, book, "rog")
+        notes = StepNotes(4)
+        truth = verify_rocm(lab, notes, "rog")
     assert truth is not None
     assert truth.usable is not True
     assert not any(w.agrees for w in truth.witnesses if "rocm" in w.name)
-    assert any("/dev/kfd" in warning for warning in book.warnings)
+    assert any("/dev/kfd" in warning for warning in notes.warnings)
 
 
 def test_relayed_tailnet(nodes: Layout) -> None:

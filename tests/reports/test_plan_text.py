@@ -60,7 +60,7 @@ def test_a_failed_step_says_what_was_found_and_shows_what_it_left() -> None:
 def test_a_failed_request_is_a_row_and_no_speed_up_comes_from_one_side() -> None:
     """The plan's ERROR row, cut to its column; with EXO failing altogether no ratio is printed."""
     campaign = campaigns.make_campaign(runs=2)
-    samples = [broken(s) if s.side == "exo" else s for s in campaign.samples[12]]
+    samples = [broken(s) if s.engine == "exo" else s for s in campaign.samples[12]]
     text = plan_text(12, campaign.records[12], samples)
     assert "   ERROR connection reset ..." in text
     assert "No speed-up: only one side has a finished request." in text

@@ -49,7 +49,7 @@ def test_only_writes_one_run_of_samples_to_standard_output() -> None:
     samples = lines(done.stdout)
     assert done.returncode == 0
     assert [(s.request, s.warmup) for s in samples] == [(0, True), (1, True), (2, False), (3, False), (4, False)]
-    assert {(s.arm, s.side, s.run, s.campaign, s.model_asked, s.max_tokens) for s in samples} == {
+    assert {(s.arm, s.engine, s.run, s.campaign, s.model_asked, s.max_tokens) for s in samples} == {
         ("exo", "exo", 7, "c1", "id", 4)
     }
     assert all(s.error is None and s.output_tokens == 4 and len(s.frame_times_s) == 4 for s in samples)

@@ -104,7 +104,7 @@ def sample(arm: str, run: int, request: int, rate: float, clock: float = 0.0, *,
     return Sample(
         schema=1,
         arm=arm,
-        side="exo" if arm == "exo" else "ollama",
+        engine="exo" if arm == "exo" else "ollama",
         run=run,
         request=request,
         warmup=warmup,

@@ -107,7 +107,7 @@ def _sample(arm: str, run: int, request: int, rate: float, clock: float, text: T
     return Sample(
         schema=1,
         arm=arm,
-        side="exo" if arm == "exo" else "ollama",
+        engine="exo" if arm == "exo" else "ollama",
         run=run,
         request=request,
         warmup=request == 0,

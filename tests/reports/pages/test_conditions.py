@@ -6,7 +6,7 @@ import msgspec
 
 from records.campaign import Campaign
 from records.samples import Conditions
-from reports.pages.conditions import surroundings_table
+from reports.pages.conditions import conditions_table
 from tests.support.campaigns import make_campaign
 
 
@@ -27,7 +27,7 @@ def test_each_node_has_its_range() -> None:
     """Least to most over the runs, the load by CPU; a node that tells no temperature has none."""
     hot = noted(0.4, temperature_c={"rog": 61.2}, clock_mhz={"rog": 5100.0})
     hotter = noted(0.8, temperature_c={"rog": 88.4}, clock_mhz={"rog": 3600.0})
-    table = surroundings_table(with_notes(hot, hotter))
+    table = conditions_table(with_notes(hot, hotter))
     assert table is not None
     assert table.head == ["Node", "Load per CPU", "Free memory", "Hottest sensor", "Fastest core's clock"]
     assert table.rows == [
@@ -39,7 +39,7 @@ def test_each_node_has_its_range() -> None:
 
 def test_what_no_node_tells_has_no_column() -> None:
     """Virtual machines know neither temperature nor clock; the baseline's notes serve before the comparison's."""
-    table = surroundings_table(with_notes(noted(0.4), step=11))
+    table = conditions_table(with_notes(noted(0.4), step=11))
     assert table is not None
     assert table.head == ["Node", "Load per CPU", "Free memory"]
     assert "1 run of step 11" in table.caption
@@ -47,4 +47,4 @@ def test_what_no_node_tells_has_no_column() -> None:
 
 def test_nothing_noted_is_no_table() -> None:
     """Before anything was measured there is nothing to show."""
-    assert surroundings_table(with_notes()) is None
+    assert conditions_table(with_notes()) is None

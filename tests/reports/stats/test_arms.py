@@ -17,7 +17,7 @@ from reports.stats import intervals
 from reports.stats.arms import arm_estimates
 from reports.stats.comparison import compare
 from reports.stats.runs import RunValue, decode_rate_tokens_per_s, inter_token_gaps_s, run_values
-from reports.stats.spread import spread_of
+from reports.stats.summary import summary_of_values
 from tests.support.campaigns import failed, make_campaign, sample
 
 logs = st.lists(st.floats(-3, 3, allow_nan=False), min_size=3, max_size=8)
@@ -133,11 +133,11 @@ def test_the_order_of_samples_does_not_matter(chance: random.Random) -> None:
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
 def test_percentiles_are_numpys(values: list[float]) -> None:
     """Median and percentiles are numpy's linear interpolation."""
-    found = spread_of(values)
+    found = summary_of_values(values)
     assert found is not None
     wanted = np.percentile(values, [10, 50, 90, 99])
     assert (found.p10, found.median, found.p90, found.p99) == pytest.approx(tuple(wanted), rel=1e-9, abs=1e-6)
-    assert spread_of([]) is None
+    assert summary_of_values([]) is None
 
 
 def test_a_run_is_the_geometric_mean_of_its_timed_good_requests() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from records.settings import Limits
 from reports.stats.sequential import log_ratios, look, looks_so_far, paired_comparison
-from reports.verdict.rule import decide_pairs
+from reports.verdict.rule import decide_rounds
 from tests.reports.stats.test_arms import runs
 
 TARGET = 1.30
@@ -86,6 +86,6 @@ def test_pairs_without_variance_decide_by_the_ratio_alone() -> None:
 def test_other_confidences_have_no_bounds() -> None:
     """The three bounds pay for 95 %; at 99 % the rule says INCONCLUSIVE rather than something it cannot keep."""
     exo, ollama = runs([math.log(2) + 0.01 * (k % 2) for k in range(6)]), runs([0.0] * 6, "rog")
-    assert decide_pairs(exo, {"rog": ollama}, Limits()).verdict == "GO"
-    assert decide_pairs(exo, {"rog": ollama}, Limits(confidence=0.99)).verdict == "INCONCLUSIVE"
-    assert decide_pairs(exo[:4], {"rog": ollama}, Limits()).verdict == "go on"
+    assert decide_rounds(exo, {"rog": ollama}, Limits()).verdict == "GO"
+    assert decide_rounds(exo, {"rog": ollama}, Limits(confidence=0.99)).verdict == "INCONCLUSIVE"
+    assert decide_rounds(exo[:4], {"rog": ollama}, Limits()).verdict == "go on"

@@ -15,7 +15,7 @@ from tests import PROJECT
 from tests.support.terminal import on_terminal
 
 GOOD = Sample(
-    schema=1, arm="exo", side="exo", run=1, request=1, warmup=False, model_asked="m", model_answered="m",
+    schema=1, arm="exo", engine="exo", run=1, request=1, warmup=False, model_asked="m", model_answered="m",
     output_tokens=50, token_source="usage", first_token_s=0.12, last_token_s=0.9, total_s=1.0, error=None,
 )  # fmt: skip
 SHOW = """

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records.settings import Pair
+from records.settings import ModelPair
 from tasks.errors import StepError
 from tasks.exo import gen0, gen0_download
 from tasks.machines.wire import Reply, Request
 from tests.support.recorded import Performed, Server, ok, recorded
 
 NODES = ["srv1", "srv2", "rog"]
-LLAMA = Pair("llama-3.2-1b", "llama3.2:1b-instruct-fp16", "fp16", "F16")
-DUMMY = Pair("dummy", "llama3.2:1b", "none", "Q8_0")
+LLAMA = ModelPair("llama-3.2-1b", "llama3.2:1b-instruct-fp16", "fp16", "F16")
+DUMMY = ModelPair("dummy", "llama3.2:1b", "none", "Q8_0")
 TINYGRAD: dict[str, dict[str, str]] = {"llama-3.2-1b": {}, "llama-3.2-3b": {}, "llama-3.1-8b": {}}
 
 
@@ -111,7 +111,7 @@ def test_make_ready_refuses_what_the_engine_cannot_run(status: int, answer: str,
 
 def test_make_ready_refuses_an_mlx_only_model_before_any_download() -> None:
     """The engine's own list is asked first, so nothing is fetched for a model that cannot run."""
-    qwen = Pair("qwen-2.5-3b", "qwen2.5:3b", "MLX 4-bit", "Q4_K_M")
+    qwen = ModelPair("qwen-2.5-3b", "qwen2.5:3b", "MLX 4-bit", "Q4_K_M")
     asked: list[str] = []
 
     def server(node: str, request: Request, now_s: float) -> Reply:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records.settings import Pair
+from records.settings import ModelPair
 from tasks.errors import StepError
 from tasks.exo import gen1
 from tasks.machines.wire import Reply, Request
@@ -19,9 +19,9 @@ NODES = ["srv1", "srv2", "rog"]
 QWEN = "mlx-community/Qwen2.5-3B-Instruct-4bit"
 
 
-def pair(model: str = MODEL) -> Pair:
+def pair(model: str = MODEL) -> ModelPair:
     """Return a pair for `model`."""
-    return Pair(model, "llama3.2:1b", "MLX 4-bit", "Q4_K_M")
+    return ModelPair(model, "llama3.2:1b", "MLX 4-bit", "Q4_K_M")
 
 
 def test_make_ready_with_everything_downloaded_places_and_waits_for_every_runner() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 
-class Spread(msgspec.Struct, frozen=True):
+class Summary(msgspec.Struct, frozen=True):
     """How a list of numbers is spread; the unit is in the name of the field that holds it."""
 
     n: int
@@ -21,12 +21,12 @@ class Spread(msgspec.Struct, frozen=True):
     maximum: float
 
 
-def spread_of(values: Iterable[float]) -> Spread | None:
+def summary_of_values(values: Iterable[float]) -> Summary | None:
     """Summarise `values`; percentiles by linear interpolation (numpy's default). None for none."""
     ordered = sorted(values)
     if not ordered:
         return None
-    return Spread(
+    return Summary(
         n=len(ordered),
         mean=math.fsum(ordered) / len(ordered),
         median=_percentile(ordered, 0.5),
