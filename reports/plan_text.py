@@ -7,7 +7,7 @@ The file names are the plan's; the model that was really run is named at the top
 from __future__ import annotations
 
 from records import facts, plan
-from records.record import Record, result_of
+from records.campaign import Campaign
 from records.samples import Sample
 from reports.text.escape import one_line
 
@@ -17,21 +17,20 @@ RULE = "=" * 70
 LINE = "-" * 70
 
 
-def plan_text(
-    step: int, record: Record | None, samples: list[Sample], banner: str = "", verdict: str = "none was made"
-) -> str:
+def plan_text(campaign: Campaign, step: int, banner: str = "", verdict: str = "none was made") -> str:
     """Return the text file of step 12 or 13, whatever became of the step, with this program's own verdict on it."""
     head = [banner, ""] if banner else []
     head.append(f"Step {step} ({plan.step_numbered(step).name}); the plan's model: {PLANNED_MODELS[step]}")
-    timed = [s for s in samples if not s.warmup and s.concurrency == 1]
-    if record is not None and record.status == "skipped":
-        return "\n".join([*head, f"skipped: {_plain(record.summary or _reason(record), 2000)}", ""])
+    timed = [s for s in campaign.samples.get(step, []) if not s.warmup and s.concurrency == 1]
+    record, skipped, unread = campaign.records.get(step), campaign.skipped(step), campaign.unreadable_step(step)
+    if skipped:
+        return "\n".join([*head, f"skipped: {_plain(skipped.reason, 2000)}", ""])
     if not timed:
         why = f"{record.status}: {_plain(record.trouble, 2000)}" if record and record.errors else "not run yet"
+        why = f"its record cannot be read: {_plain(unread.words, 2000)}" if unread else why
         return "\n".join([*head, why, ""])
-    benchmark = result_of(record, facts.Benchmark) if record else None
-    head += _models(benchmark, timed, step)
-    if record is None or record.status not in ("ok", "already"):
+    head += _models(campaign.benchmark(step), timed, step)
+    if not campaign.done(step):
         head.append("the step did not end well: these are the requests that it left")
     rows = [_row(s) for s in sorted(timed, key=lambda s: (s.engine == "exo", s.arm, s.run, s.request))]
     title = f"{'Name':<30} {'Model':<15} {'Time':>8} {'Tokens':>8} {'Tok/s':>10}"
@@ -44,11 +43,6 @@ def request_rate(sample: Sample) -> float | None:
     if sample.error is not None or not sample.output_tokens or not sample.total_s or sample.total_s <= 0:
         return None
     return sample.output_tokens / sample.total_s
-
-
-def _reason(record: Record) -> str:
-    skipped = result_of(record, facts.Skipped)
-    return skipped.reason if skipped else "no reason was recorded"
 
 
 def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -> list[str]:
@@ -77,7 +71,7 @@ def _speedup(timed: list[Sample], verdict: str) -> list[str]:
         side: max((request_rate(s) or 0 for s in timed if s.engine == side), default=0) for side in ("exo", "ollama")
     }
     if not best["exo"] or not best["ollama"]:
-        return ["", "No speed-up: only one side has a finished request."]
+        return ["", "No speed-up: only one engine has a finished request."]
     speedup = (best["exo"] - best["ollama"]) / best["ollama"] * 100
     if speedup >= 30:
         word = "✓ SUCCESS: Target ≥30% speedup achieved!"

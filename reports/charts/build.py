@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from records import facts
 from records.campaign import Campaign
-from records.record import result_of
 from records.samples import Sample
 from reports.charts.data import (
     ArmMark,
@@ -22,7 +20,6 @@ from reports.charts.data import (
     RunBlock,
     SpeedupChart,
 )
-from reports.pages.nodes import START_STEPS
 from reports.pages.results import arm_label
 from reports.pages.token_time import token_time_chart
 from reports.stats.arms import ArmEstimate
@@ -119,8 +116,8 @@ def _row(mark: ArmMark, spread: Summary, values_s: Sequence[float]) -> LatencyRo
 
 def _nodes(campaign: Campaign, marks: dict[str, ArmMark], step: int) -> NodeChart | None:
     conditions = campaign.conditions.get(step, [])
-    started = {node: result_of(campaign.records.get(n), facts.Started) for n, node in START_STEPS.items()}
-    names = [node for node, found in started.items() if found]
+    started = campaign.started
+    names = list(started)
     names += sorted({n for c in conditions for n in (*c.load_1m, *c.gpu_busy_percent)} - set(names))
     rows = []
     for name in names:
