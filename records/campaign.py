@@ -35,6 +35,7 @@ CONCURRENCY_NAME = "concurrency.samples.jsonl"
 """Samples of `fab bench --concurrency`: several requests at once, a separate experiment that never votes."""
 COMPARISON_STEP = 12
 REPORT_STEP = 14
+LINES_NAMED = 6
 
 ResultT = TypeVar("ResultT", bound=msgspec.Struct)
 
@@ -126,6 +127,16 @@ class Campaign(msgspec.Struct, frozen=True):
     def unreadable_step(self, step: int) -> Unreadable | None:
         """Return what is wrong with a step's record, where there is one that cannot be read."""
         return next((entry for entry in self.unreadable if entry.step == step), None)
+
+    @property
+    def unread(self) -> list[str]:
+        """Every record that cannot be read, and of every other file the first lines, each with the reason."""
+        words = [entry.words for entry in self.unreadable]
+        for name, lines in sorted(self.torn.items()):
+            words += [f"{name}, line {line.line}: {line.reason} (left out)" for line in lines[:LINES_NAMED]]
+            more = len(lines) - LINES_NAMED
+            words += [f"{name}: {more} more lines (left out)"] if more > 0 else []
+        return words
 
     def settings_of(self, step: int) -> Settings:
         """Return the settings under which a step ran; what its record does not tell, and before it, the newest's."""

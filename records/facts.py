@@ -246,7 +246,7 @@ class Benchmark(msgspec.Struct, frozen=True):
     resumed: int = 0
     """Finished runs that an earlier, interrupted call had left."""
     until_decided: bool = False
-    """`--until-decided`: run i of every arm is pair i, and the rule with three looks decides."""
+    """`--until-decided`: run i of every arm is round i, and the rule with three looks decides."""
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from records import facts, plan
 from records.campaign import Campaign
 from records.samples import Sample
+from reports.stats.runs import rate_tokens_per_s
 from reports.text.escape import one_line
 
 NAMES = {12: "benchmark-results-qwen3b.txt", 13: "benchmark-results-qwen32b.txt"}
@@ -38,13 +39,6 @@ def plan_text(campaign: Campaign, step: int, banner: str = "", verdict: str = "n
     return "\n".join([*head, *table, *_speedup(timed, verdict), ""])
 
 
-def request_rate(sample: Sample) -> float | None:
-    """Return output tokens over the wall time of the request, in tokens/s; None where the request failed."""
-    if sample.error is not None or not sample.output_tokens or not sample.total_s or sample.total_s <= 0:
-        return None
-    return sample.output_tokens / sample.total_s
-
-
 def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -> list[str]:
     asked = {side: sorted({_plain(s.model_asked, 80) for s in timed if s.engine == side}) for side in ("exo", "ollama")}
     exo = f" ({_plain(benchmark.exo_precision, 40)})" if benchmark and benchmark.exo_precision else ""
@@ -60,16 +54,15 @@ def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -
 def _row(sample: Sample) -> str:
     name = "EXO Cluster" if sample.engine == "exo" else f"Ollama ({_plain(sample.arm, 20)})"
     model = _plain(sample.model_asked, 60)
-    rate = request_rate(sample)
+    rate = rate_tokens_per_s(sample)
     if rate is None or sample.total_s is None:
         return f"{name:<30} {model:<15} {'ERROR':>8} {_plain(sample.error or 'no tokens', 20)}"
     return f"{name:<30} {model:<15} {sample.total_s:>7.2f}s {sample.output_tokens:>8} {rate:>9.1f}"
 
 
 def _speedup(timed: list[Sample], verdict: str) -> list[str]:
-    best = {
-        side: max((request_rate(s) or 0 for s in timed if s.engine == side), default=0) for side in ("exo", "ollama")
-    }
+    rates = {engine: [rate_tokens_per_s(s) or 0 for s in timed if s.engine == engine] for engine in ("exo", "ollama")}
+    best = {engine: max(values, default=0) for engine, values in rates.items()}
     if not best["exo"] or not best["ollama"]:
         return ["", "No speed-up: only one engine has a finished request."]
     speedup = (best["exo"] - best["ollama"]) / best["ollama"] * 100

@@ -40,6 +40,8 @@ class Written(msgspec.Struct, frozen=True):
 
     files: list[str]
     decision: Decision
+    unread: list[str]
+    """Every file, or line of one, that could not be read, with the reason."""
 
 
 def write_report(
@@ -69,7 +71,7 @@ def write_report(
     for name, data in contents.items():
         write_whole(docs / name, data)
     _drop_stale_charts(docs / "charts", {Path(name).name for name in contents if name.startswith("charts/")})
-    return Written(list(contents), decision)
+    return Written(list(contents), decision, campaign.unread)
 
 
 def render_markdown(view: View, charts: list[Chart]) -> str:

@@ -24,7 +24,8 @@ from reports.pages.results import arm_label
 from reports.pages.token_time import token_time_chart
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
-from reports.stats.runs import in_schedule, inter_token_gaps_s, is_good, start_order
+from reports.stats.comparison import METHOD_WORDS
+from reports.stats.runs import in_schedule, inter_token_gaps_s, is_good, rate_tokens_per_s, start_order
 from reports.stats.summary import Summary
 from reports.text.escape import one_line
 from reports.verdict.decision import Decision
@@ -70,17 +71,14 @@ def _speedup(campaign: Campaign, decision: Decision) -> SpeedupChart | None:
         return None
     limits = campaign.limits
     bounds = "the bounds of the looks" if decision.looks else f"one-sided {limits.confidence:.0%} bounds"
-    return SpeedupChart(limits.target_ratio, rows, bounds, decision.comparisons[0].method, decision.void)
+    return SpeedupChart(limits.target_ratio, rows, bounds, METHOD_WORDS[decision.comparisons[0].method], decision.void)
 
 
 def _order(samples: Sequence[Sample], marks: dict[str, ArmMark], arms: list[ArmEstimate]) -> OrderChart | None:
     means = {(run.arm, run.run): run.rate_tokens_per_s for arm in arms for run in arm.runs}
     blocks: list[RunBlock] = []
     for place, sample in enumerate((s for s in samples if s.arm in marks), start=1):
-        rate = None
-        if sample.error is None and sample.output_tokens and sample.total_s:
-            rate = sample.output_tokens / sample.total_s
-        point = RequestPoint(place, rate, sample.warmup)
+        point = RequestPoint(place, rate_tokens_per_s(sample), sample.warmup)
         if blocks and (blocks[-1].mark.arm, blocks[-1].run) == (sample.arm, sample.run):
             blocks[-1].points.append(point)
         else:

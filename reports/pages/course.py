@@ -106,14 +106,9 @@ def trouble(campaign: Campaign) -> Trouble:
         for number in sorted(records)
         for text in records[number].warnings
     ]
-    broken = [clip(entry.words, cap=500) for entry in campaign.unreadable]
-    broken += [
-        f"{clip(name, cap=80)}, line {line.line}: {clip(line.reason, cap=200)} (left out)"
-        for name, lines in sorted(campaign.torn.items())
-        for line in lines
-    ]
     problems = [view for n in sorted(records) if records[n].status in UNDONE for view in _problems(records[n])]
-    return Trouble(problems, warnings, _failed_requests(campaign.samples), broken)
+    unread = [clip(words, cap=500) for words in campaign.unread]
+    return Trouble(problems, warnings, _failed_requests(campaign.samples), unread)
 
 
 def raw_files(hashes: dict[str, str], folder: str) -> Table | None:

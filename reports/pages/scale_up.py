@@ -11,6 +11,7 @@ from records.campaign import Campaign
 from records.samples import Sample
 from reports.pages.results import arm_label, arms_table, speedups
 from reports.stats.arms import ArmEstimate
+from reports.stats.runs import rate_tokens_per_s
 from reports.text import format as fmt
 from reports.text.table import Table, clip
 from reports.verdict.decision import Decision
@@ -69,7 +70,7 @@ def concurrency_table(campaign: Campaign) -> Table | None:
             alone.setdefault((sample.arm, sample.prompt_sha256), set()).add(sample.text_sha256)
     rows = []
     for (arm, side, level), together in sorted(groups.items()):
-        good = [s for s in together if s.error is None]
+        good = [s for s in together if rate_tokens_per_s(s) is not None]
         known = [s for s in good if (s.arm, s.prompt_sha256) in alone and s.text_sha256]
         differing = sum(s.text_sha256 not in alone[(s.arm, s.prompt_sha256)] for s in known)
         rows.append(

@@ -55,7 +55,7 @@ def next_command(campaign: Campaign, step: int) -> str:
     """Return what to type next: the first step that has not been done, up to `step`."""
     if unread := campaign.unreadable_step(step):
         command = f"fab {plan.step_numbered(step).name}"
-        return f"read it with the version that wrote it, or move {unread.file} aside, then: {command}"
+        return f"read {unread.file} with the version that wrote it, or archive it and measure again: {command}"
     for number in range(1, step + 1):
         record = campaign.records.get(number)
         if record is None or record.status in UNDONE:

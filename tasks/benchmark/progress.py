@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from records.samples import Sample
 from reports.stats.intervals import median_of_sorted
 from reports.stats.runs import is_good, run_values
+from reports.text import format as fmt
 from tasks import console
 
 
@@ -39,7 +40,7 @@ class Progress:
         if is_good(sample):
             self._good.setdefault(sample.arm, []).append(sample)
         kind = "warm-up" if sample.warmup else "request"
-        said = f"failed: {sample.error}" if sample.error else f"first token {_milliseconds(sample.first_token_s)}"
+        said = f"failed: {sample.error}" if sample.error else f"first token {fmt.duration(sample.first_token_s)}"
         where = f"[{sample.arm}] run {sample.run} of {self._runs}, {self._of_run} of {self._requests_a_run}"
         self._show(f"{where} ({kind}) {said}")
 
@@ -66,7 +67,7 @@ class Progress:
         if not share:
             return ""
         left_s = (time.monotonic() - self._begin) / share * (len(self._left) - share)
-        return f", about {duration(left_s)} left" if left_s >= 1 else ""
+        return f", about {fmt.duration(round(left_s))} left" if left_s >= 1 else ""
 
 
 def run_words(samples: Sequence[Sample]) -> str:
@@ -76,16 +77,6 @@ def run_words(samples: Sequence[Sample]) -> str:
     words = "no good request"
     if good:
         waits = sorted(sample.first_token_s for sample in good if sample.first_token_s is not None)
-        wait = _milliseconds(median_of_sorted(waits)) if waits else "not told"
+        wait = fmt.duration(median_of_sorted(waits)) if waits else "not told"
         words = f"{run_values(good)[-1].rate_tokens_per_s:.1f} tok/s, first token {wait}"
     return f"{words}, {failed} of {len(samples)} requests failed" if failed else words
-
-
-def duration(seconds: float) -> str:
-    """Return a time as a person says it."""
-    whole = round(seconds)
-    return f"{whole} s" if whole < 90 else f"{round(whole / 60)} min" if whole < 5400 else f"{whole / 3600:.1f} h"
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "not told" if seconds is None else f"{seconds * 1000:.0f} ms"

@@ -13,11 +13,12 @@ import msgspec
 
 from records.facts import Feasible, NodePython
 from records.settings import Inventory, ModelPair
+from reports.text import format as fmt
 from tasks.errors import StepError
 from tasks.exo import models
 from tasks.exo.catalogue import generation_of
 from tasks.feasibility import obstacles
-from tasks.feasibility.obstacles import MEMORY_SHARE, Findings, gigabytes
+from tasks.feasibility.obstacles import MEMORY_SHARE, Findings
 
 
 class Assessment(msgspec.Struct, frozen=True):
@@ -136,6 +137,6 @@ def _alternatives(inventory: Inventory, rows: list[Feasible], nodes: Mapping[str
         fits = not memory or known.size_bytes <= MEMORY_SHARE * memory
         if known.ollama and not known.note.startswith("EXO's copy") and fits and model not in used:
             found.append(
-                f"in this profile: `{model}` against `{known.ollama}`, both 16 bit, {gigabytes(known.size_bytes)}"
+                f"in this profile: `{model}` against `{known.ollama}`, both 16 bit, {fmt.size(known.size_bytes)}"
             )
     return found

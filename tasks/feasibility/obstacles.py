@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from records.facts import NodePython
 from records.settings import Exo, Inventory, ModelPair
+from reports.text import format as fmt
 from tasks.errors import StepError
 from tasks.exo import models
 from tasks.exo.interface import Generation
@@ -131,13 +132,13 @@ def room(size_bytes: int | None, nodes: Mapping[str, NodePython], found: Finding
     memory = sum(node.memory_bytes for node in nodes.values())
     if memory and size_bytes > MEMORY_SHARE * memory:
         found.blocking.append(
-            f"{gigabytes(size_bytes)} of weights do not fit into {gigabytes(memory)} of all nodes' memory"
+            f"{fmt.size(size_bytes)} of weights do not fit into {fmt.size(memory)} of all nodes' memory"
         )
     short = {key: n for key, n in nodes.items() if n.disk_free_bytes < _DISK_RESERVE * size_bytes}
     if short:
-        told = ", ".join(f"{key} has {gigabytes(node.disk_free_bytes)} free" for key, node in short.items())
+        told = ", ".join(f"{key} has {fmt.size(node.disk_free_bytes)} free" for key, node in short.items())
         found.telling.append(
-            f"every node gets a full copy of {gigabytes(size_bytes)}: {told} (enough if it is there already)"
+            f"every node gets a full copy of {fmt.size(size_bytes)}: {told} (enough if it is there already)"
         )
 
 
@@ -189,8 +190,3 @@ def engine_of(exo: Exo) -> str:
             if name == "--inference-engine":
                 chosen = inline if given else value
     return chosen
-
-
-def gigabytes(count: float) -> str:
-    """Return a number of bytes as `6.4 GB`."""
-    return f"{count / 1e9:.1f} GB"

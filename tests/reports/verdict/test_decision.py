@@ -187,13 +187,13 @@ def test_until_decided(speedup: float, cv: float, runs_done: int, verdict: str, 
     """The looks decide; before the first, or after one that says go on, it is NOT YET."""
     found = decide(make_campaign(speedup, cv, runs_done, until_decided=True))
     assert found.verdict == verdict
-    assert (found.looks[-1].pairs if found.looks else None) == pairs
+    assert (found.looks[-1].rounds if found.looks else None) == pairs
 
 
 def test_until_decided_ends_after_eighteen_pairs() -> None:
     """What eighteen pairs on the line do not settle is INCONCLUSIVE, with three looks spent."""
     found = decide(make_campaign(1.30, 0.05, 18, until_decided=True, seed=2))
-    assert (found.verdict, [look.pairs for look in found.looks]) == ("INCONCLUSIVE", [6, 12, 18])
+    assert (found.verdict, [look.rounds for look in found.looks]) == ("INCONCLUSIVE", [6, 12, 18])
     assert any("Looks spent" in reason for reason in found.because)
 
 

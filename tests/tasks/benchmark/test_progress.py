@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from records.samples import Sample
-from tasks.benchmark.progress import duration, run_words
+from tasks.benchmark.progress import run_words
 from tests import PROJECT
 from tests.support.terminal import on_terminal
 
@@ -76,11 +76,3 @@ def test_nothing_is_renewed_where_there_is_no_terminal() -> None:
 def test_run_in_words(samples: list[Sample], words: str) -> None:
     """The rate is the geometric mean of the timed good requests, which is what the verdict uses; failures are said."""
     assert run_words(samples) == words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (7200, "2.0 h")]
-)
-def test_duration_in_words(seconds: float, words: str) -> None:
-    """Seconds up to a minute and a half, then minutes, then hours."""
-    assert duration(seconds) == words
