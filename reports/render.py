@@ -15,8 +15,8 @@ import msgspec
 from records.campaign import REPORT_STEP, Campaign, load_campaign
 from records.files import write_whole
 from records.plan import step_numbered
-from reports.charts.build import chart_set
-from reports.charts.figure import Chart, draw_charts
+from reports.charts.catalogue import CHARTS, charts_of
+from reports.charts.figure import DrawnChart, draw_charts
 from reports.export import results_json, results_of
 from reports.pages.profiles import other_profiles
 from reports.pages.report import ChartView, ReportCommands, View, build_view
@@ -54,8 +54,7 @@ def write_report(
     campaign = _without_own_record(load_campaign(logs / profile))
     decision = decide(campaign, 12)
     estimates = estimates_of(campaign)
-    shown = next((step for step in (12, 11) if estimates.arms.get(step)), 12)
-    charts = draw_charts(chart_set(campaign, decision, estimates.arms.get(shown, []), estimates.ceiling, shown))
+    charts = draw_charts(charts_of(campaign, decision, estimates))
     view = build_view(campaign, decision, estimates, commands or ReportCommands(), other_profiles(logs, profile))
     contents = {f"charts/{chart.name}.svg": chart.svg for chart in charts}
     contents |= {f"charts/{chart.name}.png": chart.png for chart in charts}
@@ -74,7 +73,7 @@ def write_report(
     return Written(list(contents), decision)
 
 
-def render_markdown(view: View, charts: list[Chart]) -> str:
+def render_markdown(view: View, charts: list[DrawnChart]) -> str:
     """Return the report as GitHub-flavoured Markdown whose images lie in `charts/` beside it."""
     shown = {c.name: ChartView(c.title, c.alt, f"{c.name}.svg", f"{c.name}.png", "") for c in charts}
     return (
@@ -84,7 +83,7 @@ def render_markdown(view: View, charts: list[Chart]) -> str:
     )
 
 
-def render_html(view: View, charts: list[Chart]) -> str:
+def render_html(view: View, charts: list[DrawnChart]) -> str:
     """Return the report as one HTML file that needs nothing else, not even a network."""
     shown = {
         c.name: ChartView(
@@ -150,9 +149,7 @@ def _without_own_record(campaign: Campaign) -> Campaign:
 
 def _drop_stale_charts(folder: Path, wanted: set[str]) -> None:
     """Remove charts of ours that an earlier, fuller campaign left: they would be taken for this one's."""
-    from reports.charts.words import TITLES
-
-    for name in TITLES:
-        for file in (folder / f"{name}.svg", folder / f"{name}.png"):
+    for chart in CHARTS:
+        for file in (folder / f"{chart.name}.svg", folder / f"{chart.name}.png"):
             if file.name not in wanted:
                 file.unlink(missing_ok=True)

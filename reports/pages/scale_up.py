@@ -10,7 +10,7 @@ from records import facts, plan
 from records.campaign import Campaign
 from records.record import result_of
 from records.samples import Sample
-from reports.pages.results import arm_label, arms_table, speedups
+from reports.pages.results import arms_table, speedups
 from reports.stats.arms import ArmEstimate
 from reports.text import format as fmt
 from reports.text.table import Table, clip
@@ -68,13 +68,13 @@ def concurrency_table(campaign: Campaign) -> Table | None:
         elif sample.error is None and sample.text_sha256:
             alone.setdefault((sample.arm, sample.prompt_sha256), set()).add(sample.text_sha256)
     rows = []
-    for (arm, side, level), together in sorted(groups.items()):
+    for (arm, engine, level), together in sorted(groups.items()):
         good = [s for s in together if s.error is None]
         known = [s for s in good if (s.arm, s.prompt_sha256) in alone and s.text_sha256]
         differing = sum(s.text_sha256 not in alone[(s.arm, s.prompt_sha256)] for s in known)
         rows.append(
             [
-                arm_label(arm, side),
+                fmt.arm_label(arm, engine),
                 str(level),
                 str(len(together)),
                 str(len(together) - len(good)),
