@@ -6,7 +6,6 @@ node or a model said reaches a page in no other way.
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from reports.charts.catalogue import CHARTS, charts_of
 from reports.charts.figure import DrawnChart, draw_charts
 from reports.export import results_json, results_of
 from reports.pages.profiles import other_profiles
-from reports.pages.report import ChartView, ReportCommands, View, build_view
+from reports.pages.report import ReportCommands, View, build_view
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.plan_text import plan_text
 from reports.text import escape
@@ -75,23 +74,16 @@ def write_report(
 
 def render_markdown(view: View, charts: list[DrawnChart]) -> str:
     """Return the report as GitHub-flavoured Markdown whose images lie in `charts/` beside it."""
-    shown = {c.name: ChartView(c.title, c.alt, f"{c.name}.svg", f"{c.name}.png", "") for c in charts}
-    return (
-        _markdown_environment()
-        .get_template(f"{MARKDOWN_NAME}.j2")
-        .render(view=msgspec.structs.replace(view, charts=shown))
-    )
+    return _rendered(_markdown_environment(), MARKDOWN_NAME, view, charts)
 
 
 def render_html(view: View, charts: list[DrawnChart]) -> str:
     """Return the report as one HTML file that needs nothing else, not even a network."""
-    shown = {
-        c.name: ChartView(
-            c.title, c.alt, "", "", f"data:image/svg+xml;base64,{base64.b64encode(c.svg).decode('ascii')}"
-        )
-        for c in charts
-    }
-    return _html_environment().get_template(f"{HTML_NAME}.j2").render(view=msgspec.structs.replace(view, charts=shown))
+    return _rendered(_html_environment(), HTML_NAME, view, charts)
+
+
+def _rendered(environment: Environment, name: str, view: View, charts: list[DrawnChart]) -> str:
+    return environment.get_template(f"{name}.j2").render(view=view, charts={chart.name: chart for chart in charts})
 
 
 def _markdown_environment() -> Environment:

@@ -9,6 +9,7 @@ the same bytes: SVG ids come from a fixed salt, no date and no version is writte
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from collections.abc import Iterable, Sequence
@@ -69,15 +70,11 @@ class Chart(Protocol):
     """Stem of its files."""
     title: ClassVar[str]
 
-    @property
-    def height_in(self) -> float:
-        """Return the figure's height in inches."""
-
     def alternative(self) -> str:
         """Return what it shows as one paragraph of plain text, for people who do not see it."""
 
     def draw(self, figure: Figure) -> None:
-        """Draw it on an empty figure."""
+        """Draw it on an empty figure, whose height is for it to set."""
 
 
 class DrawnChart(msgspec.Struct, frozen=True):
@@ -88,6 +85,11 @@ class DrawnChart(msgspec.Struct, frozen=True):
     alt: str
     svg: bytes
     png: bytes
+
+    @property
+    def data_uri(self) -> str:
+        """Return the SVG as an address that holds all of it, for a page that stands alone."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode('ascii')}"
 
 
 class ArmMark(msgspec.Struct, frozen=True):
@@ -134,7 +136,8 @@ def _drawn(chart: Chart) -> DrawnChart:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, rect=(0.01, 0.015, 0.98, 0.97))
-    figure = Figure(figsize=(WIDTH_IN, chart.height_in), layout=layout)
+    figure = Figure(layout=layout)
+    figure.set_figwidth(WIDTH_IN)
     chart.draw(figure)
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -70,17 +70,13 @@ class LatencyChart(msgspec.Struct, frozen=True):
         both = [("TTFT (first token)", self.ttft), ("ITL (between tokens)", self.itl)]
         return [(title, rows) for title, rows in both if rows]
 
-    @property
-    def height_in(self) -> float:
-        """Return the figure's height in inches."""
-        return 1.9 + 0.52 * (len(self.ttft) + len(self.itl))
-
     def alternative(self) -> str:
         """Return every arm's percentiles, in words."""
         return " ".join(f"{title}: {'; '.join(row.in_words() for row in rows)}." for title, rows in self.panels)
 
     def draw(self, figure: Figure) -> None:
         """Draw each arm's single times as dots, a bar from p10 to p90, a line at the median, p99 dashed."""
+        figure.set_figheight(1.9 + 0.52 * (len(self.ttft) + len(self.itl)))
         heights = [len(rows) for _, rows in self.panels]
         grid = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
         for axes, (title, rows) in zip(grid[:, 0], self.panels, strict=True):

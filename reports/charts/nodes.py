@@ -75,17 +75,13 @@ class NodesChart(msgspec.Struct, frozen=True):
         told = any(row.load_per_cpu or row.gpu_busy_percent for row in rows)
         return cls(rows, campaign.limits.load_per_cpu) if told else None
 
-    @property
-    def height_in(self) -> float:
-        """Return the figure's height in inches."""
-        return 1.7 + 0.62 * len(self.rows)
-
     def alternative(self) -> str:
         """Return every node's device, load and GPU, in words."""
         return f"Load limit {self.load_limit:g} per CPU. " + " ".join(row.in_words() for row in self.rows)
 
     def draw(self, figure: Figure) -> None:
         """Draw each node's load before the runs against the limit, and how busy its GPU was while each arm ran."""
+        figure.set_figheight(1.7 + 0.62 * len(self.rows))
         left, right = figure.subplots(1, 2, sharey=True)
         left.set_title("Load before each run, per CPU")
         right.set_title("GPU busy during the runs")

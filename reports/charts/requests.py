@@ -41,7 +41,6 @@ class RequestsChart(msgspec.Struct, frozen=True):
 
     name: ClassVar[str] = "requests"
     title: ClassVar[str] = "Every request, in time order"
-    height_in: ClassVar[float] = 4.2
 
     bands: list[RunBand]
 
@@ -88,6 +87,7 @@ class RequestsChart(msgspec.Struct, frozen=True):
 
     def draw(self, figure: Figure) -> None:
         """Draw every request on its run's band; warm-ups hollow, failures as crosses at 0."""
+        figure.set_figheight(4.2)
         axes = figure.subplots()
         rates = [point.rate_tokens_per_s for point in self.points if point.rate_tokens_per_s is not None]
         top = max(rates, default=1.0) * 1.12

@@ -46,11 +46,6 @@ class SpeedupChart(msgspec.Struct, frozen=True):
         bounds = "the bounds of the looks" if decision.looks else f"one-sided {limits.confidence:.0%} bounds"
         return cls(limits.target_ratio, bounded, bounds, decision.void) if bounded else None
 
-    @property
-    def height_in(self) -> float:
-        """Return the figure's height in inches."""
-        return 1.55 + 0.85 * len(self.comparisons)
-
     def alternative(self) -> str:
         """Return the ratios, their bounds and where these lie, in words."""
         if self.void:
@@ -64,6 +59,7 @@ class SpeedupChart(msgspec.Struct, frozen=True):
 
     def draw(self, figure: Figure) -> None:
         """Draw a ring with its interval per baseline, the cross-check under it, the target as a line."""
+        figure.set_figheight(1.55 + 0.85 * len(self.comparisons))
         axes = figure.subplots()
         values = [v for c in self.comparisons for v in (c.lower, c.upper, *_cross_check(c))]
         low, high = min([*values, 0.92, self.target / 1.1]), max([*values, self.target * 1.08])

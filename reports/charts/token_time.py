@@ -73,11 +73,6 @@ class TokenTimeChart(msgspec.Struct, frozen=True):
         fastest_s = min((token_s for _, token_s in single), default=None)
         return cls(bars, None if fastest_s is None else fastest_s / target * 1000) if bars else None
 
-    @property
-    def height_in(self) -> float:
-        """Return the figure's height in inches."""
-        return 1.6 + 0.55 * len(self.bars)
-
     def alternative(self) -> str:
         """Return every bar and its parts in milliseconds, in words."""
         bars = []
@@ -91,6 +86,7 @@ class TokenTimeChart(msgspec.Struct, frozen=True):
 
     def draw(self, figure: Figure) -> None:
         """Draw one bar a system, its parts told apart by hatch and by the words in the legend."""
+        figure.set_figheight(1.6 + 0.55 * len(self.bars))
         axes = figure.subplots()
         longest = max([*(bar.milliseconds for bar in self.bars), self.target_ms or 0.0, 1e-9])
         named: set[str] = set()

@@ -31,16 +31,6 @@ class ReportCommands(msgspec.Struct, frozen=True):
     render_again: list[str] = []
 
 
-class ChartView(msgspec.Struct, frozen=True):
-    """One chart as a template embeds it: file names for Markdown, `data_uri` for HTML."""
-
-    title: str
-    alt: str
-    svg_name: str
-    png_name: str
-    data_uri: str
-
-
 class View(msgspec.Struct, frozen=True):
     """The whole report."""
 
@@ -76,7 +66,6 @@ class View(msgspec.Struct, frozen=True):
     plan_files: list[str]
     reproduce: str
     render_again: str
-    charts: dict[str, ChartView] = {}
 
 
 def build_view(
