@@ -58,7 +58,7 @@ class View(msgspec.Struct, frozen=True):
     deviations: list[DeviationView]
     steps: Table
     environment: EnvironmentView
-    surroundings: Table | None
+    conditions: Table | None
     methods: list[str]
     limits: list[str]
     profiles: Table | None
@@ -105,7 +105,7 @@ def build_view(
         deviations=deviations(records),
         steps=steps_table(records),
         environment=environment_view(records),
-        surroundings=conditions_table(campaign),
+        conditions=conditions_table(campaign),
         methods=methods_said(campaign),
         limits=limits_said(campaign),
         profiles=profiles,
