@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup rehearse test lint lock schemas clean
+.PHONY: setup rehearse test lint lock schemas architecture clean
 
 setup: $(VENV)/run.stamp
 
@@ -35,6 +35,10 @@ $(VENV)/bin/pip:
 # JSON Schemas of hosts.yaml, records, samples and the report's numbers, from the structs.
 schemas: $(VENV)/run.stamp
 	$(BIN)/python -m tasks.schemas
+
+# The pictures of docs/architecture.md, from the imports.
+architecture:
+	$(PYTHON) scripts/draw_architecture.py
 
 # Renews both locks from the ranges in pyproject.toml; needs uv.
 lock:
