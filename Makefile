@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup rehearse test lint lock schemas architecture clean
+.PHONY: setup rehearse test lint lock schemas clean
 
 setup: $(VENV)/run.stamp
 
@@ -37,6 +37,7 @@ schemas: $(VENV)/run.stamp
 	$(BIN)/python -m tasks.schemas
 
 # The pictures of docs/architecture.md, from the imports.
+.PHONY: architecture
 architecture:
 	$(PYTHON) scripts/draw_architecture.py
 

@@ -82,6 +82,19 @@ def run(tree: Path, code: str) -> str:
     return done.stdout
 
 
+def rendered(tree: Path) -> str:
+    """Render a whole campaign with the program of a tree and return the page."""
+    run(
+        tree,
+        "from pathlib import Path\n"
+        "from reports.render import write_report\n"
+        "from tests.support.full_campaign import write_campaign\n"
+        "write_campaign(Path('logs/p'))\n"
+        "write_report(Path('logs'), Path('docs'), profile='p')",
+    )
+    return (tree / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
+
+
 def test_the_pictures_are_drawn_from_the_imports_of_today() -> None:
     """docs/architecture/ holds what the script draws now; `make architecture` renews it."""
     on_disk = {path.name: path.read_text(encoding="utf-8") for path in PICTURES.iterdir()}
@@ -132,17 +145,38 @@ def test_a_check_added_by_its_recipe_stands_in_the_report(tree: Path) -> None:
     catalogue = tree / "reports/checks/catalogue.py"
     insert(catalogue, "from reports.checks.check ", f"from reports.checks.{module} import {function}")
     insert(catalogue, "CHECKS:", f"    {function},")
-    run(
-        tree,
-        "from pathlib import Path\n"
-        "from reports.render import write_report\n"
-        "from tests.support.full_campaign import write_campaign\n"
-        "write_campaign(Path('logs/p'))\n"
-        "write_report(Path('logs'), Path('docs'), profile='p')",
-    )
     name = re.findall(r'Check\(\s*"([^"]+)"', code)[0]
-    page = (tree / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
-    assert re.search(rf"^\| {re.escape(name)} \| pass \| \d+ requests", page, re.MULTILINE)
+    assert re.search(rf"^\| {re.escape(name)} \| pass \| \d+ requests", rendered(tree), re.MULTILINE)
+
+
+def test_a_chart_added_by_its_recipe_stands_in_the_report(tree: Path) -> None:
+    """The recipe's code, put into the catalogue and the template, is an image of a rendered report, words included."""
+    file, code = recipe("A chart")
+    (tree / file).write_text(code, encoding="utf-8")
+    chart, name = re.findall(r"^class (\w+)", code, re.MULTILINE)[0], re.findall(r'name: .* = "(.*)"', code)[0]
+    catalogue = tree / "reports/charts/catalogue.py"
+    insert(catalogue, "from reports.charts.latency ", f"from reports.charts.{Path(file).stem} import {chart}")
+    insert(catalogue, "    charts: ", f"        {chart}.of(samples),")
+    text = catalogue.read_text(encoding="utf-8")
+    catalogue.write_text(re.sub(r"(?m)^CHARTS: .* = \(", rf"\g<0>{chart}, ", text), encoding="utf-8")
+    embedding = f'{{% with name = "{name}" %}}{{% include "_chart.md.j2" %}}{{% endwith %}}'
+    insert(tree / "templates/exo-phase1-results.md.j2", '{% with name = "speedup" %}', embedding)
+    page = rendered(tree)
+    assert f"charts/{name}.svg" in page
+    assert re.search(r"\d+ answers of \d+ to \d+ tokens", page)
+    assert (tree / f"docs/charts/{name}.png").stat().st_size > 0
+
+
+def test_a_trap_added_by_its_recipe_is_laid_and_in_the_gallery(tree: Path) -> None:
+    """The recipe's entry makes a rehearsal's hosts file that has it, and a row of docs/traps.md."""
+    file, code = recipe("A trap")
+    insert(tree / file, "TRAPS:", code.rstrip("\n"))
+    name = re.findall(r'"([\w-]+)": Trap\(', code)[0]
+    assert f"| `{name}` | three processes run" in run(tree, "from rehearsal.traps import page\nprint(page())")
+    run(tree, f"from pathlib import Path\nfrom rehearsal.cluster import lay_out\nlay_out(Path('r'), trap='{name}')")
+    hosts = (tree / "r/hosts.yaml").read_text(encoding="utf-8")
+    assert f'"{name}"' in hosts
+    assert re.search(r'"srv2": \[\s*"--chatgpt-api-port"', hosts)
 
 
 def test_every_check_has_a_row_in_the_methodology() -> None:
