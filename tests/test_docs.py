@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import records
@@ -97,8 +98,8 @@ def rendered(tree: Path) -> str:
 
 def test_the_pictures_are_drawn_from_the_imports_of_today() -> None:
     """docs/architecture/ holds what the script draws now; `make architecture` renews it."""
-    on_disk = {path.name: path.read_text(encoding="utf-8") for path in PICTURES.iterdir()}
-    assert on_disk == pictures()
+    drawn, on_disk = pictures(), {path.name: path.read_text(encoding="utf-8") for path in PICTURES.iterdir()}
+    assert sorted(name for name in drawn | on_disk if drawn.get(name) != on_disk.get(name)) == []
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -120,6 +121,37 @@ def test_every_name_on_the_way_of_the_number_is_in_its_file() -> None:
     for file, words in rows:
         known = defined_in(PROJECT / file) | set(dir(builtins))
         assert [name for name in NAME.findall(words) if name not in known] == [], file
+
+
+def test_the_number_really_goes_that_way(tmp_path: Path) -> None:
+    """One request's rate is in each type of the walk in turn, and one slower request changes the box at its end."""
+    from records.campaign import load_campaign
+    from reports.pages.results import box
+    from reports.stats.arms import arm_estimates
+    from reports.stats.runs import run_values
+    from reports.text.format import ratio
+    from reports.verdict.decision import decide
+    from tests.support.full_campaign import write_campaign
+
+    def shown(slower: bool) -> str:
+        samples = [
+            msgspec.structs.replace(sample, total_s=1.2 * (sample.total_s or 0))
+            if slower and (sample.arm, sample.run, sample.request) == ("exo", 1, 1)
+            else sample
+            for sample in campaign.samples[12]
+        ]
+        value = run_values(sample for sample in samples if (sample.arm, sample.run) == ("exo", 1))[0]
+        exo, *_ = arm_estimates(samples)
+        decision = decide(msgspec.structs.replace(campaign, samples={12: samples}))
+        words = dict(box(decision, "").lines)
+        assert value in exo.runs
+        for comparison in decision.comparisons:
+            assert words[f"Speed-up over Ollama {comparison.baseline}"].startswith(ratio(comparison.ratio))
+        return f"{value.rate_tokens_per_s:.3f} {words}"
+
+    write_campaign(tmp_path)
+    campaign = load_campaign(tmp_path)
+    assert shown(slower=False) != shown(slower=True)
 
 
 @pytest.mark.parametrize("paper", PAPERS)
