@@ -9,6 +9,7 @@ Standard library alone, and the same code gives the same bytes, so a test compar
 from __future__ import annotations
 
 import ast
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
@@ -248,7 +249,7 @@ def _rising(values: Iterable[float]) -> list[float]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return math.fsum(values) / len(values)  # exact, so that every Python draws the same
 
 
 def _port(
