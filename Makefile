@@ -36,6 +36,11 @@ $(VENV)/bin/pip:
 schemas: $(VENV)/run.stamp
 	$(BIN)/python -m tasks.schemas
 
+# The pictures of docs/architecture.md, from the imports.
+.PHONY: architecture
+architecture:
+	$(PYTHON) scripts/draw_architecture.py
+
 # Renews both locks from the ranges in pyproject.toml; needs uv.
 lock:
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
