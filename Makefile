@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup rehearse test lint lock schemas clean
+.PHONY: setup rehearse check test coverage lint lock docs schemas clean
 
 setup: $(VENV)/run.stamp
 
@@ -31,6 +31,10 @@ $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: $(PYTHON) is older than 3.11; needed: Python >= 3.11; do: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+
+# The trap gallery's page, from the gallery's own sentences.
+docs: $(VENV)/run.stamp
+	$(BIN)/python -m rehearsal.traps > docs/traps.md
 
 # JSON Schemas of hosts.yaml, records, samples and the report's numbers, from the structs.
 schemas: $(VENV)/run.stamp
