@@ -83,8 +83,8 @@ def test_samples_are_complete_and_interleaved(root: Path, done: Done) -> None:
         jsonschema.validate(json.loads(line), schema)
 
 
-def test_the_side_that_does_not_run_is_out_of_memory(root: Path, done: Done) -> None:
-    """Before each run every other side was unloaded, and before each EXO run the cluster was whole."""
+def test_the_arms_that_do_not_run_are_out_of_memory(root: Path, done: Done) -> None:
+    """Before each run every other arm was unloaded, and before each EXO run the cluster was whole."""
     notes, _ = read_conditions(root / "logs" / PROFILE / "12-bench-comparison.conditions.jsonl")
     assert len(notes) == 15
     assert all(note.neighbours_loaded == [] for note in notes)
