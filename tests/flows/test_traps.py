@@ -24,8 +24,6 @@ from tasks.start import start_group, start_srv1, start_srv2
 from tasks.steps import StepNotes
 from tests.support.gallery import check_named, decided, laid
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
