@@ -6,21 +6,22 @@ import msgspec
 
 from records import plan
 from records.campaign import REPORT_STEP, Campaign
-from records.record import Command, Problem, Record
+from records.record import Command, Problem, Record, Status
 from records.samples import Sample
 from reports.text import format as fmt
 from reports.text.table import Code, Table, clip
 
 OUTPUT_SHOWN = 600
 FAILURES_SHOWN = 20
-STATUS_WORDS = {
+STATUS_WORDS: dict[Status, str] = {
     "ok": "done",
     "already": "done (it was so already)",
     "failed": "FAILED",
+    "interrupted": "interrupted by a person",
     "skipped": "skipped",
     "broken": "BROKEN (a bug of this program)",
 }
-UNDONE: dict[str, str] = {"failed": "failed", "interrupted": "was interrupted", "broken": "broke"}
+UNDONE: dict[Status, str] = {"failed": "failed", "interrupted": "was interrupted", "broken": "broke"}
 """How a step ended that did not do its work."""
 
 
