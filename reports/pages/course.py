@@ -71,12 +71,12 @@ def steps_table(campaign: Campaign) -> Table:
         elif record is None:
             row += ["not run", "", "", ""]
         else:
-            said = clip(record.summary, step.record_name, cap=160)
+            summary = clip(record.summary, step.record_name, cap=160)
             row += [
                 STATUS_WORDS[record.status],
                 fmt.moment(clip(record.started_utc, cap=40)),
                 fmt.duration(record.elapsed_s),
-                said,
+                summary,
             ]
         rows.append(row)
     return Table(["#", "Step of the plan", "Command", "Status", "Started", "Took", "What it said"], rows, [0, 5])
@@ -84,18 +84,18 @@ def steps_table(campaign: Campaign) -> Table:
 
 def deviations(records: dict[int, Record]) -> list[DeviationView]:
     """Return every departure from the plan once, with the steps that noted it, in the plan's order."""
-    found: dict[tuple[str, str, str], list[int]] = {}
+    steps_of: dict[tuple[str, str, str], list[int]] = {}
     for number in sorted(records):
-        for one in records[number].deviations:
-            found.setdefault((one.plan, one.done, one.why), []).append(number)
+        for deviation in records[number].deviations:
+            steps_of.setdefault((deviation.plan, deviation.done, deviation.why), []).append(number)
     return [
         DeviationView(
             f"Step {numbers[0]}" if len(numbers) == 1 else f"Steps {fmt.listed([str(n) for n in numbers])}",
-            clip(said, _file(numbers[0]), cap=600),
+            clip(planned, _file(numbers[0]), cap=600),
             clip(done, _file(numbers[0]), cap=600),
             clip(why, _file(numbers[0]), cap=900),
         )
-        for (said, done, why), numbers in found.items()
+        for (planned, done, why), numbers in steps_of.items()
     ]
 
 
@@ -152,8 +152,8 @@ def _command_words(command: Command) -> str:
 
 
 def _last_words(command: Command) -> str:
-    said = (command.stderr.strip() or command.stdout.strip())[-OUTPUT_SHOWN:]
-    return said.strip()
+    output = (command.stderr.strip() or command.stdout.strip())[-OUTPUT_SHOWN:]
+    return output.strip()
 
 
 def _failed_requests(samples: dict[int, list[Sample]]) -> Table | None:

@@ -46,17 +46,17 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
     if exo and not single:
         tried = any(arm.engine == "ollama" for arm in arms)
         why = "finished a request with this model (what went wrong is below)" if tried else "could run this model"
-        said = (
+        sentence = (
             f"No single node {why}, so there is no ratio and this is not a speed-up. EXO made it possible: {model} ran "
             f"over the cluster at {fmt.rate(exo.rate_tokens_per_s)} tokens per second in "
             f"{fmt.count(len(exo.runs), 'run')}."
         )
-        return ScaleUp(title, [said], arms_table(arms))
+        return ScaleUp(title, [sentence], arms_table(arms))
     table = speedups(decision) if decision and exo else None
     if table and decision:
         lines = [f"{model}: {clip(decision.headline, cap=400)}", "It does not change the verdict above."]
         return ScaleUp(title, lines, arms_table(arms), table)
-    return ScaleUp(title, ["Step 13 left no finished requests of both sides to compare."], arms_table(arms))
+    return ScaleUp(title, ["Step 13 left no finished requests of both engines to compare."], arms_table(arms))
 
 
 def concurrency_table(campaign: Campaign) -> Table | None:
@@ -69,13 +69,13 @@ def concurrency_table(campaign: Campaign) -> Table | None:
         elif sample.error is None and sample.text_sha256:
             alone.setdefault((sample.arm, sample.prompt_sha256), set()).add(sample.text_sha256)
     rows = []
-    for (arm, side, level), together in sorted(groups.items()):
+    for (arm, engine, level), together in sorted(groups.items()):
         good = [s for s in together if rate_tokens_per_s(s) is not None]
         known = [s for s in good if (s.arm, s.prompt_sha256) in alone and s.text_sha256]
         differing = sum(s.text_sha256 not in alone[(s.arm, s.prompt_sha256)] for s in known)
         rows.append(
             [
-                arm_label(arm, side),
+                arm_label(arm, engine),
                 str(level),
                 str(len(together)),
                 str(len(together) - len(good)),
