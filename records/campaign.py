@@ -17,7 +17,6 @@ from records.facts import (
     Benchmark,
     Cleaned,
     Cluster,
-    Documented,
     Installed,
     ModelReady,
     Preflight,
@@ -101,11 +100,6 @@ class Campaign(msgspec.Struct, frozen=True):
     def script(self) -> ScriptReady | None:
         """What step 10 copied and calibrated."""
         return self._result(10, ScriptReady)
-
-    @property
-    def documented(self) -> Documented | None:
-        """What step 14 wrote."""
-        return self._result(14, Documented)
 
     @property
     def cleaned(self) -> Cleaned | None:

@@ -53,8 +53,6 @@ STEPS: tuple[PlanStep, ...] = (
     PlanStep(15, "stop-cluster", "cleanup", "Cleanup (Optional)"),
 )
 
-GROUPS: tuple[str, ...] = ("preflight", "install", "start", "bench", "report", "cleanup")
-
 
 def steps_by_node(group: str) -> dict[str, PlanStep]:
     """Return the steps of a group that are about one node each, by that node."""

@@ -84,8 +84,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False):
     @property
     def trouble(self) -> str:
         """What went wrong, of every node or thing in trouble, on one line; the summary where no error was kept."""
-        said = "; ".join(f"{p.what}: {p.found}" if p.what else p.found for p in self.errors)
-        return said or self.summary or f"the step ended as {self.status}"
+        words = "; ".join(f"{p.what}: {p.found}" if p.what else p.found for p in self.errors)
+        return words or self.summary or f"the step ended as {self.status}"
 
 
 class RecordUnreadableError(Exception):

@@ -28,9 +28,9 @@ class Limits(Strict, frozen=True):
     confidence: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] = 0.95
     """Of each one-sided bound."""
     length_tolerance: Fraction = 0.05
-    """Largest relative difference of the sides' mean output lengths."""
+    """Largest relative difference of the arms' mean output lengths."""
     failed_fraction: Fraction = 0.05
-    """Largest share of a side's timed requests that may fail."""
+    """Largest share of an arm's timed requests that may fail."""
     instrument_fraction: Fraction = 0.01
     """Largest self-calibration error, relative to what was measured."""
     load_per_cpu: Annotated[float, msgspec.Meta(gt=0)] = 0.5

@@ -1,7 +1,7 @@
 """The plan's two text files, in the layout of the plan's own script (its Task 10), from the samples of steps 12 and 13.
 
 The file names are the plan's; the model that was really run is named at the top. The speed-up in them is the plan's
-(best single request of each side); the decision is made otherwise and stands in the report.
+(best single request of each engine); the decision is made otherwise and stands in the report.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def plan_text(campaign: Campaign, step: int, banner: str = "", verdict: str = "n
 
 
 def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -> list[str]:
-    asked = {side: sorted({_plain(s.model_asked, 80) for s in timed if s.engine == side}) for side in ("exo", "ollama")}
+    asked = {e: sorted({_plain(s.model_asked, 80) for s in timed if s.engine == e}) for e in ("exo", "ollama")}
     exo = f" ({_plain(benchmark.exo_precision, 40)})" if benchmark and benchmark.exo_precision else ""
     words = [
         f"model pair really run: EXO {', '.join(asked['exo']) or 'none'}{exo} against Ollama "
@@ -77,7 +77,7 @@ def _speedup(timed: list[Sample], verdict: str) -> list[str]:
         f"Speedup: {speedup:+.1f}% (EXO vs best Ollama)",
         word,
         "",
-        "This is the plan's rule (best request of each side). It is wrong about half of the time near its own",
+        "This is the plan's rule (best request of each engine). It is wrong about half of the time near its own",
         "target, and it does not ask whether the numbers compare. The decision that the data carries:",
         f"    {_plain(verdict, 300)}",
         "How it was reached, with its uncertainty, is in docs/exo-phase1-results.md.",

@@ -34,10 +34,10 @@ def unreadable_of(campaign: Campaign, steps: Iterable[int]) -> list[str]:
 
 def conditions_by_run(campaign: Campaign, step: int) -> dict[tuple[str, int], list[Conditions]]:
     """Return what was noted before every (arm, run); an interrupted run has several notes."""
-    found: dict[tuple[str, int], list[Conditions]] = {}
-    for noted in campaign.conditions.get(step, []):
-        found.setdefault((noted.arm, noted.run), []).append(noted)
-    return found
+    by_run: dict[tuple[str, int], list[Conditions]] = {}
+    for note in campaign.conditions.get(step, []):
+        by_run.setdefault((note.arm, note.run), []).append(note)
+    return by_run
 
 
 def seconds_of(utc: str) -> float | None:
@@ -50,6 +50,6 @@ def seconds_of(utc: str) -> float | None:
 
 def first_few(findings: Iterable[str]) -> str:
     """Join the first SHOWN findings and say how many more there are."""
-    every = list(findings)
-    more = f"; and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
-    return "; ".join(every[:SHOWN]) + more
+    listed = list(findings)
+    more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return "; ".join(listed[:SHOWN]) + more

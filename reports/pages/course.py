@@ -6,21 +6,22 @@ import msgspec
 
 from records import plan
 from records.campaign import REPORT_STEP, Campaign
-from records.record import Command, Problem, Record
+from records.record import Command, Problem, Record, Status
 from records.samples import Sample
 from reports.text import format as fmt
 from reports.text.table import Code, Table, clip
 
 OUTPUT_SHOWN = 600
 FAILURES_SHOWN = 20
-STATUS_WORDS = {
+STATUS_WORDS: dict[Status, str] = {
     "ok": "done",
     "already": "done (it was so already)",
     "failed": "FAILED",
+    "interrupted": "interrupted by a person",
     "skipped": "skipped",
     "broken": "BROKEN (a bug of this program)",
 }
-UNDONE: dict[str, str] = {"failed": "failed", "interrupted": "was interrupted", "broken": "broke"}
+UNDONE: dict[Status, str] = {"failed": "failed", "interrupted": "was interrupted", "broken": "broke"}
 """How a step ended that did not do its work."""
 
 
@@ -70,12 +71,12 @@ def steps_table(campaign: Campaign) -> Table:
         elif record is None:
             row += ["not run", "", "", ""]
         else:
-            said = clip(record.summary, step.record_name, cap=160)
+            summary = clip(record.summary, step.record_name, cap=160)
             row += [
                 STATUS_WORDS[record.status],
                 fmt.moment(clip(record.started_utc, cap=40)),
                 fmt.duration(record.elapsed_s),
-                said,
+                summary,
             ]
         rows.append(row)
     return Table(["#", "Step of the plan", "Command", "Status", "Started", "Took", "What it said"], rows, [0, 5])
@@ -83,18 +84,18 @@ def steps_table(campaign: Campaign) -> Table:
 
 def deviations(records: dict[int, Record]) -> list[DeviationView]:
     """Return every departure from the plan once, with the steps that noted it, in the plan's order."""
-    found: dict[tuple[str, str, str], list[int]] = {}
+    steps_of: dict[tuple[str, str, str], list[int]] = {}
     for number in sorted(records):
-        for one in records[number].deviations:
-            found.setdefault((one.plan, one.done, one.why), []).append(number)
+        for deviation in records[number].deviations:
+            steps_of.setdefault((deviation.plan, deviation.done, deviation.why), []).append(number)
     return [
         DeviationView(
             f"Step {numbers[0]}" if len(numbers) == 1 else f"Steps {fmt.listed([str(n) for n in numbers])}",
-            clip(said, _file(numbers[0]), cap=600),
+            clip(planned, _file(numbers[0]), cap=600),
             clip(done, _file(numbers[0]), cap=600),
             clip(why, _file(numbers[0]), cap=900),
         )
-        for (said, done, why), numbers in found.items()
+        for (planned, done, why), numbers in steps_of.items()
     ]
 
 
@@ -151,8 +152,8 @@ def _command_words(command: Command) -> str:
 
 
 def _last_words(command: Command) -> str:
-    said = (command.stderr.strip() or command.stdout.strip())[-OUTPUT_SHOWN:]
-    return said.strip()
+    output = (command.stderr.strip() or command.stdout.strip())[-OUTPUT_SHOWN:]
+    return output.strip()
 
 
 def _failed_requests(samples: dict[int, list[Sample]]) -> Table | None:

@@ -35,30 +35,30 @@ class EnvironmentView(msgspec.Struct, frozen=True):
 
 def cluster_view(campaign: Campaign) -> ClusterView:
     """Say whether step 8 succeeded and what every node sees; later topologies where the benchmark noted them."""
-    record, found, unread = campaign.records.get(8), campaign.cluster, campaign.unreadable_step(8)
+    record, cluster, unread = campaign.records.get(8), campaign.cluster, campaign.unreadable_step(8)
     if unread:
         return ClusterView("not known", f"The record of step 8 cannot be read: {clip(unread.words, cap=400)}", None)
     if record is None:
         return ClusterView("not run", "Step 8 (verify-cluster) has not run.", None)
-    if found is None:
+    if cluster is None:
         outcome = "not run" if record.status == "skipped" else "fail"
         return ClusterView(outcome, clip(record.trouble, plan.step_numbered(8).record_name), None)
-    seen = len([view for view in found.nodes.values() if view.complete])
-    said = (
-        f"{seen} of {len(found.expected_nodes)} nodes report the whole cluster in their own topology "
-        f"({len(found.expected_nodes)} nodes, {found.expected_edges} directed links)."
+    seen = len([view for view in cluster.nodes.values() if view.complete])
+    summary = (
+        f"{seen} of {len(cluster.expected_nodes)} nodes report the whole cluster in their own topology "
+        f"({len(cluster.expected_nodes)} nodes, {cluster.expected_edges} directed links)."
     )
     benchmark = _last_benchmark(campaign)
     head = ["Node", "Sees", "Links", "Complete", "After", "Computes on"]
     if benchmark:
         head.append("At the benchmark's start / end")
     rows = []
-    for name in [*found.expected_nodes, *(extra for extra in found.nodes if extra not in found.expected_nodes)]:
-        view = found.nodes.get(name)
+    for name in [*cluster.expected_nodes, *(extra for extra in cluster.nodes if extra not in cluster.expected_nodes)]:
+        view = cluster.nodes.get(name)
         row = [
             name,
             fmt.listed([clip(other, cap=40) for other in view.sees]) or "nobody" if view else "did not answer",
-            f"{view.edges} of {found.expected_edges}" if view else "",
+            f"{view.edges} of {cluster.expected_edges}" if view else "",
             fmt.yes_no(view.complete) if view else "no",
             fmt.duration(view.formed_s) if view and view.formed_s is not None else "",
             clip(view.devices.get(name, ""), cap=80) if view else "",
@@ -66,8 +66,8 @@ def cluster_view(campaign: Campaign) -> ClusterView:
         if benchmark:
             row.append(" / ".join(_whole(b.get(name)) for b in (benchmark.topology_start, benchmark.topology_end)))
         rows.append(row)
-    outcome = "success" if found.complete and campaign.done(8) else "fail"
-    return ClusterView(outcome, said, without_empty_columns(Table(head, rows, [2])))
+    outcome = "success" if cluster.complete and campaign.done(8) else "fail"
+    return ClusterView(outcome, summary, without_empty_columns(Table(head, rows, [2])))
 
 
 def environment_view(campaign: Campaign) -> EnvironmentView:
@@ -75,10 +75,10 @@ def environment_view(campaign: Campaign) -> EnvironmentView:
     calibration, instrument = calibration_said(campaign)
     return EnvironmentView(
         nodes=_nodes(campaign),
-        commands=[(node, clip(found.command, cap=900)) for node, found in campaign.started.items()],
+        commands=[(node, clip(exo.command, cap=900)) for node, exo in campaign.started.items()],
         ollama=ollama_table(campaign),
         models=model_table(campaign.models),
-        gpu=gpu_table([found.gpu for found in campaign.installed.values() if found.gpu]),
+        gpu=gpu_table([exo.gpu for exo in campaign.installed.values() if exo.gpu]),
         calibration=calibration,
         instrument=instrument,
     )
@@ -89,8 +89,8 @@ def _whole(complete: bool | None) -> str:
 
 
 def _last_benchmark(campaign: Campaign) -> facts.Benchmark | None:
-    found = campaign.benchmark(12)
-    return found if found and (found.topology_start or found.topology_end) else None
+    benchmark = campaign.benchmark(12)
+    return benchmark if benchmark and (benchmark.topology_start or benchmark.topology_end) else None
 
 
 NODE_LABELS = [

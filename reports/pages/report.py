@@ -141,13 +141,13 @@ def _context(campaign: Campaign) -> str:
 def _no_ratio(campaign: Campaign, arms: list[ArmEstimate]) -> str:
     record = campaign.records.get(12)
     if arms:
-        sides = {arm.engine for arm in arms if arm.rate_tokens_per_s is not None}
-        if sides == {"exo"}:
+        engines = {arm.engine for arm in arms if arm.rate_tokens_per_s is not None}
+        if engines == {"exo"}:
             return (
                 "There is no speed-up to tell: no single node gave a baseline for this model. "
                 "What EXO made possible, and at what rate, is in the table; that is not a speed-up."
             )
-        return "There is no speed-up to tell: only one side has finished requests."
+        return "There is no speed-up to tell: only one engine has finished requests."
     if unread := campaign.unreadable_step(12):
         return f"The record of step 12 cannot be read ({clip(unread.words, cap=300)}): there is no speed-up to tell."
     if record is None:

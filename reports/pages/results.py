@@ -8,6 +8,7 @@ from records.settings import Limits
 from reports.checks.check import Check
 from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import METHOD_WORDS, Comparison
+from reports.stats.summary import Summary
 from reports.text import format as fmt
 from reports.text.table import Table, clip
 from reports.verdict.decision import Decision
@@ -77,12 +78,12 @@ def box(decision: Decision, context: str) -> Box:
 
 def _headline(decision: Decision) -> str:
     """Return the headline without the verdict in front: it stands above it, larger."""
-    said = clip(decision.headline.removeprefix(f"{decision.verdict}: "), cap=400)
-    return said[:1].upper() + said[1:]
+    sentence = clip(decision.headline.removeprefix(f"{decision.verdict}: "), cap=400)
+    return sentence[:1].upper() + sentence[1:]
 
 
 def against_target(comparison: Comparison) -> str:
-    """Say on which side of the target the whole interval lies."""
+    """Return where the whole interval lies: at or above the target, below it, or across it."""
     return {"above": "reached", "below": "missed", "across": "open"}[comparison.says]
 
 
@@ -182,6 +183,5 @@ def naive_table(decision: Decision, limits: Limits) -> Table | None:
     return Table(["Rule", "Speed-up", "Says", "Note"], rows, [1])
 
 
-def _median(spread: object) -> str:
-    median = getattr(spread, "median", None)
-    return fmt.duration(median) if median is not None else ""
+def _median(times_s: Summary | None) -> str:
+    return fmt.duration(times_s.median) if times_s else ""

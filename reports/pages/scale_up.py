@@ -46,17 +46,17 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
     if exo and not single:
         tried = any(arm.engine == "ollama" for arm in arms)
         why = "finished a request with this model (what went wrong is below)" if tried else "could run this model"
-        said = (
+        sentence = (
             f"No single node {why}, so there is no ratio and this is not a speed-up. EXO made it possible: {model} ran "
             f"over the cluster at {fmt.rate(exo.rate_tokens_per_s)} tokens per second in "
             f"{fmt.count(len(exo.runs), 'run')}."
         )
-        return ScaleUp(title, [said], arms_table(arms))
+        return ScaleUp(title, [sentence], arms_table(arms))
     table = speedups(decision) if decision and exo else None
     if table and decision:
         lines = [f"{model}: {clip(decision.headline, cap=400)}", "It does not change the verdict above."]
         return ScaleUp(title, lines, arms_table(arms), table)
-    return ScaleUp(title, ["Step 13 left no finished requests of both sides to compare."], arms_table(arms))
+    return ScaleUp(title, ["Step 13 left no finished requests of both engines to compare."], arms_table(arms))
 
 
 def concurrency_table(campaign: Campaign) -> Table | None:

@@ -60,8 +60,8 @@ def naive_rules(samples: Iterable[Sample], limits: Limits) -> list[NaiveRule]:
     for sample in samples:
         if is_good(sample) and (rate := rate_tokens_per_s(sample)):
             (exo if sample.engine == "exo" else rates.setdefault(sample.arm, [])).append(rate)
-    found = []
+    rules = []
     for name, middle, note in RULES:
         ratio = middle(exo) / max(middle(values) for values in rates.values()) if exo and rates else None
-        found.append(NaiveRule(name, ratio, plan_word(ratio, limits.target_ratio), note))
-    return found
+        rules.append(NaiveRule(name, ratio, plan_word(ratio, limits.target_ratio), note))
+    return rules

@@ -108,9 +108,9 @@ def arm_label(arm: str, engine: str) -> str:
     return "EXO" if engine == "exo" else f"Ollama {one_line(arm, 60)}"
 
 
-def count(number: int, one: str, many: str = "") -> str:
+def count(number: int, singular: str, plural: str = "") -> str:
     """Count things: `1 run`, `3 runs`."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 def listed(names: list[str]) -> str:

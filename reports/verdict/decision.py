@@ -56,7 +56,7 @@ class Decision(msgspec.Struct, frozen=True):
     checks: list[Check]
     naive: list[NaiveRule]
     further_runs: int | None
-    """INCONCLUSIVE: runs a side of a fresh campaign that would settle it at the noise seen; None where none would."""
+    """INCONCLUSIVE: runs an arm of a fresh campaign that would settle it at the noise seen; None where none would."""
     would_change: str
     """What would change this verdict, in one or two sentences."""
     blocked_step: int | None

@@ -47,8 +47,8 @@ def control(lab: Lab, runs: int | None) -> None:
     )
     measure(twin, job)
     samples = [s for s in read_samples(job.samples)[0] if s.campaign == job.label]
-    sides = 1 + len(lab.inventory.ollama)
-    settling = plan_from_control(samples, lab.inventory.decision, sides)
+    arms = 1 + len(lab.inventory.ollama)
+    settling = plan_from_control(samples, lab.inventory.decision, arms)
     if settling is None:
         raise StepError("fewer than two good runs of it", "two runs", "fab bench --control --runs 5", who="control")
     console.text(
@@ -62,7 +62,7 @@ def control(lab: Lab, runs: int | None) -> None:
     lasting = f", about {settling.total_s / 60:.0f} min" if settling.total_s else ""
     console.text(
         f"to tell {settling.alternative_ratio:.2f}x from {settling.target_ratio:.2f}x with {settling.error:.0%} error"
-        f" both ways: {settling.runs} runs of each of {sides} sides{lasting}: fab bench --runs {settling.runs}"
+        f" both ways: {settling.runs} runs of each of {arms} arms{lasting}: fab bench --runs {settling.runs}"
     )
 
 
@@ -87,7 +87,7 @@ def concurrency(lab: Lab, levels: str) -> None:
 
 
 def _no_answers(file: Path, arms: Sequence[str]) -> StepError:
-    """Return the error that names the sides of which some number of requests at once got no answer at all."""
+    """Return the error that names the arms of which some number of requests at once got no answer at all."""
     samples = read_samples(file)[0]
     whole = {(sample.arm, sample.concurrency) for sample in samples if sample.error is None}
     failed = {s.arm: s.error for s in samples if s.error and (s.arm, s.concurrency) not in whole}

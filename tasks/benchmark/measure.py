@@ -139,7 +139,7 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
 
 
 def script_options(lab: Lab, job: Job) -> list[str]:
-    """Return the options that tell the script the sides and settings of a job, samples going to its stdout."""
+    """Return the options that tell the script the arms and settings of a job, samples going to its stdout."""
     bench = lab.inventory.bench
     options: list[str] = []
     for name in job.arms:

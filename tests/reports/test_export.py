@@ -61,7 +61,7 @@ def test_partial_campaigns_are_valid_too(last: int) -> None:
 
 
 def test_an_infinite_bound_is_null() -> None:
-    """One run a side bounds nothing: JSON has no infinity, so the bound is null."""
+    """One run an arm bounds nothing: JSON has no infinity, so the bound is null."""
     found = exported(campaigns.make_campaign(runs=1))
     assert found["decision"]["comparisons"][0]["upper"] is None
 

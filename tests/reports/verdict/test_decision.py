@@ -160,7 +160,7 @@ def test_exo_that_answers_with_another_model_is_invalid() -> None:
 
 
 def test_everything_failed_is_invalid() -> None:
-    """Where neither side answered nothing is known about EXO."""
+    """Where neither engine answered nothing is known about EXO."""
     assert decide(changed(make_campaign(), failed)).verdict == "INVALID"
 
 
@@ -175,7 +175,7 @@ def test_further_runs_are_a_fresh_campaign_larger_than_this_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("speedup", "cv", "runs_done", "verdict", "pairs"),
+    ("speedup", "cv", "runs_done", "verdict", "rounds"),
     [
         (1.6, 0.02, 6, "GO", 6),
         (1.0, 0.02, 6, "NO-GO", 6),
@@ -183,15 +183,15 @@ def test_further_runs_are_a_fresh_campaign_larger_than_this_one() -> None:
         (1.3, 0.02, 6, "NOT YET", 6),
     ],
 )
-def test_until_decided(speedup: float, cv: float, runs_done: int, verdict: str, pairs: int | None) -> None:
+def test_until_decided(speedup: float, cv: float, runs_done: int, verdict: str, rounds: int | None) -> None:
     """The looks decide; before the first, or after one that says go on, it is NOT YET."""
     found = decide(make_campaign(speedup, cv, runs_done, until_decided=True))
     assert found.verdict == verdict
-    assert (found.looks[-1].rounds if found.looks else None) == pairs
+    assert (found.looks[-1].rounds if found.looks else None) == rounds
 
 
-def test_until_decided_ends_after_eighteen_pairs() -> None:
-    """What eighteen pairs on the line do not settle is INCONCLUSIVE, with three looks spent."""
+def test_until_decided_ends_after_eighteen_rounds() -> None:
+    """What eighteen rounds on the line do not settle is INCONCLUSIVE, with three looks spent."""
     found = decide(make_campaign(1.30, 0.05, 18, until_decided=True, seed=2))
     assert (found.verdict, [look.rounds for look in found.looks]) == ("INCONCLUSIVE", [6, 12, 18])
     assert any("Looks spent" in reason for reason in found.because)
