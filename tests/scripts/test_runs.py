@@ -15,7 +15,7 @@ from tests.support.script_server import Engine, running
 
 def test_line_has_exactly_the_keys_of_a_sample() -> None:
     """The script spells the contract out itself; it must be the contract, in the same order."""
-    assert list(script.SAMPLE_KEYS) == list(Sample.__struct_fields__)
+    assert list(script.SAMPLE_KEYS) == list(Sample.__struct_encode_fields__)
     assert script.SCHEMA_VERSION == 1
 
 
