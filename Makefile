@@ -18,7 +18,7 @@ check: lint
 test: lint
 	$(BIN)/pytest
 
-# Lines and branches that the tests reach, in the programs they start too; what stays open: docs/coverage.md.
+# Lines and branches that the tests reach, in the programs that they start too; pyproject.toml says what is left out.
 coverage: $(VENV)/dev.stamp
 	rm -rf .coverage && mkdir .coverage
 	$(BIN)/coverage run -m pytest
