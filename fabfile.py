@@ -38,7 +38,7 @@ def start_group(c: Any) -> None:
 @task(
     name="bench",
     help={
-        "runs": "freshly loaded runs a side (benchmark.runs of hosts.yaml when left out)",
+        "runs": "freshly loaded runs an arm (benchmark.runs of hosts.yaml when left out)",
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",

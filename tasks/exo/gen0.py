@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from records.facts import DeviceKind
 from records.settings import Exo, ModelPair, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat, gen0_download, logtext
@@ -124,7 +125,7 @@ def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
     return Topology({key: _device_text(found) for key, found in raw.nodes.items()}, frozenset(edges))
 
 
-def device_kind(device_text: str) -> str:
+def device_kind(device_text: str) -> DeviceKind:
     """Return `gpu`, `cpu` or `unknown` for a device text of `parse_topology`.
 
     A processor's name decides nothing: that of the Ryzen AI Max ends in "w/ Radeon 8060S".

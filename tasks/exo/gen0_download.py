@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import msgspec
 
 from records.settings import ModelPair
+from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo.interface import Prepared
 from tasks.machines.wire import (
@@ -32,7 +33,6 @@ from tasks.machines.wire import (
     read_reply,
     said,
     shortened,
-    size,
 )
 
 LINUX_MODELS = (
@@ -174,7 +174,8 @@ class _Watch:
         """Return what is known in the end, and no more than that."""
         if self.last is None:
             return "showed no download: the model was there already, or the hub could not be asked"
-        return f"{size(self.last.total_bytes)} in {self.last.total_files} files, downloaded in full or to its last file"
+        whole = size(round(self.last.total_bytes))
+        return f"{whole} in {self.last.total_files} files, downloaded in full or to its last file"
 
 
 def _knows(node: str, reply: Reply, model: str) -> None:

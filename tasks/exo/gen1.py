@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from records.facts import DeviceKind
 from records.settings import Exo, ModelPair, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat, gen1_placing, logtext
@@ -114,7 +115,7 @@ def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
     return Topology(nodes, frozenset(edges))
 
 
-def device_kind(device_text: str) -> str:
+def device_kind(device_text: str) -> DeviceKind:
     """Return `gpu`, `cpu` or `unknown`: under Linux 1.x computes on the CPU (it has no code for AMD's GPUs).
 
     A CUDA build says "Linux" too and would be called `cpu`; none of the plan's nodes has such a GPU.

@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 import msgspec
 
+from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo.gen1_state import Assignments, State, Tagged, download_of, read_state, shard_of
 from tasks.exo.patience import Patience
-from tasks.machines.wire import Ask, Reply, Request, Wait, ask, message_of, read_reply, said, shortened, size
+from tasks.machines.wire import Ask, Reply, Request, Wait, ask, message_of, read_reply, said, shortened
 
 HUB_TIMEOUT_S = 90
 """EXO retries an unreachable hub for about 22 s before it answers."""
@@ -83,7 +84,7 @@ def _download_words(
     """Return whether the model is on the node, and how far it is. Raises StepError where it failed or stands still."""
     name, download = download_of(state, key, model)
     if name == "DownloadCompleted":
-        return True, f"{size(download.total.in_bytes)}, complete"
+        return True, f"{size(round(download.total.in_bytes))}, complete"
     if name == "DownloadFailed":
         raise StepError(
             f"{node}: the download failed: {shortened(download.error_message)}",
@@ -95,7 +96,7 @@ def _download_words(
         moved[node] = (done, patience.waited_s)
     elif patience.waited_s - moved[node][1] >= _STALLED_S:
         raise StepError(
-            f"{node}: the download stands still at {size(done)} of {size(whole)} for {_STALLED_S:.0f} s",
+            f"{node}: the download stands still at {size(round(done))} of {size(round(whole))} for {_STALLED_S:.0f} s",
             "a download that moves",
             f"look at the EXO log of {node}, its disk and its way to the model hub, then: fab download-model",
         )

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from records.facts import DeviceKind
 from records.settings import Exo, ModelPair
 from tasks.machines.daemon import Launch
 from tasks.machines.wire import Flow, Reply, Request
@@ -99,7 +100,7 @@ class Generation(Protocol):
     def parse_topology(self, text: str, peers: Mapping[str, str]) -> Topology:
         """Read the answer; raises StepError where it is none."""
 
-    def device_kind(self, device_text: str) -> str:
+    def device_kind(self, device_text: str) -> DeviceKind:
         """Return `gpu`, `cpu` or `unknown` for a device text of the topology."""
 
     def log_problems(self, log: str) -> list[str]:

@@ -33,6 +33,9 @@ _PLAIN = re.compile(
 _ABOUT_A_PEER = re.compile(r"^Error (?:connecting peer|collecting topology|sending|broadcasting)\b")
 _IN_A_TRACEBACK = re.compile(r"^(?:Traceback |The above exception |During handling )")
 _STOPPING = "Received exit signal"
+_SOUNDS_WRONG = re.compile(
+    r"\b(?:\w*error|\w*exception|fatal|failed|cannot|could not|required|denied)\b", re.IGNORECASE
+)
 
 
 def without_escapes(log: str) -> str:
@@ -52,6 +55,15 @@ def start_problems(log: str) -> list[str]:
         if not about_peer and _is_problem(raw, line) and line not in found:
             found.append(line)
     return found
+
+
+def likely_cause(log: str) -> str:
+    """Return what a log without a known problem says of an end: its last line that sounds wrong, else its last line."""
+    lines = [line.strip() for line in without_escapes(log).splitlines() if line.strip()]
+    if not lines:
+        return "its log is empty"
+    wrong = [line for line in lines if _SOUNDS_WRONG.search(line)]
+    return f"its log says: {wrong[-1][:200]}" if wrong else f"last line of its log: {lines[-1][:200]}"
 
 
 def _goes_on(raw: str) -> bool:

@@ -42,8 +42,8 @@ def call_url(node: Node, url: str, request: Request) -> Reply:
     return call(node, parts.hostname or "", parts.port or 80, request)
 
 
-def drive(nodes: dict[str, tuple[Node, str, int]], flow: Flow, tell: Callable[[str], None] = lambda _: None) -> Any:
-    """Perform `flow`: ask where it says (node key -> node, host, port), wait when it says, return its finding.
+def drive(ask: Callable[[str, Request], Reply], flow: Flow, tell: Callable[[str], None] = lambda _: None) -> Any:
+    """Perform `flow`: have `ask` send its requests (node key, request), wait when it says, return its finding.
 
     `tell` gets the progress of every wait. Raises StepError as the flow does.
     """
@@ -54,7 +54,7 @@ def drive(nodes: dict[str, tuple[Node, str, int]], flow: Flow, tell: Callable[[s
         except StopIteration as end:
             return end.value
         if isinstance(turn, Ask):
-            reply = call(*nodes[turn.node], turn.request)
+            reply = ask(turn.node, turn.request)
         else:
             reply = None
             _wait(turn, tell)

@@ -104,12 +104,3 @@ def shortened(text: str, length: int = 300) -> str:
     """Return `text` on one line, cut after `length` characters."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 3] + "..."
-
-
-def size(count: float) -> str:
-    """Return a number of bytes for people: `3.2 GB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from records.facts import OllamaModel, OllamaState
+from records.facts import DeviceKind, OllamaModel, OllamaState
 from tasks.errors import StepError
 from tasks.machines.wire import Reply, Request, message_of, read_reply, said, shortened
 
@@ -118,7 +118,7 @@ def parse_generated(reply: Reply, model: str) -> int:
     return answer.eval_count
 
 
-def device_of(model: OllamaModel) -> tuple[str, str]:
+def device_of(model: OllamaModel) -> tuple[str, DeviceKind]:
     """Return where a loaded model computes, as words and as `gpu`, `cpu` or `unknown`.
 
     Ollama offloads layers: with a part of the model in VRAM, the GPU and the CPU both compute, which is not `gpu`.

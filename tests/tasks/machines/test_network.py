@@ -48,6 +48,7 @@ def test_direct_and_relayed_ways() -> None:
         "srv2": "direct",
         "rog": "relayed (fra)",
     }
+    assert {key: way.kind for key, way in found.ways.items()} == {"srv1": "own", "srv2": "direct", "rog": "relayed"}
     assert found.own_address == "100.77.248.9"
 
 
@@ -105,8 +106,8 @@ def test_a_connection_that_fails_at_once_is_no_round_trip() -> None:
 def test_words() -> None:
     """People read how and how long."""
     found = network.read_probe(said(recorded("network", "status.json"), "rog time=41.2 ms"), PEERS, "srv1")
-    assert network.words(found)["rog"] == "relayed (fra), 41 ms"
-    assert network.words(found)["srv2"] == "direct, no answer"
+    assert found.ways["rog"].words == "relayed (fra), 41.2 ms"
+    assert found.ways["srv2"].words == "direct, no answer"
 
 
 def test_the_probe_measures_loopback_and_quotes_its_names() -> None:
