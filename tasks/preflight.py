@@ -73,7 +73,6 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
 def preflight_group(lab: Lab, *, strict: bool = False) -> None:
     """Run step 1, then show what is feasible and, where rates were measured before, the pipeline's ceiling."""
     done = verify_python(lab, strict=strict)
-    assert isinstance(done, Preflight)
     show_feasibility(Assessment(done.feasible, done.go_unreachable_because, done.alternatives))
     show_ceiling(lab.logs)
 

@@ -77,7 +77,7 @@ def alone(lab: Lab, arm: str, exo: ExoArm | None, ollama_model: str) -> tuple[li
 
 def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:
     """Return the conditions under which a run begins, asked of all nodes at once."""
-    told = lab.each(lambda node: _conditions(node.run(_CONDITIONS, check=False).stdout))
+    facts = lab.each(lambda node: _conditions(node.run(_CONDITIONS, check=False).stdout))
     return Conditions(
         schema=SCHEMA_VERSION,
         arm=arm,
@@ -86,11 +86,11 @@ def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float
         reload=reload,
         reload_s=round(reload_s, 3),
         neighbours_loaded=still,
-        load_1m=_column(told, "load", float),
-        cpu_count=_column(told, "cpus", int),
-        memory_available_bytes=_column(told, "memory", lambda kib: int(kib) * 1024),
-        temperature_c=_column(told, "temperature", lambda thousandths: float(thousandths) / 1000),
-        clock_mhz=_column(told, "clock", lambda khz: float(khz) / 1000),
+        load_1m=_column(facts, "load", float),
+        cpu_count=_column(facts, "cpus", int),
+        memory_available_bytes=_column(facts, "memory", lambda kib: int(kib) * 1024),
+        temperature_c=_column(facts, "temperature", lambda thousandths: float(thousandths) / 1000),
+        clock_mhz=_column(facts, "clock", lambda khz: float(khz) / 1000),
         topology_complete=ExoCluster(lab).complete_now() if arm == "exo" else {},
     )
 

@@ -138,8 +138,9 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
     command = f"{script_command(node)} {shlex.join(options)}"
     ran = node.run(command, check=False, timeout_s=budget_s, on_line=keep)
     if stray:
-        found = f"the script printed no sample: {stray[0][:200]}"
-        raise StepError(f"{found}", "JSON lines", "fab create-benchmark", who=node.key)
+        raise StepError(
+            f"the script printed no sample: {stray[0][:200]}", "JSON lines", "fab create-benchmark", who=node.key
+        )
     return ran
 
 

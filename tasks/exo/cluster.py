@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from records.facts import Cluster, NodeView
 from records.settings import ModelPair
@@ -76,22 +76,19 @@ class ExoCluster:
 
     def make_ready(self, pair: ModelPair) -> Prepared:
         """Download (and on 1.x place) the model of `pair`. Raises StepError."""
-        return self._prepared(
-            self.generation.make_ready(pair, list(self.nodes), self.entry.key, self.exo.download_timeout_s)
-        )
+        return self._drive(self.generation.make_ready(pair, *self._whole()))
 
     def unload(self, pair: ModelPair) -> Prepared:
         """Take the model of `pair` out of memory, where the generation can. Raises StepError."""
-        return self._prepared(
-            self.generation.unload(pair, list(self.nodes), self.entry.key, self.exo.download_timeout_s)
-        )
+        return self._drive(self.generation.unload(pair, *self._whole()))
 
-    def _prepared(self, flow: Flow) -> Prepared:
-        prepared: Any = drive(
+    def _whole(self) -> tuple[list[str], str, float]:
+        return list(self.nodes), self.entry.key, self.exo.download_timeout_s
+
+    def _drive(self, flow: Flow[T]) -> T:
+        return drive(
             lambda key, request: self.nodes[key].ask(request), flow, lambda progress: console.note("exo", progress)
         )
-        assert isinstance(prepared, Prepared)
-        return prepared
 
     def _watch(self, exo: ExoNode, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> NodeView:
         seen_before = ""

@@ -18,9 +18,9 @@ from records.settings import Exo, ModelPair, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat, gen0_download, logtext
 from tasks.exo.gen0_install import install_plan
-from tasks.exo.interface import Answer, Topology
+from tasks.exo.interface import Answer, Prepared, Topology
 from tasks.machines.daemon import Launch
-from tasks.machines.wire import Flow, Reply, Request, message_of, read_json, said, shortened
+from tasks.machines.wire import Flow, Reply, Request, message_of, read_json, shortened
 
 NAME = "0.0.x"
 PYTHON = ">=3.12,<3.14"
@@ -149,12 +149,12 @@ def hub_problem(log: str) -> str:
     return gen0_download.hub_problem(log)
 
 
-def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
     """Put the whole model on every node; see gen0_download for why on every one."""
     return gen0_download.make_ready(pair, peers, entry, timeout_s)
 
 
-def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
     """Do nothing: 0.0.x cannot unload a model, only end (CAN_RELOAD is False)."""
     return gen0_download.unload(pair, peers, entry, timeout_s)
 
@@ -179,7 +179,7 @@ def _chat_refused(reply: Reply, model: str) -> StepError:
     message = message_of(reply.text)
     if reply.status == 0:
         return StepError(
-            f"the chat got {said(reply)}",
+            f"the chat got {reply.words}",
             "an answer; a peer that was lost a moment ago makes EXO hang in silence",
             "fab verify-cluster; where that is complete, the EXO log of the entry node says more",
         )
@@ -201,7 +201,7 @@ def _chat_refused(reply: Reply, model: str) -> StepError:
             "look at the EXO logs of all nodes for a download or a device that hangs, then type it again",
         )
     return StepError(
-        f"the chat with `{model}` failed: {said(reply)}",
+        f"the chat with `{model}` failed: {reply.words}",
         "HTTP 200",
         "look at the EXO log of the entry node: a tokenizer that cannot be fetched, a missing compiler (clang) and a"
         " full memory are the usual causes",

@@ -16,10 +16,10 @@ from tasks.errors import StepError
 from tasks.exo import chat, gen1_placing, logtext
 from tasks.exo.gen1_install import install_plan
 from tasks.exo.gen1_state import keys_by_id, read_state
-from tasks.exo.interface import Answer, Topology
+from tasks.exo.interface import Answer, Prepared, Topology
 from tasks.machines.daemon import Launch
 from tasks.machines.network import in_tailscale_range
-from tasks.machines.wire import Flow, Reply, Request, message_of, said, shortened
+from tasks.machines.wire import Flow, Reply, Request, message_of, shortened
 
 NAME = "1.x"
 PYTHON = ">=3.13,<3.14"
@@ -103,8 +103,8 @@ def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
     keys = keys_by_id(state, peers)
     nodes = {}
     for node in state.topology.nodes:
-        told = state.node_identities.get(node)
-        words = [told.model_id, told.chip_id, told.os_version] if told else []
+        identity = state.node_identities.get(node)
+        words = [identity.model_id, identity.chip_id, identity.os_version] if identity else []
         nodes[keys.get(node, node)] = ", ".join(word for word in words if word)
     edges = {
         (keys.get(source, source), keys.get(sink, sink))
@@ -136,12 +136,12 @@ def hub_problem(log: str) -> str:
     return ""
 
 
-def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
     """Add, download on every node, place over all nodes, wait for every runner."""
     return gen1_placing.make_ready(pair, peers, entry, timeout_s)
 
 
-def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
     """Delete the instances of the model and wait until they are gone."""
     return gen1_placing.unload(pair, peers, entry, timeout_s)
 
@@ -162,16 +162,16 @@ def parse_chat(reply: Reply, model: str) -> Answer:
             "a placed instance whose runners are all ready (losing a node deletes it)",
             "fab verify-cluster download-model",
         )
-    raise StepError(f"the chat with `{model}` failed: {said(reply)}", "HTTP 200", "look at the EXO logs of all nodes")
+    raise StepError(f"the chat with `{model}` failed: {reply.words}", "HTTP 200", "look at the EXO logs of all nodes")
 
 
 def _refuse_tailscale(release: str, peers: Mapping[str, str]) -> None:
     inside = {key: address for key, address in peers.items() if in_tailscale_range(address)}
     if inside:
-        told = ", ".join(f"{key} {address}" for key, address in sorted(inside.items()))
+        addresses = ", ".join(f"{key} {address}" for key, address in sorted(inside.items()))
         raise StepError(
             f"EXO {release} finds its peers by IPv6 multicast only (--bootstrap-peers does nothing there), and these"
-            f" addresses are Tailscale's, which carries no multicast: {told}",
+            f" addresses are Tailscale's, which carries no multicast: {addresses}",
             "EXO 1.0.69 to 1.0.71, or addresses of one local network",
             "set exo.release and exo.source in hosts.yaml to 1.0.71, or nodes.*.address to the nodes' LAN addresses",
         )

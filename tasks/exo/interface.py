@@ -109,10 +109,10 @@ class Generation(Protocol):
     def hub_problem(self, log: str) -> str:
         """Return why this node cannot reach the model hub, where its log says so; "" where it does not."""
 
-    def make_ready(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    def make_ready(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
         """Download (and on 1.x place) the EXO model of `pair`, asking `entry`; returns Prepared."""
 
-    def unload(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    def unload(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
         """Take the model out of memory where the generation can (CAN_RELOAD); returns Prepared."""
 
     def chat_request(self, model: str, prompt: str, max_tokens: int, timeout_s: float) -> Request:

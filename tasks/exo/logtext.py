@@ -45,16 +45,16 @@ def without_escapes(log: str) -> str:
 
 def start_problems(log: str) -> list[str]:
     """Return the lines that mean a failed or half-dead start, each once, in their order."""
-    found: list[str] = []
+    problems: list[str] = []
     about_peer = False
     for raw in without_escapes(log).splitlines():
         line = raw.strip()
         if line.startswith(_STOPPING):
             break  # what follows is the end of this process, not its start
         about_peer = bool(_ABOUT_A_PEER.match(raw)) or (about_peer and _goes_on(raw))
-        if not about_peer and _is_problem(raw, line) and line not in found:
-            found.append(line)
-    return found
+        if not about_peer and _is_problem(raw, line) and line not in problems:
+            problems.append(line)
+    return problems
 
 
 def likely_cause(log: str) -> str:

@@ -39,7 +39,7 @@ def assess(
     """Judge every profile's pairs on `nodes`; `addresses` and `ways` may lack nodes."""
     rows = []
     for key, profile in inventory.profiles.items():
-        for name, pair in (("small", profile.models.small), ("large", profile.models.large)):
+        for name, pair in profile.models.by_size.items():
             rows.append(_row(inventory, key, name, pair, nodes, addresses, ways or {}))
     mine = {row.pair: row for row in rows if row.profile == inventory.profile}
     because = _unreachable(inventory, mine["small"], inventory.profiles[inventory.profile].models.small)
@@ -102,7 +102,7 @@ def _unreachable(inventory: Inventory, row: Feasible, pair: ModelPair) -> str:
         return f"GO cannot be reached because EXO cannot run `{pair.exo}` here: {row.reasons[0]}"
     if inventory.rehearsal is not None or pair.exo == "dummy":
         return ""
-    gpus = [f"'{arm}'" for arm, one in inventory.ollama.items() if one.gpu]
+    gpus = [f"'{arm}'" for arm, baseline in inventory.ollama.items() if baseline.gpu]
     if gpus and row.cpu_only:
         return (
             f"GO cannot be reached because EXO computes on the CPU of every node and Ollama {', '.join(gpus)} on a GPU:"
@@ -121,7 +121,7 @@ def _unreachable(inventory: Inventory, row: Feasible, pair: ModelPair) -> str:
 
 def _alternatives(inventory: Inventory, rows: list[Feasible], nodes: Mapping[str, NodePython]) -> list[str]:
     """Name what can run instead: other profiles, and pairs of equal precision that fit the nodes."""
-    found = [
+    alternatives = [
         f"FABRIC_EXO_PROFILE={row.profile}: `{row.exo_model}` against `{row.ollama_model}`, {row.device}"
         + ("" if row.equal_precision else " (the weights differ in precision)")
         for row in rows
@@ -131,11 +131,13 @@ def _alternatives(inventory: Inventory, rows: list[Feasible], nodes: Mapping[str
     try:
         table = models.TABLES[generation_of(exo.release).NAME]
     except (StepError, KeyError):
-        return found
+        return alternatives
     memory = sum(node.memory_bytes for node in nodes.values())
     used = {row.exo_model for row in rows if row.profile == inventory.profile and row.can_run and row.equal_precision}
     for model, known in table.items():
         fits = not memory or known.size_bytes <= MEMORY_SHARE * memory
         if known.ollama and not known.other_weights and fits and model not in used:
-            found.append(f"in this profile: `{model}` against `{known.ollama}`, both 16 bit, {size(known.size_bytes)}")
-    return found
+            alternatives.append(
+                f"in this profile: `{model}` against `{known.ollama}`, both 16 bit, {size(known.size_bytes)}"
+            )
+    return alternatives

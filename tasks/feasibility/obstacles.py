@@ -86,8 +86,8 @@ def discovery(generation: Generation, exo: Exo, addresses: Mapping[str, str], fo
         found.blocking.append(error.problem.found)
         return
     if any(in_tailscale_range(address) for address in addresses.values()):
-        told = "a manual discovery file" if generation.NAME == "0.0.x" else "--bootstrap-peers"
-        found.telling.append(f"these are Tailscale addresses, which carry no discovery: the peers are told by {told}")
+        means = "a manual discovery file" if generation.NAME == "0.0.x" else "--bootstrap-peers"
+        found.telling.append(f"these are Tailscale addresses, which carry no discovery: the peers are told by {means}")
 
 
 def devices(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> Devices:
@@ -147,9 +147,9 @@ def room(size_bytes: int | None, nodes: Mapping[str, NodePython], found: Finding
         found.blocking.append(f"{size(size_bytes)} of weights do not fit into {size(memory)} of all nodes' memory")
     short = {key: n for key, n in nodes.items() if n.disk_free_bytes < _DISK_RESERVE * size_bytes}
     if short:
-        told = ", ".join(f"{key} has {size(node.disk_free_bytes)} free" for key, node in short.items())
+        disks = ", ".join(f"{key} has {size(node.disk_free_bytes)} free" for key, node in short.items())
         found.telling.append(
-            f"every node gets a full copy of {size(size_bytes)}: {told} (enough if it is there already)"
+            f"every node gets a full copy of {size(size_bytes)}: {disks} (enough if it is there already)"
         )
 
 

@@ -161,8 +161,8 @@ echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
 
 def log_size(node: Node, folder: str) -> int:
     """Return how many bytes the process's log has so far, 0 where there is none."""
-    said = node.run(f"stat -c %s {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout.strip()
-    return int(said) if said.isdigit() else 0
+    count = node.run(f"stat -c %s {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout.strip()
+    return int(count) if count.isdigit() else 0
 
 
 def log_since(node: Node, folder: str, size: int) -> str:

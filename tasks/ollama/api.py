@@ -10,7 +10,7 @@ import msgspec
 
 from records.facts import DeviceKind, OllamaModel, OllamaState
 from tasks.errors import StepError
-from tasks.machines.wire import Reply, Request, message_of, read_reply, said, shortened
+from tasks.machines.wire import Reply, Request, message_of, read_reply, shortened
 
 LOAD_TIMEOUT_S = 600
 
@@ -83,12 +83,12 @@ def one_token_request(model: str, prompt: str = "Say hello.") -> Request:
 def parse_state(arm: str, url: str, version: Reply, tags: Reply, loaded: Reply) -> OllamaState:
     """Read the answers to version, tags and ps; the first that is none becomes `error`, for people."""
     try:
-        told = read_reply(version, _Version, "Ollama's version").version
+        number = read_reply(version, _Version, "Ollama's version").version
         models = {m.name or m.model: m.digest or "" for m in _models(tags, "Ollama's models")}
         memory = [m.name or m.model for m in _models(loaded, "Ollama's loaded models")]
     except StepError as error:
         return OllamaState(arm, url, None, {}, error=error.problem.found)
-    return OllamaState(arm, url, told, models, memory)
+    return OllamaState(arm, url, number, models, memory)
 
 
 def parse_model(arm: str, model: str, tags: Reply) -> OllamaModel | None:
@@ -145,13 +145,13 @@ def changes(before: OllamaState, after: OllamaState) -> list[str]:
     """
     if before.error or after.error:
         return [f"{state.arm}: {state.error}" for state in (before, after) if state.error]
-    found = []
+    changed = []
     if before.version != after.version:
-        found.append(f"version {before.version} is now {after.version}")
-    found += [f"{name} is gone" for name in sorted(before.models.keys() - after.models.keys())]
+        changed.append(f"version {before.version} is now {after.version}")
+    changed += [f"{name} is gone" for name in sorted(before.models.keys() - after.models.keys())]
     both = sorted(before.models.keys() & after.models.keys())
-    found += [f"{name} has another digest" for name in both if before.models[name] != after.models[name]]
-    return [f"{before.arm}: {change}" for change in found]
+    changed += [f"{name} has another digest" for name in both if before.models[name] != after.models[name]]
+    return [f"{before.arm}: {change}" for change in changed]
 
 
 def _models(reply: Reply, what: str) -> list[_Model]:
@@ -181,11 +181,11 @@ def _done(reply: Reply, model: str) -> _Generated:
     if reply.status == 404 and "not found" in reply.text:
         raise StepError(f"Ollama has no model '{model}'", f"'{model}' on this server", f"ollama pull {model}")
     if reply.status != 200:
-        raise StepError(f"Ollama with '{model}': {said(reply)}", "HTTP 200", "look at Ollama's own log")
+        raise StepError(f"Ollama with '{model}': {reply.words}", "HTTP 200", "look at Ollama's own log")
     answer = read_reply(reply, _Generated, "Ollama's answer")
     if not answer.done:
-        said_instead = shortened(message_of(reply.text))
-        raise StepError(f"Ollama with '{model}' did not finish: {said_instead}", "done", "look at Ollama's own log")
+        reason = shortened(message_of(reply.text))
+        raise StepError(f"Ollama with '{model}' did not finish: {reason}", "done", "look at Ollama's own log")
     return answer
 
 

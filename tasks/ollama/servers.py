@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from records.facts import OllamaModel, OllamaState
 from records.settings import Baseline
@@ -37,11 +37,11 @@ class OllamaServer:
 
     def model(self, name: str) -> OllamaModel | None:
         """Return the model as the server describes it, None where it does not have it. Raises StepError."""
-        return ollama.parse_model(self.arm, name, self.ask(ollama.tags_request()))
+        return self._described(ollama.parse_model, name, ollama.tags_request())
 
     def in_memory(self, name: str) -> OllamaModel | None:
         """Return the model as /api/ps describes it, its share on the GPU included; None where it is not loaded."""
-        return ollama.parse_loaded(self.arm, name, self.ask(ollama.ps_request()))
+        return self._described(ollama.parse_loaded, name, ollama.ps_request())
 
     def loaded(self) -> list[str]:
         """Return the models in its memory. Raises StepError where it does not answer."""
@@ -65,6 +65,14 @@ class OllamaServer:
             f"curl {self.url}/api/ps; who else uses that model?",
             who=_who(self.arm),
         )
+
+    def _described(
+        self, parse: Callable[[str, str, Reply], OllamaModel | None], name: str, request: Request
+    ) -> OllamaModel | None:
+        try:
+            return parse(self.arm, name, self.ask(request))
+        except StepError as error:
+            raise error.about(_who(self.arm)) from None
 
     def _holds(self, name: str) -> bool:
         return any(ollama.same_name(name, loaded) for loaded in self.loaded())

@@ -75,7 +75,7 @@ def test_make_ready_asks_every_node_and_follows_its_own_progress() -> None:
     }
     done = Performed(gen0.make_ready(LLAMA, NODES, "srv1", 600), cluster(pages, STARTED, TINYGRAD))
     assert [a for a in done.asked if a[1] == "POST"] == [(node, "POST", "/download") for node in NODES]
-    assert done.finding.downloaded["srv1"].startswith("9.8 MB in 9 files")
+    assert done.finding.downloaded["srv1"].startswith("9.84 MB in 9 files")
     assert "was there already" in done.finding.downloaded["rog"]
     assert "srv1 37 %, srv2 asks the hub" in done.progress[1]
     assert done.waited_s < 12

@@ -152,10 +152,10 @@ def test_memory_prevents_and_disk_warns() -> None:
     small = {key: node(key, memory_gb=2, disk_gb=1) for key in TAILNET}
     one = row(assess(load_inventory(HOSTS), small, TAILNET), "llama-0015")
     assert one.can_run is False
-    assert "do not fit into 6.0 GB" in one.reasons[0]
+    assert "do not fit into 6.00 GB" in one.reasons[0]
     full = row(assess(load_inventory(HOSTS), NODES | {"srv2": node("srv2", disk_gb=5)}, TAILNET), "llama-0015")
     assert full.can_run is True
-    assert any("srv2 has 5.0 GB free" in reason for reason in full.reasons)
+    assert any("srv2 has 5.00 GB free" in reason for reason in full.reasons)
 
 
 def test_a_model_that_no_single_node_holds() -> None:
