@@ -39,7 +39,7 @@ class Way(msgspec.Struct, frozen=True):
     """For people: the relay server's region, or why it is not known."""
 
     @property
-    def how(self) -> str:
+    def phrase(self) -> str:
         """The kind in words: `direct`, `relayed (fra)`, `not known (idle)`."""
         words = _WORDS.get(self.kind, self.kind)
         return f"{words} ({self.detail})" if self.detail else words
@@ -47,7 +47,7 @@ class Way(msgspec.Struct, frozen=True):
     @property
     def words(self) -> str:
         """The way for people: `direct, 1.2 ms`."""
-        return f"{self.how}, {'no answer' if self.round_trip_s is None else duration(self.round_trip_s)}"
+        return f"{self.phrase}, {'no answer' if self.round_trip_s is None else duration(self.round_trip_s)}"
 
 
 class Network(msgspec.Struct, frozen=True):

@@ -80,7 +80,7 @@ def test_control_plans_the_runs(root: Path) -> None:
     done = fab("bench", "--control", "--runs", "3", hosts=root / "hosts.yaml")
     assert (done.returncode, done.stderr) == (0, "")
     assert "against itself, 6 runs" in done.stdout
-    assert "runs of each of 3 sides" in done.stdout
+    assert "runs of each of 3 arms" in done.stdout
     samples, _ = read_samples(root / "logs/llama-0015/control.samples.jsonl")
     assert {s.arm for s in samples} == {"a", "b"}
 

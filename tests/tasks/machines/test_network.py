@@ -43,7 +43,7 @@ def test_tailscales_range(address: str, inside: bool) -> None:
 def test_direct_and_relayed_ways() -> None:
     """A current address is a direct way; an active peer without one goes through the relay's city."""
     found = network.read_probe(said(recorded("network", "status.json")), PEERS, "srv1")
-    assert {key: way.how for key, way in found.ways.items()} == {
+    assert {key: way.phrase for key, way in found.ways.items()} == {
         "srv1": "own node",
         "srv2": "direct",
         "rog": "relayed (fra)",
@@ -66,7 +66,7 @@ def test_direct_and_relayed_ways() -> None:
 def test_other_ways(address: str, how: str) -> None:
     """Offline, idle, relayed by a peer, unknown and not Tailscale's are told apart."""
     found = network.read_probe(said(recorded("network", "status.json")), {"x": address}, "srv1")
-    assert found.ways["x"].how == how
+    assert found.ways["x"].phrase == how
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_other_ways(address: str, how: str) -> None:
 )
 def test_tailscale_that_does_not_tell(status: str, how: str) -> None:
     """A missing, stopped or logged-out Tailscale is said so, and nothing is raised."""
-    assert network.read_probe(said(status), PEERS, "srv1").ways["rog"].how == how
+    assert network.read_probe(said(status), PEERS, "srv1").ways["rog"].phrase == how
 
 
 def test_round_trips_are_medians_in_seconds() -> None:
