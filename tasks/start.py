@@ -15,6 +15,9 @@ from tasks.machines.daemon import Daemon
 from tasks.machines.lab import Lab
 from tasks.steps import StepNotes, run_side_by_side, step
 
+ENDS_WITHIN_POLLS = 5
+"""A process that has written why it fails may take a second to end by itself."""
+
 
 @step
 def start_srv1(lab: Lab, notes: StepNotes) -> Started:
@@ -83,9 +86,9 @@ def _wait_until_it_serves(exo: ExoNode, process: Daemon) -> Started:
         elapsed_s = time.monotonic() - begin
         if topology and exo.serves(process):
             break
-        ended = exo.has_ended(process)
-        if ended or exo.generation.log_problems(exo.log_tail()) or elapsed_s > exo.exo.start_timeout_s:
-            raise _no_start(exo, ended, elapsed_s)
+        failed = exo.has_ended(process) or bool(exo.generation.log_problems(exo.log_tail()))
+        if failed or elapsed_s > exo.exo.start_timeout_s:
+            raise _no_start(exo, process, elapsed_s)
         if elapsed_s > next_note_s:
             console.note(exo.key, f"waits for EXO's API on port {exo.ports.api} ({elapsed_s:.0f} s)")
             next_note_s += 5
@@ -106,8 +109,12 @@ def _wait_until_it_serves(exo: ExoNode, process: Daemon) -> Started:
     )
 
 
-def _no_start(exo: ExoNode, ended: bool, elapsed_s: float) -> StepError:
-    log = exo.log_tail()  # after its end was seen, not before: what it wrote last is the cause
+def _no_start(exo: ExoNode, process: Daemon, elapsed_s: float) -> StepError:
+    for _ in range(ENDS_WITHIN_POLLS):
+        if ended := exo.has_ended(process):
+            break
+        time.sleep(POLL_S)
+    log = exo.log_tail()  # only now, with everything that it wrote at its end
     exo.stop()
     cause = "; ".join(exo.generation.log_problems(log)[:3]) or likely_cause(log)
     return StepError(

@@ -81,10 +81,6 @@ class Generation(Protocol):
     """Versions its releases run on, `>=3.12`."""
     CAN_RELOAD: bool
     """Whether a model can be unloaded and loaded again without a restart."""
-    FIXES_LENGTH_PER_REQUEST: bool
-    """Whether `max_tokens` of a request is honoured; otherwise the length is fixed at the start."""
-    SETTLE_S: float
-    """How long a topology may stay stale after a node is lost: poll at least this long before believing it."""
 
     def install_plan(self, exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
         """Return how to install `exo` on `node` below `home`, with `base_python` (absolute) to make the venv."""
