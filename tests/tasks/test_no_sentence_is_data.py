@@ -34,7 +34,7 @@ def decided(folder: Path, *words: str) -> Any:
 def test_other_words_change_no_decision(tmp_path: Path) -> None:
     """Statuses, exit codes, verdicts, ways, devices, stops and refusals are the same with every sentence reworded."""
     plain, other = decided(tmp_path / "plain"), decided(tmp_path / "other", "reworded")
-    assert (plain["reworded"], other["reworded"] > 240) == (0, True)
+    assert (plain["reworded"], other["reworded"] > 150) == (0, True)
     assert other["decisions"] == plain["decisions"]
     assert "~ other words" in (tmp_path / "other/steps/interrupted/logs/llama-0015/01-verify-python.json").read_text()
     ends = plain["decisions"]["endings of a step"]
