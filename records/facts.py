@@ -7,7 +7,7 @@ benchmark by `exo` or the name of an Ollama baseline. Every field that a node ma
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -69,7 +69,6 @@ class Preflight(msgspec.Struct, frozen=True):
     feasible: list[Feasible] = []
     go_unreachable_because: str = ""
     alternatives: list[str] = []
-    ceiling: dict[str, Any] = {}
     network: dict[str, str] = {}
     """Per node: `direct`, `relayed (fra)`, or why it is not known."""
     relayed: list[str] = []
@@ -256,7 +255,7 @@ class Benchmark(msgspec.Struct, frozen=True):
     resumed: int = 0
     """Finished runs that an earlier, interrupted call had left."""
     until_decided: bool = False
-    """`--until-decided`: run i of every arm is pair i, and the rule with three looks decides."""
+    """`--until-decided`: run i of every arm is round i, and the rule with three looks decides."""
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -271,3 +270,17 @@ class Documented(msgspec.Struct, frozen=True):
     verdict: str
     files: list[str]
     commit: str | None = None
+
+
+RESULTS: dict[int, type[msgspec.Struct]] = {
+    1: Preflight,
+    **dict.fromkeys((2, 3, 4), Installed),
+    **dict.fromkeys((5, 6, 7), Started),
+    8: Cluster,
+    9: ModelReady,
+    10: ScriptReady,
+    **dict.fromkeys((11, 12, 13), Benchmark),
+    14: Documented,
+    15: Cleaned,
+}
+"""Step number -> what its record's result is where the step was not skipped."""

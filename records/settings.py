@@ -5,7 +5,7 @@ An unknown key is an error everywhere. `tasks.inventory` reads the file and find
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -196,3 +196,76 @@ class Inventory(Strict, frozen=True):
     bench: Bench
     decision: Limits = Limits()
     rehearsal: Rehearsal | None = None
+
+
+class BenchInForce(msgspec.Struct, frozen=True):
+    """How the measurement was to be done; None where an older record does not tell."""
+
+    node: str | None = None
+    runs: int | None = None
+    requests: int | None = None
+
+
+class ExoInForce(msgspec.Struct, frozen=True):
+    """Which EXO was asked for."""
+
+    release: str | None = None
+
+
+class ProfileInForce(msgspec.Struct, frozen=True):
+    """The profile under which a step ran."""
+
+    title: str = ""
+    exo: ExoInForce = ExoInForce()
+
+
+class BaselineInForce(msgspec.Struct, frozen=True):
+    """One single-node Ollama as it was named; `node` is where it runs."""
+
+    node: str | None = None
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a report reads of the hosts.yaml that was in force when a step ran. A section that is not told is None.
+
+    A record carries more of it, for people. Unlike hosts.yaml itself it is read leniently: a key that this version
+    does not know is another version's, and only the limits, on which a verdict rests, must be understood in full.
+    """
+
+    limits: Limits | None = None
+    bench: BenchInForce | None = None
+    profile: ProfileInForce | None = None
+    nodes: dict[str, dict[str, Any]] | None = None
+    ollama: dict[str, BaselineInForce] | None = None
+
+    def or_else(self, other: Settings) -> Settings:
+        """Return these settings with the sections that they do not tell taken from `other`."""
+        return Settings(
+            limits=self.limits or other.limits,
+            bench=self.bench or other.bench,
+            profile=self.profile or other.profile,
+            nodes=self.nodes or other.nodes,
+            ollama=self.ollama or other.ollama,
+        )
+
+    def node_of(self, arm: str) -> str | None:
+        """Return the node that a baseline's server runs on."""
+        baseline = (self.ollama or {}).get(arm)
+        return baseline.node if baseline else None
+
+
+def settings_carried(inventory: Inventory) -> dict[str, Any]:
+    """Return what a record carries of hosts.yaml, as plain JSON; `Settings` is read from it."""
+    carried: dict[str, Any] = msgspec.to_builtins(
+        {
+            "limits": inventory.decision,
+            "bench": inventory.bench,
+            "profile": inventory.profiles[inventory.profile],
+            "nodes": {
+                key: {"host": spec.host, "address": spec.address, "gpu": spec.gpu}
+                for key, spec in inventory.nodes.items()
+            },
+            "ollama": inventory.ollama,
+        }
+    )
+    return carried

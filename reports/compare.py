@@ -11,9 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from records import facts, plan
+from records import plan
 from records.campaign import Campaign, load_campaign
-from records.record import result_of
 from records.settings import Limits
 from reports.pages.results import arm_label
 from reports.stats.arms import ArmEstimate
@@ -130,24 +129,18 @@ def _conditions(one: Campaign, two: Campaign) -> Table:
 def _setup(campaign: Campaign) -> dict[str, str]:
     """Return what may explain a difference, by a label."""
     found: dict[str, str] = {}
-    for number in (2, 3, 4):
-        installed = result_of(campaign.records.get(number), facts.Installed)
-        if installed:
-            name = clip(installed.node, cap=40)
-            found[f"EXO on {name}"] = clip(f"{installed.release}, {installed.revision}", cap=100)
-            packages = ", ".join(f"{k} {v}" for k, v in sorted(installed.packages.items()))
-            found[f"Packages on {name}"] = clip(packages, cap=160)
-    for number in (5, 6, 7):
-        started = result_of(campaign.records.get(number), facts.Started)
-        if started:
-            found[f"Device on {clip(started.node, cap=40)}"] = clip(started.device, cap=100)
-    preflight = result_of(campaign.records.get(1), facts.Preflight)
-    if preflight:
-        for arm, server in preflight.ollama.items():
+    for node, installed in campaign.installed.items():
+        found[f"EXO on {node}"] = clip(f"{installed.release}, {installed.revision}", cap=100)
+        packages = ", ".join(f"{name} {version}" for name, version in sorted(installed.packages.items()))
+        found[f"Packages on {node}"] = clip(packages, cap=160)
+    for node, started in campaign.started.items():
+        found[f"Device on {node}"] = clip(started.device, cap=100)
+    if campaign.preflight:
+        for arm, server in campaign.preflight.ollama.items():
             found[f"Ollama {clip(arm, cap=40)}"] = clip(server.version or "", cap=60)
-        for node, network in preflight.network.items():
+        for node, network in campaign.preflight.network.items():
             found[f"Network of {clip(node, cap=40)}"] = clip(network, cap=80)
-    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
+    benchmark = campaign.benchmark(12)
     if benchmark:
         found["EXO's model"] = clip(f"{benchmark.exo_model} ({benchmark.exo_precision})", cap=120)
         found["Ollama's model"] = clip(benchmark.ollama_model, cap=120)

@@ -14,7 +14,6 @@ import msgspec
 
 from records.campaign import REPORT_STEP, Campaign, load_campaign
 from records.files import write_whole
-from records.plan import step_numbered
 from reports.charts.build import chart_set
 from reports.charts.figure import Chart, draw_charts
 from reports.export import results_json, results_of
@@ -41,6 +40,8 @@ class Written(msgspec.Struct, frozen=True):
 
     files: list[str]
     decision: Decision
+    unread: list[str]
+    """Every file, or line of one, that could not be read, with the reason."""
 
 
 def write_report(
@@ -62,8 +63,7 @@ def write_report(
     contents[JSON_NAME] = results_json(results_of(campaign, decision, estimates))
     verdicts = {12: decision.headline, 13: estimates.large.headline if estimates.large else "none was made"}
     for step, name in PLAN_FILES.items():
-        samples = campaign.samples.get(step, [])
-        text = plan_text(step, campaign.records.get(step), samples, view.banner, verdicts[step])
+        text = plan_text(campaign, step, view.banner, verdicts[step])
         contents[name] = text.encode()
     contents[MARKDOWN_NAME] = render_markdown(view, charts).encode()
     if html:
@@ -71,7 +71,7 @@ def write_report(
     for name, data in contents.items():
         write_whole(docs / name, data)
     _drop_stale_charts(docs / "charts", {Path(name).name for name in contents if name.startswith("charts/")})
-    return Written(list(contents), decision)
+    return Written(list(contents), decision, campaign.unread)
 
 
 def render_markdown(view: View, charts: list[Chart]) -> str:
@@ -143,8 +143,7 @@ def _environment(**options: Any) -> Environment:
 def _without_own_record(campaign: Campaign) -> Campaign:
     """Leave out step 14's record: it is written after the report, which must be the same with it and without it."""
     records = {number: record for number, record in campaign.records.items() if number != REPORT_STEP}
-    own = step_numbered(REPORT_STEP).record_name
-    unreadable = [said for said in campaign.unreadable if not said.startswith(f"{own}:")]
+    unreadable = [entry for entry in campaign.unreadable if entry.step != REPORT_STEP]
     return msgspec.structs.replace(campaign, records=records, unreadable=unreadable)
 
 

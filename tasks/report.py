@@ -37,6 +37,8 @@ def document_results(lab: Lab, notes: StepNotes, html: bool = False, commit: boo
     put_methodology(lab.docs)
     written = write_report(lab.all_logs, lab.docs, profile=lab.inventory.profile, html=html)
     sha = commit_docs(lab.docs, written.files) if commit else None
+    for words in written.unread:
+        notes.warn(f"cannot be read: {words}")
     console.text(written.decision.headline)
     notes.summary = f"{written.decision.verdict}; {lab.docs / 'exo-phase1-results.md'}"
     return Documented(written.decision.verdict, written.files, sha)

@@ -25,7 +25,7 @@ from records import VERSION, plan
 from records.archive import Finished
 from records.facts import Skipped
 from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
-from records.settings import Inventory
+from records.settings import settings_carried
 from tasks import console
 from tasks.command_line import EXIT_FAILED, EXIT_USAGE, operating
 from tasks.errors import StepError
@@ -124,7 +124,7 @@ class Step(Generic[Result]):
             tool_version=VERSION,
             campaign=campaign_id(inventory),
             rehearsal=msgspec.to_builtins(inventory.rehearsal) if inventory.rehearsal else None,
-            settings=_settings(inventory),
+            settings=settings_carried(inventory),
             result=facts,
             commands=notes.commands,
             deviations=notes.deviations,
@@ -157,20 +157,6 @@ def step(work: Callable[..., Result]) -> Step[Result]:
 def run_side_by_side(lab: Lab, steps: Mapping[str, Step[Any]]) -> None:
     """Run the steps (node key -> step) at once; every one leaves its record, their errors are raised as one."""
     side_by_side({key: partial(run, lab) for key, run in steps.items()})
-
-
-def _settings(inventory: Inventory) -> dict[str, Any]:
-    profile = inventory.profiles[inventory.profile]
-    return {
-        "limits": msgspec.to_builtins(inventory.decision),
-        "bench": msgspec.to_builtins(inventory.bench),
-        "profile": msgspec.to_builtins(profile),
-        "nodes": {
-            key: {"host": spec.host, "address": spec.address, "gpu": msgspec.to_builtins(spec.gpu)}
-            for key, spec in inventory.nodes.items()
-        },
-        "ollama": msgspec.to_builtins(inventory.ollama),
-    }
 
 
 def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem], str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from records import facts
 from records.campaign import Campaign
-from records.record import result_of
 from records.samples import Sample
 from reports.charts.data import (
     ArmMark,
@@ -22,12 +20,12 @@ from reports.charts.data import (
     RunBlock,
     SpeedupChart,
 )
-from reports.pages.nodes import START_STEPS
 from reports.pages.results import arm_label
 from reports.pages.token_time import token_time_chart
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
-from reports.stats.runs import in_schedule, inter_token_gaps_s, is_good, start_order
+from reports.stats.comparison import METHOD_WORDS
+from reports.stats.runs import in_schedule, inter_token_gaps_s, is_good, rate_tokens_per_s, start_order
 from reports.stats.summary import Summary
 from reports.text.escape import one_line
 from reports.verdict.decision import Decision
@@ -73,17 +71,14 @@ def _speedup(campaign: Campaign, decision: Decision) -> SpeedupChart | None:
         return None
     limits = campaign.limits
     bounds = "the bounds of the looks" if decision.looks else f"one-sided {limits.confidence:.0%} bounds"
-    return SpeedupChart(limits.target_ratio, rows, bounds, decision.comparisons[0].method, decision.void)
+    return SpeedupChart(limits.target_ratio, rows, bounds, METHOD_WORDS[decision.comparisons[0].method], decision.void)
 
 
 def _order(samples: Sequence[Sample], marks: dict[str, ArmMark], arms: list[ArmEstimate]) -> OrderChart | None:
     means = {(run.arm, run.run): run.rate_tokens_per_s for arm in arms for run in arm.runs}
     blocks: list[RunBlock] = []
     for place, sample in enumerate((s for s in samples if s.arm in marks), start=1):
-        rate = None
-        if sample.error is None and sample.output_tokens and sample.total_s:
-            rate = sample.output_tokens / sample.total_s
-        point = RequestPoint(place, rate, sample.warmup)
+        point = RequestPoint(place, rate_tokens_per_s(sample), sample.warmup)
         if blocks and (blocks[-1].mark.arm, blocks[-1].run) == (sample.arm, sample.run):
             blocks[-1].points.append(point)
         else:
@@ -119,8 +114,8 @@ def _row(mark: ArmMark, spread: Summary, values_s: Sequence[float]) -> LatencyRo
 
 def _nodes(campaign: Campaign, marks: dict[str, ArmMark], step: int) -> NodeChart | None:
     conditions = campaign.conditions.get(step, [])
-    started = {node: result_of(campaign.records.get(n), facts.Started) for n, node in START_STEPS.items()}
-    names = [node for node, found in started.items() if found]
+    started = campaign.started
+    names = list(started)
     names += sorted({n for c in conditions for n in (*c.load_1m, *c.gpu_busy_percent)} - set(names))
     rows = []
     for name in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from records.campaign import Campaign
 from reports.checks.check import Check
-from reports.checks.evidence import benchmark_of, first_few, schedule_samples, setting, timed_by_arm
+from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
 from reports.stats.runs import is_good
 from reports.stats.summary import summary_of_values
 
@@ -22,7 +22,7 @@ def same_model(campaign: Campaign, step: int) -> Check:
             if s.model_answered is not None and _plain(s.model_answered) != _plain(s.model_asked)
         }
     )
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     if benchmark is not None:
         meant = {"exo": benchmark.exo_model, "ollama": benchmark.ollama_model}
         wrong += sorted(
@@ -108,11 +108,11 @@ def token_counts(campaign: Campaign, step: int) -> Check:
 
 
 def _planned(campaign: Campaign, step: int) -> int:
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     if benchmark is not None:
         return benchmark.runs * benchmark.requests
-    runs, requests = (setting(campaign, step, "bench", key) for key in ("runs", "requests"))
-    return runs * requests if isinstance(runs, int) and isinstance(requests, int) else 0
+    bench = campaign.settings_of(step).bench
+    return (bench.runs or 0) * (bench.requests or 0) if bench else 0
 
 
 def _plain(model: str) -> str:

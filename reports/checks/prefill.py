@@ -5,7 +5,7 @@ from __future__ import annotations
 from records.campaign import Campaign
 from records.samples import Sample
 from reports.checks.check import Check
-from reports.checks.evidence import benchmark_of, first_few, schedule_samples, timed_by_arm
+from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
 from reports.stats.intervals import median_of_sorted
 from reports.stats.runs import is_good
 
@@ -70,7 +70,7 @@ def no_cache(campaign: Campaign, step: int) -> Check:
     by_arm = timed_by_arm(campaign, step)
     if not by_arm:
         return Check(name, "unknown", "nothing was measured", why)
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     wrong, untold, said = [], [], []
     for arm, members in by_arm.items():
         told = [s.cached_prompt_tokens for s in members if s.cached_prompt_tokens is not None]

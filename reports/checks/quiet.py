@@ -6,8 +6,9 @@ import math
 
 from records.campaign import Campaign
 from records.samples import Conditions
+from records.settings import Settings
 from reports.checks.check import Check
-from reports.checks.evidence import conditions_by_run, first_few, schedule_samples, seconds_of, setting
+from reports.checks.evidence import conditions_by_run, first_few, schedule_samples, seconds_of
 
 LOAD_MINUTE_S = 60.0
 """Linux's one-minute load average forgets with this time constant (kernel/sched/loadavg.c)."""
@@ -33,13 +34,13 @@ def no_neighbour(campaign: Campaign, step: int) -> Check:
     high: list[str] = []
     explained: list[str] = []
     peak = 0.0
-    limit = campaign.limits.load_per_cpu
+    limit, settings = campaign.limits.load_per_cpu, campaign.settings_of(step)
     spans = _own_spans(campaign, step)
     for (arm, run), every in sorted(notes.items()):
         for noted in every:
             if noted.neighbours_loaded:
                 loaded.append(f"before {arm} run {run}: {', '.join(noted.neighbours_loaded)} in memory")
-            for node, load in _loads(campaign, step, noted).items():
+            for node, load in _loads(settings, noted).items():
                 peak = max(peak, load)
                 if load <= limit:
                     continue
@@ -57,11 +58,11 @@ def no_neighbour(campaign: Campaign, step: int) -> Check:
     return Check(name, "pass", said, why)
 
 
-def _loads(campaign: Campaign, step: int, noted: Conditions) -> dict[str, float]:
+def _loads(settings: Settings, noted: Conditions) -> dict[str, float]:
     """Return the load per CPU of the nodes that bear on the run: all for EXO, else its own and the bench node."""
     nodes = set(noted.load_1m) & set(noted.cpu_count)
     if noted.arm != "exo":
-        own = {setting(campaign, step, "ollama", noted.arm, "node"), setting(campaign, step, "bench", "node")} - {None}
+        own = {settings.node_of(noted.arm), settings.bench.node if settings.bench else None} - {None}
         nodes = nodes & own if own else nodes
     return {node: noted.load_1m[node] / max(1, noted.cpu_count[node]) for node in sorted(nodes)}
 
@@ -69,12 +70,13 @@ def _loads(campaign: Campaign, step: int, noted: Conditions) -> dict[str, float]
 def _own_spans(campaign: Campaign, step: int) -> dict[str, list[tuple[float, float]]]:
     """Return per node when requests of ours computed there, as (start, end) in seconds."""
     spans: dict[str, list[tuple[float, float]]] = {}
+    settings = campaign.settings_of(step)
     everywhere = {node for noted in campaign.conditions.get(step, []) for node in noted.load_1m}
     for sample in schedule_samples(campaign, step):
         start = seconds_of(sample.start_utc)
         if start is None:
             continue
-        node = setting(campaign, step, "ollama", sample.arm, "node") if sample.engine == "ollama" else None
+        node = settings.node_of(sample.arm) if sample.engine == "ollama" else None
         for name in {node} if node else everywhere:
             spans.setdefault(name, []).append((start, start + (sample.total_s or 0.0)))
     return spans

@@ -7,11 +7,10 @@ from collections import Counter
 
 from records import plan
 from records.campaign import Campaign
-from records.facts import Calibration, ScriptReady
-from records.record import result_of
+from records.facts import Calibration
 from records.samples import Sample
 from reports.checks.check import Check
-from reports.checks.evidence import benchmark_of, first_few, schedule_samples, setting
+from reports.checks.evidence import first_few, schedule_samples, unreadable_of
 from reports.stats import comparison, intervals
 from reports.stats.arms import arm_estimates
 from reports.stats.runs import RunValue, is_good, run_values, start_order
@@ -24,7 +23,7 @@ DRIFT_RUNS = 4
 def complete(campaign: Campaign, step: int) -> Check:
     """Tell whether every planned request of every run is in the raw data, once."""
     name, why = "complete", "Leaving out requests after seeing them is the oldest way to any result."
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     files = (plan.step_numbered(step).samples_name, plan.step_numbered(step).conditions_name)
     torn = [f"{file} line {line.line}" for file in files for line in campaign.torn.get(file, [])]
     if benchmark is None:
@@ -50,14 +49,14 @@ def complete(campaign: Campaign, step: int) -> Check:
 def baselines(campaign: Campaign, step: int) -> Check:
     """Tell whether every Ollama that hosts.yaml names was measured: a missing one might have been the best."""
     name, why = "baselines", "The plan asks about the best single node; one that was not measured might be it."
-    named = setting(campaign, step, "ollama")
-    benchmark = benchmark_of(campaign, step)
+    named = set(campaign.settings_of(step).ollama or {})
+    benchmark = campaign.benchmark(step)
     if step != 12 and benchmark is not None:  # the larger model runs where it fits
-        named = dict.fromkeys(arm for arm in benchmark.arms if arm != "exo")
+        named = {arm for arm in benchmark.arms if arm != "exo"}
     measured = {s.arm for s in schedule_samples(campaign, step) if s.engine == "ollama" and is_good(s)}
-    if not isinstance(named, dict) or not named:
+    if not named:
         return Check(name, "unknown", f"none is named; measured: {', '.join(sorted(measured)) or 'none'}", why)
-    lacking = sorted(set(named) - measured)
+    lacking = sorted(named - measured)
     if lacking:
         return Check(name, "unknown", f"no good request of {', '.join(lacking)}", why)
     return Check(name, "pass", ", ".join(sorted(named)), why)
@@ -90,10 +89,11 @@ def instrument(campaign: Campaign, step: int) -> Check:
     The rate votes, so its error is fatal beyond the limit; the latencies are only shown, so theirs is a warning.
     """
     name, why = "instrument", "No result is finer than the error of what it was measured with."
-    ready = result_of(campaign.records.get(10), ScriptReady)
+    ready = campaign.script
     arms = [a for a in arm_estimates(campaign.samples.get(step, [])) if a.rate_tokens_per_s and a.first_token_s]
     if ready is None or not ready.calibration or not arms:
-        return Check(name, "unknown", "no calibration (step 10) or nothing measured", why)
+        unread = first_few(unreadable_of(campaign, [10]))
+        return Check(name, "unknown", unread or "no calibration (step 10) or nothing measured", why)
     limit = campaign.limits.instrument_fraction
     fatal, warned, said = [], [], []
     for arm in arms:

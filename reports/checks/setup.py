@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+from records import plan
 from records.campaign import Campaign
-from records.facts import Cleaned, Cluster, Installed
-from records.record import result_of
 from reports.checks.check import Check
 from reports.checks.evidence import (
-    benchmark_of,
     conditions_by_run,
     first_few,
-    node_names,
     schedule_samples,
-    setting,
-    started_nodes,
+    unreadable_of,
 )
 
-INSTALL_STEPS = (2, 3, 4)
 SIXTEEN_BIT = {"f16", "fp16", "float16", "half"}
 
 
 def right_software(campaign: Campaign, step: int) -> Check:
     """Tell whether every node has the EXO that hosts.yaml names, the same revision everywhere."""
     why = "Another program of that name, or another revision on one node, would be measured as if it were EXO."
-    wanted = setting(campaign, step, "profile", "exo", "release")
-    found = [f for n in INSTALL_STEPS if (f := result_of(campaign.records.get(n), Installed)) is not None]
+    profile = campaign.settings_of(step).profile
+    wanted = profile.exo.release if profile else None
+    found = list(campaign.installed.values())
     lacking = [
-        f"step {number}: " + (record.trouble if record and record.errors else "not recorded")
-        for number in INSTALL_STEPS
-        if result_of(record := campaign.records.get(number), Installed) is None
+        f"step {missing.number}: {_why_missing(campaign, missing.number)}"
+        for node, missing in plan.steps_by_node("install").items()
+        if node not in campaign.installed
     ]
     said = "; ".join(f"{f.node}: EXO {f.release} ({f.generation}), revision {f.revision[:12]}" for f in found)
     wrong = [f"{f.node} has {f.release}, not {wanted}" for f in found if wanted and f.release != wanted]
@@ -45,7 +41,7 @@ def right_software(campaign: Campaign, step: int) -> Check:
 def whole_cluster(campaign: Campaign, step: int) -> Check:
     """Tell whether every node's own topology had every node, at the start, before each EXO run and at the end."""
     name, why = "whole cluster", "A node that dropped out makes the measured cluster another one than the plan's."
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     bad: list[str] = []
     for (_, run), notes in sorted(conditions_by_run(campaign, step).items()):
         for noted in notes:
@@ -63,10 +59,11 @@ def whole_cluster(campaign: Campaign, step: int) -> Check:
     if bad:
         return Check(name, "fatal", "the topology was not complete " + first_few(bad), why)
     if benchmark is None:
-        cluster = result_of(campaign.records.get(8), Cluster)
-        said = "step 8 saw it whole" if cluster and cluster.complete else "step 8 did not see it whole"
+        whole = campaign.cluster is not None and campaign.cluster.complete
+        said = "step 8 saw it whole" if whole else "step 8 did not see it whole"
+        said = first_few(unreadable_of(campaign, [8])) or said
         return Check(name, "unknown", f"{said}; step {step} has not ended", why)
-    nodes = node_names(campaign, step) or sorted(benchmark.topology_start)
+    nodes = sorted(campaign.settings_of(step).nodes or benchmark.topology_start)
     untold = [n for n in nodes if n not in benchmark.topology_start or n not in benchmark.topology_end]
     if untold or not nodes:
         return Check(name, "unknown", f"not told by {', '.join(untold) or 'any node'}", why)
@@ -77,12 +74,12 @@ def whole_cluster(campaign: Campaign, step: int) -> Check:
 def device(campaign: Campaign, step: int) -> Check:
     """Tell whether every side that hosts.yaml puts on a GPU computed there."""
     name, why = "device", "A side that silently fell back to its CPU is slower than the machine it is compared as."
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     if benchmark is None:
         return Check(name, "unknown", f"step {step} has not ended", why)
     claimed = [arm for arm in benchmark.arms if benchmark.gpu_claims.get(arm)]
     said = "; ".join(f"{arm}: {benchmark.devices.get(arm, 'not told')}" for arm in benchmark.arms)
-    wrong, untold, odd = [], [], []
+    wrong, untold, odd, unread = [], [], [], []
     for arm in claimed:
         kind = benchmark.gpu_kinds.get(arm, "unknown")
         if kind == "cpu":
@@ -98,10 +95,13 @@ def device(campaign: Campaign, step: int) -> Check:
         if busy and max(busy) <= 0:
             odd.append(f"{arm}: no GPU was ever busy while it ran")
     if "exo" in benchmark.arms:
-        started = started_nodes(campaign)
+        started = campaign.started.values()
         wrong += [f"EXO on {s.node} computes on its CPU" for s in started if s.gpu_expected and s.device_kind == "cpu"]
+        unread = unreadable_of(campaign, [s.number for s in plan.steps_by_node("start").values()])
     if wrong:
         return Check(name, "fatal", f"{first_few(wrong)} ({said})", why)
+    if unread:
+        return Check(name, "unknown", first_few(unread), why)
     if untold:
         return Check(name, "unknown", f"{', '.join(untold)} should be on a GPU and did not tell ({said})", why)
     if odd:
@@ -115,7 +115,7 @@ def same_weights(campaign: Campaign, step: int) -> Check:
         "same weights",
         "At batch 1 a token costs about its bytes of weights: another precision is another race.",
     )
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     if benchmark is None or "exo" not in benchmark.arms:
         return Check(name, "unknown", f"step {step} has not ended", why, essential=False)
     exo = benchmark.exo_precision
@@ -141,6 +141,9 @@ def one_campaign(campaign: Campaign, step: int) -> Check:
     records = {n: r for n, r in campaign.records.items() if n <= step}
     if len({r.rehearsal is None for r in records.values()}) > 1:
         return Check(name, "fatal", "some steps ran in a rehearsal and some on the real nodes", why)
+    unread = unreadable_of(campaign, range(1, step + 1))
+    if unread:
+        return Check(name, "unknown", first_few(unread), why)
     if step not in records:
         return Check(name, "unknown", f"step {step} has left no record", why)
     others = [f"step {n}" for n, r in sorted(records.items()) if r.campaign != records[step].campaign]
@@ -153,7 +156,9 @@ def one_campaign(campaign: Campaign, step: int) -> Check:
 def ollama_unaffected(campaign: Campaign, step: int) -> Check:
     """Tell whether Ollama's models, version and health after cleanup are those before."""
     name, why = "Ollama unaffected", "The plan promises that Ollama stays as it is."
-    cleaned = result_of(campaign.records.get(15), Cleaned)
+    cleaned, unread = campaign.cleaned, unreadable_of(campaign, [15])
+    if unread:
+        return Check(name, "unknown", first_few(unread), why, essential=False)
     if cleaned is None:
         return Check(
             name, "unknown", f"known after `fab cleanup` (verdict on step {step} stands)", why, essential=False
@@ -165,6 +170,14 @@ def ollama_unaffected(campaign: Campaign, step: int) -> Check:
         return Check(name, "fatal", said, why, essential=False)
     said = "; ".join(f"{arm}: {len(s.models)} models, version {s.version}" for arm, s in cleaned.ollama_after.items())
     return Check(name, "pass", f"unchanged ({said})", why, essential=False)
+
+
+def _why_missing(campaign: Campaign, step: int) -> str:
+    """Return why a step has no result that could be checked."""
+    unread, record = campaign.unreadable_step(step), campaign.records.get(step)
+    if unread:
+        return f"its record cannot be read ({unread.words})"
+    return record.trouble if record and record.errors else "not recorded"
 
 
 def _offloaded(campaign: Campaign, step: int, arm: str) -> list[float]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from records import plan
+from records.campaign import REPORT_STEP, Campaign
 from records.record import Command, Problem, Record
-from records.samples import Sample, TornLine
+from records.samples import Sample
 from reports.text import format as fmt
 from reports.text.table import Code, Table, clip
 
-Records = dict[int, Record]
-REPORT_STEP = 14
-"""Its record is written after the report and so can never be part of it: the same logs give the same report."""
 OUTPUT_SHOWN = 600
 FAILURES_SHOWN = 20
 STATUS_WORDS = {
@@ -59,14 +57,16 @@ class Trouble(msgspec.Struct, frozen=True):
     unreadable: list[str]
 
 
-def steps_table(records: Records) -> Table:
+def steps_table(campaign: Campaign) -> Table:
     """List the fifteen steps with status and time; the report's own step is `this report`."""
     rows = []
     for step in plan.STEPS:
-        record = records.get(step.number)
+        record, unread = campaign.records.get(step.number), campaign.unreadable_step(step.number)
         row = [str(step.number), step.title, Code(f"fab {step.name}")]
         if step.number == REPORT_STEP:
             row += ["this report", "", "", ""]
+        elif unread:
+            row += ["UNREADABLE", "", "", clip(unread.reason, step.record_name, cap=160)]
         elif record is None:
             row += ["not run", "", "", ""]
         else:
@@ -81,7 +81,7 @@ def steps_table(records: Records) -> Table:
     return Table(["#", "Step of the plan", "Command", "Status", "Started", "Took", "What it said"], rows, [0, 5])
 
 
-def deviations(records: Records) -> list[DeviationView]:
+def deviations(records: dict[int, Record]) -> list[DeviationView]:
     """Return every departure from the plan once, with the steps that noted it, in the plan's order."""
     found: dict[tuple[str, str, str], list[int]] = {}
     for number in sorted(records):
@@ -98,26 +98,17 @@ def deviations(records: Records) -> list[DeviationView]:
     ]
 
 
-def trouble(
-    records: Records,
-    samples: dict[int, list[Sample]],
-    torn: dict[str, list[TornLine]],
-    unreadable: list[str],
-) -> Trouble:
+def trouble(campaign: Campaign) -> Trouble:
     """Collect failed steps, warnings, failed requests, torn lines and files that could not be read."""
+    records = campaign.records
     warnings = [
         (f"Step {number} ({records[number].name})", clip(text, _file(number), cap=500))
         for number in sorted(records)
         for text in records[number].warnings
     ]
-    broken = [clip(text, cap=500) for text in unreadable]
-    broken += [
-        f"{clip(name, cap=80)}, line {line.line}: {clip(line.reason, cap=200)} (left out)"
-        for name, lines in sorted(torn.items())
-        for line in lines
-    ]
     problems = [view for n in sorted(records) if records[n].status in UNDONE for view in _problems(records[n])]
-    return Trouble(problems, warnings, _failed_requests(samples), broken)
+    unread = [clip(words, cap=500) for words in campaign.unread]
+    return Trouble(problems, warnings, _failed_requests(campaign.samples), unread)
 
 
 def raw_files(hashes: dict[str, str], folder: str) -> Table | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from records import facts
 from records.campaign import Campaign
-from records.record import result_of
 from reports.stats.sample_size import plan_from_control
 from reports.text import format as fmt
 from reports.text.table import clip
@@ -27,7 +26,7 @@ def methods_said(campaign: Campaign) -> list[str]:
     ]
     said += _control(campaign)
     for number, title in ((11, "Baseline (step 11)"), (12, "Comparison (step 12)"), (13, "Larger model (step 13)")):
-        benchmark = result_of(campaign.records.get(number), facts.Benchmark)
+        benchmark = campaign.benchmark(number)
         if benchmark:
             said.append(f"{title}: {_schedule(benchmark)}")
     return said
@@ -42,7 +41,7 @@ def limits_said(campaign: Campaign) -> list[str]:
         "The bounds cover the scatter between runs that was seen, not what no run varied: another day, another prompt "
         "set, a warmer room.",
     ]
-    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
+    benchmark = campaign.benchmark(12)
     if benchmark:
         names = {clip(m.quantization or "not known", cap=40) for m in benchmark.ollama.values()}
         if benchmark.exo_precision or names:

@@ -7,7 +7,7 @@ import msgspec
 from records.settings import Limits
 from reports.checks.check import Check
 from reports.stats.arms import ArmEstimate
-from reports.stats.comparison import Comparison
+from reports.stats.comparison import METHOD_WORDS, Comparison
 from reports.text import format as fmt
 from reports.text.table import Table, clip
 from reports.verdict.decision import Decision
@@ -103,7 +103,7 @@ def speedups(decision: Decision) -> Table | None:
             else f"{fmt.ratio(c.hl_ratio)} (without exact bounds)",
             "yes" if c.agree else "NO",
             f"{c.exo_runs} / {c.ollama_runs}",
-            clip(c.method, cap=120),
+            METHOD_WORDS[c.method],
         ]
         for c in comparisons
     ]

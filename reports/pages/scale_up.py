@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from records import facts, plan
+from records import plan
 from records.campaign import Campaign
-from records.record import result_of
 from records.samples import Sample
 from reports.pages.results import arm_label, arms_table, speedups
 from reports.stats.arms import ArmEstimate
+from reports.stats.runs import rate_tokens_per_s
 from reports.text import format as fmt
 from reports.text.table import Table, clip
 from reports.verdict.decision import Decision
@@ -29,16 +29,17 @@ class ScaleUp(msgspec.Struct, frozen=True):
 def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | None) -> ScaleUp:
     """Say what became of step 13. Without a single-node baseline there is no ratio, and none is made up."""
     title = "Scale-up: the larger model (the plan's 32B)"
-    record = campaign.records.get(13)
+    record, skipped, unread = campaign.records.get(13), campaign.skipped(13), campaign.unreadable_step(13)
+    if unread:
+        return ScaleUp(title, [f"Step 13's record cannot be read: {clip(unread.words, cap=600)}"], arms_table(arms))
     if record is None:
         return ScaleUp(title, ["Step 13 (bench-scale-up) has not run."])
-    skipped = result_of(record, facts.Skipped)
-    if record.status == "skipped" or skipped is not None:
-        reason = (skipped.reason if skipped else "") or record.summary or "no reason was recorded"
+    if skipped:
+        reason = skipped.reason or "no reason was recorded"
         return ScaleUp(title, [f"Skipped: {clip(reason, plan.step_numbered(13).record_name, cap=600)}"])
     if record.errors:
         return ScaleUp(title, [f"Step 13 {record.status}: {clip(record.trouble, cap=600)}"], arms_table(arms))
-    benchmark = result_of(record, facts.Benchmark)
+    benchmark = campaign.benchmark(13)
     model = clip(benchmark.exo_model or "", cap=80) if benchmark else "the larger model"
     exo = next((arm for arm in arms if arm.engine == "exo" and arm.rate_tokens_per_s is not None), None)
     single = [arm for arm in arms if arm.engine == "ollama" and arm.rate_tokens_per_s is not None]
@@ -69,7 +70,7 @@ def concurrency_table(campaign: Campaign) -> Table | None:
             alone.setdefault((sample.arm, sample.prompt_sha256), set()).add(sample.text_sha256)
     rows = []
     for (arm, side, level), together in sorted(groups.items()):
-        good = [s for s in together if s.error is None]
+        good = [s for s in together if rate_tokens_per_s(s) is not None]
         known = [s for s in good if (s.arm, s.prompt_sha256) in alone and s.text_sha256]
         differing = sum(s.text_sha256 not in alone[(s.arm, s.prompt_sha256)] for s in known)
         rows.append(

@@ -76,7 +76,7 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def size(bytes_: int | None) -> str:
+def size(bytes_: float | None) -> str:
     """Write a size in decimal units, as disks and model cards are labelled: `6.43 GB`."""
     if bytes_ is None:
         return UNKNOWN

@@ -62,7 +62,7 @@ def per_baseline(comparison: Comparison, limits: Limits) -> str:
     if comparison.degrees_of_freedom == 0:
         return f"{said}, and no interval from a single run."
     where = {"above": "reaches", "below": "misses", "across": "straddles"}[comparison.says]
-    check = "the looks' own bounds" if "paired" in comparison.method else f"exact interval {exact(comparison, limits)}"
+    check = "the looks' own bounds" if comparison.method == "paired" else f"exact interval {exact(comparison, limits)}"
     return (
         f"{said}, interval between {between(comparison.lower, comparison.upper, limits)} {where} the target "
         f"{limits.target_ratio:.2f} ({check})."
@@ -94,7 +94,7 @@ def exact(comparison: Comparison, limits: Limits) -> str:
 
 def looks_spent(looks: Sequence[Look]) -> str:
     """Say which looks were taken and what each said."""
-    each = "; ".join(f"after {k.pairs} pairs t = {k.t:.2f} against ±{k.bound:.3f}: {k.decision}" for k in looks)
+    each = "; ".join(f"after {k.rounds} rounds t = {k.t:.2f} against ±{k.bound:.3f}: {k.decision}" for k in looks)
     return f"Looks spent: {each}."
 
 
@@ -141,6 +141,6 @@ def would_change_open(
 def would_change_undecided_looks() -> str:
     """Say what is left after the last look."""
     return (
-        f"{MOST_ROUNDS} pairs did not settle it: the speed-up is close to the target or the runs are noisy. A fresh "
+        f"{MOST_ROUNDS} rounds did not settle it: the speed-up is close to the target or the runs are noisy. A fresh "
         "campaign with a fixed, larger number of runs would tell more."
     )

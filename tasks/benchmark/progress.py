@@ -67,7 +67,7 @@ class Progress:
         if not share:
             return ""
         left_s = (time.monotonic() - self._begin) / share * (len(self._left) - share)
-        return f", about {duration(left_s)} left" if left_s >= 1 else ""
+        return f", about {duration(round(left_s))} left" if left_s >= 1 else ""
 
 
 def run_words(samples: Sequence[Sample]) -> str:

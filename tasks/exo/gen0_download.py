@@ -174,7 +174,7 @@ class _Watch:
         """Return what is known in the end, and no more than that."""
         if self.last is None:
             return "showed no download: the model was there already, or the hub could not be asked"
-        whole = size(round(self.last.total_bytes))
+        whole = size(self.last.total_bytes)
         return f"{whole} in {self.last.total_files} files, downloaded in full or to its last file"
 
 

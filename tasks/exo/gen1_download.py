@@ -81,7 +81,7 @@ def _download_words(
     """Return whether the model is on the node, and how far it is. Raises StepError where it failed or stands still."""
     name, download = download_of(state, key, model)
     if name == "DownloadCompleted":
-        return True, f"{size(round(download.total.in_bytes))}, complete"
+        return True, f"{size(download.total.in_bytes)}, complete"
     if name == "DownloadFailed":
         raise StepError(
             f"the download failed: {shortened(download.error_message)}",
@@ -94,7 +94,7 @@ def _download_words(
         moved[node] = (done, patience.waited_s)
     elif patience.waited_s - moved[node][1] >= _STALLED_S:
         raise StepError(
-            f"the download stands still at {size(round(done))} of {size(round(whole))} for {_STALLED_S:.0f} s",
+            f"the download stands still at {size(done)} of {size(whole)} for {_STALLED_S:.0f} s",
             "a download that moves",
             f"look at the EXO log of {node}, its disk and its way to the model hub, then: fab download-model",
             who=node,

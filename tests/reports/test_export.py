@@ -72,7 +72,7 @@ def test_a_failed_step_is_in_it(tmp_path: Path) -> None:
     found = exported(load_campaign(tmp_path))
     step = next(step for step in found["steps"] if step["step"] == 4)
     assert step["status"] == "failed"
-    assert step["error"]["do"] == "install ROCm"
+    assert [problem["do"] for problem in step["errors"]] == ["install ROCm"]
     assert found["decision"]["blocked_step"] == 4
     assert found["gate_exit"] == 10
 

@@ -38,7 +38,7 @@ def pairs_with_t(n: int, t: float) -> list[float]:
 def test_bounds_of_the_three_looks(n: int, t: float, says: str) -> None:
     """Each look decides at its own published bound, and only the last one can end without a decision."""
     taken = look({"rog": pairs_with_t(n, t)}, TARGET)
-    assert (taken.pairs, taken.decision) == (n, says)
+    assert (taken.rounds, taken.decision) == (n, says)
     assert taken.t == pytest.approx(t)
 
 
