@@ -70,7 +70,7 @@ class ScheduleRun:
         conditions = conditions_before(self.lab, arm, run, how, reload_s, still)
         if exo:
             exo.load()
-        with GpuWatch(self.lab) as watch:
+        with GpuWatch(self.lab.nodes.values()) as watch:
             samples = self._ask_script(arm, run, finished)
         conditions = msgspec.structs.replace(self._conditions_after(arm, conditions), gpu_busy_percent=watch.busy)
         append_conditions(self.job.conditions, conditions)

@@ -18,10 +18,11 @@ from records.settings import Exo, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
-from tasks.exo.gen0_download import LINUX_MODELS, does_not_run, hub_problem, make_ready, unload
+from tasks.exo.gen0_download import does_not_run, hub_problem, make_ready, unload
 from tasks.exo.gen0_install import install_plan
 from tasks.exo.interface import Answer, Topology
 from tasks.exo.logtext import start_problems as log_problems
+from tasks.exo.models import LINUX_0
 from tasks.machines.daemon import Launch
 from tasks.machines.wire import Reply, Request, message_of, read_json, shortened
 
@@ -143,7 +144,7 @@ def parse_chat(reply: Reply, model: str) -> Answer:
         raise _chat_refused(reply, model)
     advice = (
         "EXO 0.0.x answers a name it does not know with its default model; put the id EXO uses into hosts.yaml"
-        f" (models that run on Linux: {', '.join(LINUX_MODELS)})"
+        f" (models that run on Linux: {', '.join(LINUX_0)})"
     )
     return chat.read_answer(reply, model, advice)
 

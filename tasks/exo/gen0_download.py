@@ -22,6 +22,7 @@ from records.settings import ModelPair
 from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo.interface import Prepared
+from tasks.exo.models import LINUX_0
 from tasks.machines.wire import (
     Flow,
     Reply,
@@ -33,18 +34,6 @@ from tasks.machines.wire import (
     read_reply,
     shortened,
 )
-
-LINUX_MODELS = (
-    "llama-3.2-1b",
-    "llama-3.2-3b",
-    "llama-3.1-8b",
-    "llama-3-8b",
-    "llama-3.1-70b",
-    "llama-3.3-70b",
-    "llama-3-70b",
-)
-"""Ids that tinygrad, the only engine on Linux, can run; all at 16 bit whatever the name says (exo/models.py, v0.0.15).
-The names with `-8bit` and `-bf16` run too and load the very same weights."""
 
 _POLL_S = 1.0
 _APPEARS_S = 6.0
@@ -85,7 +74,7 @@ def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: flo
             reply = yield from ask(node, Request("GET", "/v1/download/progress", timeout_s=15))
             watched[node].note(reply, node, waited_s)
     silent = [node for node, watch in watched.items() if watch.last is None]
-    return Prepared({node: without_download.get(node) or watched[node].told() for node in peers}, silent)
+    return Prepared({node: without_download.get(node) or watched[node].outcome() for node in peers}, silent)
 
 
 def hub_problem(log: str) -> str:
@@ -170,7 +159,7 @@ class _Watch:
             return "asks the hub"
         return f"{100 * self.last.downloaded_bytes / self.last.total_bytes:.0f} %" if self.last.total_bytes else "0 %"
 
-    def told(self) -> str:
+    def outcome(self) -> str:
         """Return what is known in the end, and no more than that."""
         if self.last is None:
             return "showed no download: the model was there already, or the hub could not be asked"
@@ -196,10 +185,10 @@ def _starts(node: str, reply: Reply, model: str) -> bool:
     if "DummyInferenceEngine" in message and "shard_downloader" in message:
         return False
     if message.startswith("Invalid model:"):
-        raise does_not_run(model, f"EXO does not know a model '{model}'", ", ".join(LINUX_MODELS)).about(node)
+        raise does_not_run(model, f"EXO does not know a model '{model}'", ", ".join(LINUX_0)).about(node)
     if message.startswith("Could not build shard"):
         found = f"EXO lists '{model}', but only for Apple's MLX: {shortened(message)}"
-        raise does_not_run(model, found, ", ".join(LINUX_MODELS)).about(node)
+        raise does_not_run(model, found, ", ".join(LINUX_0)).about(node)
     raise StepError(
         f"the download was refused: {reply.words}",
         "HTTP 200",
