@@ -23,17 +23,7 @@ from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo.interface import Prepared
 from tasks.exo.models import LINUX_0
-from tasks.machines.wire import (
-    Flow,
-    Reply,
-    Request,
-    Wait,
-    ask,
-    message_of,
-    read_json,
-    read_reply,
-    shortened,
-)
+from tasks.machines.wire import Flow, Reply, Request, Wait, ask, message_of, read_json, read_reply, shortened
 
 _POLL_S = 1.0
 _APPEARS_S = 6.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from records.settings import ModelPair
 from tasks.errors import StepError
-from tasks.exo import gen0
+from tasks.exo import gen0, models
 from tasks.machines.wire import Reply, Request
 from tests.support.recorded import Performed, Server, ok, recorded
 
