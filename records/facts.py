@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+DeviceKind = Literal["gpu", "cpu", "unknown"]
+
 
 class NodePython(msgspec.Struct, frozen=True):
     """One node as it answered over SSH."""
@@ -55,6 +57,8 @@ class Feasible(msgspec.Struct, frozen=True):
     equal_precision: bool
     reasons: list[str]
     """Why it cannot run, or what to expect; one sentence each."""
+    cpu_only: bool = False
+    """Every node computes on its CPU."""
 
 
 class Preflight(msgspec.Struct, frozen=True):
@@ -67,6 +71,8 @@ class Preflight(msgspec.Struct, frozen=True):
     alternatives: list[str] = []
     network: dict[str, str] = {}
     """Per node: `direct`, `relayed (fra)`, or why it is not known."""
+    relayed: list[str] = []
+    """The ways of `network` that go through a relay server instead of directly."""
 
 
 class Witness(msgspec.Struct, frozen=True):
@@ -121,7 +127,7 @@ class Started(msgspec.Struct, frozen=True):
     ready_s: float
     device: str
     """EXO's own words about where it computes."""
-    device_kind: Literal["gpu", "cpu", "unknown"]
+    device_kind: DeviceKind
     gpu_expected: bool = False
 
 
@@ -145,13 +151,16 @@ class Cluster(msgspec.Struct, frozen=True):
     complete: bool
 
 
+StopMethod = Literal["TERM", "KILL", "not running"]
+"""The signal that ended a process; `not running` where there was none to end."""
+
+
 class Stopped(msgspec.Struct, frozen=True):
     """What cleanup did on one node."""
 
     node: str
     was_running: bool
-    how: str
-    """`TERM`, `KILL`, or `not running`."""
+    how: StopMethod
     stopped_s: float
     ports_free: dict[str, bool]
     left: list[str]
@@ -238,7 +247,7 @@ class Benchmark(msgspec.Struct, frozen=True):
     """Arm -> where it computed, in the server's own words."""
     gpu_claims: dict[str, bool] = {}
     """Arm -> whether hosts.yaml says that it computes on a GPU."""
-    gpu_kinds: dict[str, Literal["gpu", "cpu", "unknown"]] = {}
+    gpu_kinds: dict[str, DeviceKind] = {}
     topology_start: dict[str, bool] = {}
     topology_end: dict[str, bool] = {}
     ollama: dict[str, OllamaModel] = {}

@@ -135,6 +135,11 @@ class Models(Strict, frozen=True):
     large: ModelPair
     """Step 13, only if step 12 ended in GO."""
 
+    @property
+    def by_size(self) -> dict[str, ModelPair]:
+        """Both pairs by their key in hosts.yaml."""
+        return {"small": self.small, "large": self.large}
+
 
 class Profile(Strict, frozen=True):
     """A release of EXO with models it can run on these machines."""

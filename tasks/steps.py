@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from fabric import task
@@ -60,23 +60,23 @@ class StepNotes:
         self.status = "already"
 
 
-Work = Callable[..., msgspec.Struct]
+Result = TypeVar("Result", bound=msgspec.Struct)
 
 
-class Step:
+class Step(Generic[Result]):
     """A step of the plan: calling it runs it and leaves its record; `task` is its Fabric task."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Callable[..., Result]) -> None:
         self.plan = plan.step_named(work.__name__.replace("_", "-"))
         self.work = work
         self.task = self._as_task()
 
-    def __call__(self, lab: Lab, **options: Any) -> msgspec.Struct:
+    def __call__(self, lab: Lab, **options: Any) -> Result:
         """Run the step, write its record, show its summary line; a StepError is raised again after that."""
         notes, clock, started = StepNotes(self.plan.number), time.monotonic(), datetime.now(UTC)
         token = journal.set(notes.commands)
         finished = Finished(lab.logs, self.plan)
-        result: msgspec.Struct | None = None
+        result: Result | None = None
         failure: BaseException | None = None
         try:
             result = self.work(lab, notes, **options)
@@ -149,14 +149,14 @@ class Step:
         return task(help=_option_help(self.work))(body)
 
 
-def step(work: Work) -> Step:
+def step(work: Callable[..., Result]) -> Step[Result]:
     """Make the plan's step of `work`, whose name is the step's: `install_srv2` is `install-srv2`."""
     return Step(work)
 
 
-def run_side_by_side(lab: Lab, steps: Mapping[str, Step]) -> None:
+def run_side_by_side(lab: Lab, steps: Mapping[str, Step[Any]]) -> None:
     """Run the steps (node key -> step) at once; every one leaves its record, their errors are raised as one."""
-    side_by_side({key: partial(one, lab) for key, one in steps.items()})
+    side_by_side({key: partial(run, lab) for key, run in steps.items()})
 
 
 def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem], str]:
@@ -167,8 +167,8 @@ def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem
     if isinstance(failure, (KeyboardInterrupt, Exit)):
         found = str(failure) or "interrupted from the keyboard"
         return "interrupted", [Problem("this step", found, "to be let finish", "type the same command again")], ""
-    said = f"{type(failure).__name__}: {failure}"
-    problem = Problem("this program", said, "no error that nobody foresaw", "report it with this record")
+    error = f"{type(failure).__name__}: {failure}"
+    problem = Problem("this program", error, "no error that nobody foresaw", "report it with this record")
     return "broken", [problem], "".join(traceback.format_exception(failure))
 
 
@@ -183,7 +183,7 @@ def _save(folder: Path, record: Record) -> None:
         ) from error
 
 
-def _option_help(work: Work) -> dict[str, str]:
+def _option_help(work: Callable[..., msgspec.Struct]) -> dict[str, str]:
     """Read `option: text` lines below `Options:` in the docstring; Invoke shows them in `--help`."""
     _, _, block = (work.__doc__ or "").partition("Options:")
     return dict(re.findall(r"^\s+([a-z_]+): (.+)$", block, re.MULTILINE))

@@ -42,7 +42,7 @@ FLOORS = {
         {"command_line"},
         {"steps"},
         {"feasibility", "benchmark"},
-        {"preflight", "install", "start", "cleanup", "report", "trust", "schemas"},
+        {"preflight", "install", "start", "cleanup", "report", "trust", "schemas", "version"},
         {"rehearse"},
     ),
     "reports": (

@@ -7,12 +7,11 @@ exits 0; here that is exit code 3 and nothing is left installed.
 
 from __future__ import annotations
 
-import re
 import shlex
 
 from records.settings import Exo
 from tasks.exo.interface import InstallPlan, ShellStep
-from tasks.exo.sources import copy_folder, kind_of, reason, shell_path
+from tasks.exo.sources import copy_folder, kind_of, override_name, reason, shell_path
 
 DISTRIBUTION = "exo"
 
@@ -88,15 +87,9 @@ def requirement(source: str, extras: list[str]) -> str:
 
 
 def override_line(override: str) -> str:
-    """Return one line of uv's override file; a bare local path gets the name and the URL that uv wants there.
-
-    The name of a wheel or an sdist is in its file name; a folder is named after its last part.
-    """
+    """Return one line of uv's override file; a bare local path gets the name and the URL that uv wants there."""
     text = override.strip()
-    if not text.startswith(("/", "~/")):
-        return text
-    name = re.split(r"-\d|\.(?:zip|tar|whl)", text.rstrip("/").rpartition("/")[2])[0]
-    return f"{name} @ file://{text}"
+    return f"{override_name(text)} @ file://{text}" if text.startswith(("/", "~/")) else text
 
 
 def _make_venv(venv: str, base_python: str) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import msgspec
+
 from records.facts import NodePython
 from records.settings import Exo, Inventory, ModelPair
-from reports.text import format as fmt
+from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo import models
 from tasks.exo.interface import Generation
-from tasks.exo.sources import kind_of
+from tasks.exo.sources import kind_of, override_name
 from tasks.machines.network import in_tailscale_range
 
 MEMORY_SHARE = 0.85
@@ -28,6 +30,17 @@ class Findings:
     def __init__(self) -> None:
         self.blocking: list[str] = []
         self.telling: list[str] = []
+
+
+class Devices(msgspec.Struct, frozen=True):
+    """On what the nodes will compute."""
+
+    words: str
+    cpu_only: bool = False
+    """Every node computes on its CPU."""
+
+
+CPU_ONLY = Devices("CPU on all nodes", cpu_only=True)
 
 
 def model(generation: str, exo: Exo, pair: ModelPair, found: Findings) -> None:
@@ -56,8 +69,8 @@ def model(generation: str, exo: Exo, pair: ModelPair, found: Findings) -> None:
 
 def stack(generation: str, exo: Exo, found: Findings) -> None:
     """Name the pins that are known not to work."""
-    named = " ".join(exo.overrides).lower()
-    if generation == "1.x" and kind_of(exo.source) != "file" and exo.release == "1.0.71" and "mlx" not in named:
+    replaced = {override_name(text) for text in exo.overrides}
+    if generation == "1.x" and kind_of(exo.source) != "file" and exo.release == "1.0.71" and "mlx" not in replaced:
         found.blocking.append(
             "as locked, EXO 1.0.71 cannot run a model on Linux (exo#2043): override mlx and mlx-cpu with 0.31.2"
         )
@@ -73,19 +86,19 @@ def discovery(generation: Generation, exo: Exo, addresses: Mapping[str, str], fo
         found.blocking.append(error.problem.found)
         return
     if any(in_tailscale_range(address) for address in addresses.values()):
-        told = "a manual discovery file" if generation.NAME == "0.0.x" else "--bootstrap-peers"
-        found.telling.append(f"these are Tailscale addresses, which carry no discovery: the peers are told by {told}")
+        means = "a manual discovery file" if generation.NAME == "0.0.x" else "--bootstrap-peers"
+        found.telling.append(f"these are Tailscale addresses, which carry no discovery: the peers are told by {means}")
 
 
-def device(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> str:
-    """Say on which device each node will compute, and what is missing for its GPU."""
+def devices(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> Devices:
+    """Tell on which device each node will compute, and what is missing for its GPU."""
     if generation == "1.x":
         cuda = any(extra.startswith("cuda") for extra in exo.extras)
         if not cuda and any(node.gpu for node in inventory.nodes.values()):
             found.telling.append("EXO 1.x has no code for AMD GPUs: under Linux it computes on the CPU")
-        return "CUDA where there is one" if cuda else "CPU on all nodes"
+        return Devices("CUDA where there is one") if cuda else CPU_ONLY
     if engine_of(exo) == "dummy":
-        return "none (dummy engine)"
+        return Devices("none (dummy engine)")
     on_gpu = []
     for key, node in inventory.nodes.items():
         environment = exo.environment | exo.node_environment.get(key, {})
@@ -95,7 +108,7 @@ def device(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> 
             found.telling.append(f"{key} has a {node.gpu.name}, but its environment does not set AMD=1: CPU")
             continue
         on_gpu.append(key)
-        if not any("tinygrad" in text.lower() for text in exo.overrides):
+        if not any(override_name(text) == "tinygrad" for text in exo.overrides):
             found.telling.append(
                 f"with the tinygrad that EXO 0.0.x pins, a {node.gpu.name} ({node.gpu.gfx}) falls back to the CPU:"
                 " override it with tinygrad>=0.11"
@@ -105,14 +118,14 @@ def device(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> 
     on_cpu = [key for key in inventory.nodes if key not in on_gpu]
     _tinygrad(exo, on_cpu, found)
     if not on_gpu:
-        return "CPU on all nodes"
-    return f"GPU on {', '.join(on_gpu)}" + (f", CPU on {', '.join(on_cpu)}" if on_cpu else "")
+        return CPU_ONLY
+    return Devices(f"GPU on {', '.join(on_gpu)}" + (f", CPU on {', '.join(on_cpu)}" if on_cpu else ""))
 
 
 def _tinygrad(exo: Exo, on_cpu: list[str], found: Findings) -> None:
     """Name what changed between tinygrad's releases: read in 0.11 to 0.14, tried under EXO v0.0.15-alpha."""
-    overrides = [text for text in exo.overrides if text.lower().startswith("tinygrad")]
-    if any(not re.search(r"==|<|~=|@", text) for text in overrides):
+    overrides = [text for text in exo.overrides if override_name(text) == "tinygrad"]
+    if any(not re.search(r"==|<|~=|@|/", text) for text in overrides):
         found.telling.append(
             f"`{overrides[0]}` takes the newest, and from 0.13 on AMD=1 or CPU=1 ends EXO at its start:"
             " tinygrad==0.11.0 takes both"
@@ -131,14 +144,12 @@ def room(size_bytes: int | None, nodes: Mapping[str, NodePython], found: Finding
         return
     memory = sum(node.memory_bytes for node in nodes.values())
     if memory and size_bytes > MEMORY_SHARE * memory:
-        found.blocking.append(
-            f"{fmt.size(size_bytes)} of weights do not fit into {fmt.size(memory)} of all nodes' memory"
-        )
+        found.blocking.append(f"{size(size_bytes)} of weights do not fit into {size(memory)} of all nodes' memory")
     short = {key: n for key, n in nodes.items() if n.disk_free_bytes < _DISK_RESERVE * size_bytes}
     if short:
-        told = ", ".join(f"{key} has {fmt.size(node.disk_free_bytes)} free" for key, node in short.items())
+        disks = ", ".join(f"{key} has {size(node.disk_free_bytes)} free" for key, node in short.items())
         found.telling.append(
-            f"every node gets a full copy of {fmt.size(size_bytes)}: {told} (enough if it is there already)"
+            f"every node gets a full copy of {size(size_bytes)}: {disks} (enough if it is there already)"
         )
 
 

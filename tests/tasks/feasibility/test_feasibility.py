@@ -12,6 +12,7 @@ from records.settings import Inventory, Rehearsal
 from tasks.exo import models
 from tasks.feasibility.assess import Assessment, assess
 from tasks.inventory import load_inventory
+from tasks.machines.network import Way
 from tests import PROJECT
 from tests.support.recorded import recorded
 
@@ -175,8 +176,9 @@ def test_no_model_of_the_plan_divides_by_three() -> None:
 
 def test_a_relayed_way_is_told() -> None:
     """A hop through a relay is paid for at every token."""
-    found = assess(load_inventory(HOSTS), NODES, TAILNET, {"srv1": "own node", "rog": "relayed (fra), 41 ms"})
-    assert any("rog (relayed (fra), 41 ms)" in reason for reason in row(found, "llama-0015").reasons)
+    ways = {"srv1": Way("srv1", "", None, "own"), "rog": Way("rog", "", 0.041, "relayed", "fra")}
+    found = assess(load_inventory(HOSTS), NODES, TAILNET, ways)
+    assert any("rog (relayed (fra), 41.0 ms)" in reason for reason in row(found, "llama-0015").reasons)
 
 
 def test_the_dummy_engine_runs_its_one_model() -> None:
