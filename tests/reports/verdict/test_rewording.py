@@ -22,7 +22,7 @@ from tests.support.rendered import view_of
 FREE_TEXT = {
     "summary", "warnings", "deviations", "errors", "traceback", "commands",  # of every record
     "network", "go_unreachable_because", "alternatives", "reasons", "said", "device", "devices", "downloaded",
-    "how", "left", "ollama_changes", "error", "reason", "command", "log", "notes", "os", "kernel", "cpu", "title",
+    "left", "ollama_changes", "error", "reason", "command", "log", "notes", "os", "kernel", "cpu", "title",
     "text_head",
 }  # fmt: skip
 """Keys of records, samples and conditions below which stand words for people, or what a server or a node said."""
@@ -55,17 +55,7 @@ def decided(folder: Path) -> tuple[object, ...]:
     decisions: list[Decision] = [decide(campaign), *filter(None, [estimates_of(campaign).large])]
     view = view_of(folder)
     return (
-        [
-            (
-                d.verdict,
-                d.plan_word,
-                d.comparisons,
-                d.blocked_step,
-                d.further_runs,
-                [(c.name, c.status) for c in d.checks],
-            )
-            for d in decisions
-        ],
+        [(d.verdict, d.plan_word, d.comparisons, d.blocked_step, d.further_runs) for d in decisions],
         [(check.name, check.status) for d in decisions for check in d.checks],
         view.cluster.outcome,
         [row[3] for row in view.steps.rows],
