@@ -14,7 +14,6 @@ import msgspec
 from records import plan
 from records.campaign import Campaign, load_campaign
 from records.settings import Limits
-from reports.pages.results import arm_label
 from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import Comparison, compare
 from reports.text import format as fmt
@@ -92,7 +91,7 @@ def _change(step: int, before: ArmEstimate, after: ArmEstimate, limits: Limits) 
     found = compare(after.runs, before.runs, two_sided)
     return [
         f"{step}",
-        arm_label(after.arm, after.engine),
+        fmt.arm_label(after.arm, after.engine),
         fmt.rate(before.rate_tokens_per_s),
         fmt.rate(after.rate_tokens_per_s),
         fmt.ratio(found.ratio),

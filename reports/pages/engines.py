@@ -95,7 +95,7 @@ def calibration_said(campaign: Campaign) -> tuple[Table | None, str]:
         ]
         for c in script.calibration
     ]
-    head = ["Metronome", "First token, mean", "p99", "Between tokens, mean", "p99", "Rate, mean", "p99"]
+    head = ["Metronome", "TTFT (first token), mean", "p99", "ITL (between tokens), mean", "p99", "Rate, mean", "p99"]
     said = (
         f"The benchmark script (SHA-256 {clip(script.sha256, cap=64)[:16]}..., Python "
         f"{clip(script.python_version, cap=20)} on {clip(script.node, cap=40)}) timed a metronome of known speed "

@@ -28,16 +28,6 @@ class ReportCommands(msgspec.Struct, frozen=True):
     render_again: list[str] = []
 
 
-class ChartView(msgspec.Struct, frozen=True):
-    """One chart as a template embeds it: file names for Markdown, `data_uri` for HTML."""
-
-    title: str
-    alt: str
-    svg_name: str
-    png_name: str
-    data_uri: str
-
-
 class View(msgspec.Struct, frozen=True):
     """The whole report."""
 
@@ -65,7 +55,7 @@ class View(msgspec.Struct, frozen=True):
     deviations: list[DeviationView]
     steps: Table
     environment: EnvironmentView
-    surroundings: Table | None
+    conditions: Table | None
     methods: list[str]
     limits: list[str]
     profiles: Table | None
@@ -73,7 +63,6 @@ class View(msgspec.Struct, frozen=True):
     plan_files: list[str]
     reproduce: str
     render_again: str
-    charts: dict[str, ChartView] = {}
 
 
 def build_view(
@@ -112,7 +101,7 @@ def build_view(
         deviations=deviations(campaign.records),
         steps=steps_table(campaign),
         environment=environment_view(campaign),
-        surroundings=conditions_table(campaign),
+        conditions=conditions_table(campaign),
         methods=methods_said(campaign),
         limits=limits_said(campaign),
         profiles=profiles,

@@ -61,7 +61,7 @@ def box(decision: Decision, context: str) -> Box:
         lines.append(("In the plan's word", clip(decision.plan_word, cap=200)))
     if decision.further_runs is not None:
         lines.append(
-            ("Runs still needed", f"about {decision.further_runs} a side, in a fresh campaign, at the noise seen")
+            ("Runs still needed", f"about {decision.further_runs} an arm, in a fresh campaign, at the noise seen")
         )
     if decision.would_change:
         lines.append(("What would change it", clip(decision.would_change, cap=500)))
@@ -120,7 +120,7 @@ def arms_table(arms: list[ArmEstimate]) -> Table | None:
         return None
     rows = [
         [
-            arm_label(arm.arm, arm.engine),
+            fmt.arm_label(arm.arm, arm.engine),
             fmt.rate(arm.rate_tokens_per_s),
             fmt.fraction(arm.rate_cv),
             _median(arm.first_token_s),
@@ -136,8 +136,9 @@ def arms_table(arms: list[ArmEstimate]) -> Table | None:
         for arm in arms
     ]
     head = [
-        "Arm", "Tokens/s", "Scatter of runs (CV)", "First token, median", "Between tokens, median", "p99",
-        "Decode tokens/s", "Tokens an answer", "Runs", "Timed requests", "Failed", "Warm-ups (discarded)",
+        "Arm", "Tokens/s", "Scatter of runs (CV)", "TTFT (first token), median", "ITL (between tokens), median",
+        "ITL, p99", "Decode rate, tokens/s", "Tokens an answer", "Runs", "Timed requests", "Failed",
+        "Warm-ups (discarded)",
     ]  # fmt: skip
     return Table(head, rows, list(range(1, 12)))
 
@@ -179,11 +180,6 @@ def naive_table(decision: Decision, limits: Limits) -> Table | None:
         ]
     )
     return Table(["Rule", "Speed-up", "Says", "Note"], rows, [1])
-
-
-def arm_label(arm: str, side: str) -> str:
-    """Name an arm for a reader: `EXO`, `Ollama srv1`."""
-    return "EXO" if side == "exo" else f"Ollama {clip(arm, cap=60)}"
 
 
 def _median(spread: object) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from records import plan
 from records.campaign import Campaign
 from records.samples import Sample
-from reports.pages.results import arm_label, arms_table, speedups
+from reports.pages.results import arms_table, speedups
 from reports.stats.arms import ArmEstimate
 from reports.stats.runs import rate_tokens_per_s
 from reports.text import format as fmt
@@ -69,13 +69,13 @@ def concurrency_table(campaign: Campaign) -> Table | None:
         elif sample.error is None and sample.text_sha256:
             alone.setdefault((sample.arm, sample.prompt_sha256), set()).add(sample.text_sha256)
     rows = []
-    for (arm, side, level), together in sorted(groups.items()):
+    for (arm, engine, level), together in sorted(groups.items()):
         good = [s for s in together if rate_tokens_per_s(s) is not None]
         known = [s for s in good if (s.arm, s.prompt_sha256) in alone and s.text_sha256]
         differing = sum(s.text_sha256 not in alone[(s.arm, s.prompt_sha256)] for s in known)
         rows.append(
             [
-                arm_label(arm, side),
+                fmt.arm_label(arm, engine),
                 str(level),
                 str(len(together)),
                 str(len(together) - len(good)),

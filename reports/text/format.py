@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from math import isfinite
 
+from reports.text.escape import one_line
+
 UNKNOWN = "not known"
 
 
@@ -99,6 +101,11 @@ def moment(utc: str) -> str:
 def yes_no(value: bool | None) -> str:
     """Write `yes`, `no` or that it is not known."""
     return UNKNOWN if value is None else "yes" if value else "no"
+
+
+def arm_label(arm: str, engine: str) -> str:
+    """Name an arm for a reader: `EXO`, `Ollama srv1`."""
+    return "EXO" if engine == "exo" else f"Ollama {one_line(arm, 60)}"
 
 
 def count(number: int, one: str, many: str = "") -> str:

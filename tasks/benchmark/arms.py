@@ -20,7 +20,7 @@ from tasks.ollama.servers import servers_of
 
 T = TypeVar("T")
 _CONDITIONS = r"""
-echo "load $(cut -d' ' -f1 /proc/loadavg)"; echo "cpus $(nproc)"
+echo "load $(cut -d' ' -f1 "${EXO_PHASE1_SYSROOT:-}/proc/loadavg")"; echo "cpus $(nproc)"
 sed -n 's/^MemAvailable: *\([0-9]*\).*/memory \1/p' /proc/meminfo
 cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null | sort -n | tail -n 1 | sed 's/^/temperature /'
 cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq 2>/dev/null | sort -n | tail -n 1 | sed 's/^/clock /'

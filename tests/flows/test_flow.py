@@ -36,10 +36,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def done(root: Path) -> Done:
     """Type the four commands, once for all tests of this file."""
-    return {words: fab(*words, hosts=root / "hosts.yaml", timeout_s=300) for words in COMMANDS}
+    return {words: fab(*words, hosts=root / "hosts.yaml") for words in COMMANDS}
 
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(1200)
 
 
 def test_every_command_ends_well(done: Done) -> None:
@@ -83,8 +83,8 @@ def test_samples_are_complete_and_interleaved(root: Path, done: Done) -> None:
         jsonschema.validate(json.loads(line), schema)
 
 
-def test_the_side_that_does_not_run_is_out_of_memory(root: Path, done: Done) -> None:
-    """Before each run every other side was unloaded, and before each EXO run the cluster was whole."""
+def test_the_arms_that_do_not_run_are_out_of_memory(root: Path, done: Done) -> None:
+    """Before each run every other arm was unloaded, and before each EXO run the cluster was whole."""
     notes, _ = read_conditions(root / "logs" / PROFILE / "12-bench-comparison.conditions.jsonl")
     assert len(notes) == 15
     assert all(note.neighbours_loaded == [] for note in notes)

@@ -17,8 +17,6 @@ from tasks.machines.lab import Lab
 from tasks.start import start_group, start_rog
 from tests.support.gallery import check_named, decided
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture
 def trapped(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:

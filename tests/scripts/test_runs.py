@@ -100,7 +100,7 @@ def _kind(path: str, payload: dict[str, Any]) -> str:
 
 
 def test_neighbour_left_loaded_is_unloaded_first() -> None:
-    """The other side's model must not compete, whoever left it in memory."""
+    """The other arm's model must not compete, whoever left it in memory."""
     with running(Engine()) as left, running(Engine()) as exo:
         left.loaded.add("m")
         run("--model", "m", "--ollama", f"a={left.url}", "--exo", f"exo={exo.url}", "--only", "exo:1")
