@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -58,6 +59,7 @@ FLOORS = {
 }
 
 
+@functools.cache
 def sources() -> list[Path]:
     """Every Python file of the project that git tracks or would track, but the stand-ins' own packages."""
     listed = subprocess.run(
