@@ -176,4 +176,4 @@ def test_requests_at_once_are_a_separate_experiment(root: Path, done: Done) -> N
     dead = fab("bench", "--concurrency", "1", hosts=root / "hosts.yaml")
     assert dead.returncode == 1
     assert re.search(r"^exo +1 +1 .* not comparable: failed alone: no connection", dead.stdout, re.MULTILINE)
-    assert re.search(r"found: +exo: no connection to", dead.stderr)
+    assert re.search(r"^exo: could not go on\.\n +found: +no connection to", dead.stderr)
