@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -69,17 +68,20 @@ def sources() -> list[Path]:
     return [PROJECT / name for name in listed if "exo_source" not in name and (PROJECT / name).is_file()]
 
 
-def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield every imported module's dotted name and whether the import stands at the top of the file."""
+@functools.cache
+def imports_of(path: Path) -> tuple[tuple[str, bool], ...]:
+    """Return every imported module's dotted name and whether the import stands at the top of the file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = set(tree.body)
+    found: list[tuple[str, bool]] = []
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            yield name, node in tree.body
+        found += [(name, node in top) for name in names]
+    return tuple(found)
 
 
 def relative(path: Path) -> str:
@@ -112,9 +114,16 @@ def test_rooms_import_only_downwards() -> None:
     assert wrong == []
 
 
+@functools.cache
+def own_modules() -> frozenset[str]:
+    """Return the dotted names of the project's own modules and packages."""
+    names = (relative(source).removesuffix(".py").removesuffix("/__init__") for source in sources())
+    return frozenset(name.replace("/", ".") for name in names)
+
+
 def modules_imported(path: Path) -> set[str]:
     """Return the project's own modules that a file imports, at its top or inside a function, as dotted names."""
-    own = {relative(source).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for source in sources()}
+    own = own_modules()
     return {name for name, _ in imports_of(path) if name in own}
 
 

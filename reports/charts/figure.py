@@ -139,6 +139,8 @@ def _drawn(chart: Chart) -> DrawnChart:
     figure = Figure(layout=layout)
     figure.set_figwidth(WIDTH_IN)
     chart.draw(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, for both formats
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
