@@ -9,6 +9,7 @@ import shlex
 import msgspec
 
 from records.facts import GpuTruth, Installed
+from records.settings import exo_on
 from tasks import console
 from tasks.errors import StepError
 from tasks.exo import identity
@@ -178,8 +179,8 @@ def _is_there(node: Node, lab: Lab, plan: InstallPlan, wish: str) -> bool:
 
 def _wish(lab: Lab, node: Node) -> str:
     """Return a digest of what is wanted; for a local directory also of its files, so that an edit is installed."""
-    exo = lab.profile.exo
-    wanted = [exo.release, exo.source, exo.extras, exo.node_extras.get(node.key, []), exo.overrides, exo.python]
+    exo = exo_on(lab.profile.exo, node.key)
+    wanted = [exo.release, exo.source, exo.extras, exo.overrides, exo.python]
     source = shlex.quote(exo.source)
     tree = node.run(
         f"[ ! -d {source} ] || find {source} -type f -not -path '*/.git/*' -not -path '*/__pycache__/*' -print0"

@@ -155,20 +155,18 @@ def _bad_nodes(nodes: dict[str, NodeSpec]) -> list[str]:
 def _bad_profile(key: str, profile: Profile, nodes: set[str]) -> list[str]:
     found = []
     exo = profile.exo
-    for path, ports in {"ports": exo.ports, **{f"node_ports.{n}": p for n, p in exo.node_ports.items()}}.items():
+    own = {name: node.ports for name, node in exo.nodes.items() if node.ports}
+    for path, ports in {"ports": exo.ports, **{f"nodes.{n}.ports": p for n, p in own.items()}}.items():
         if ports.api == ports.peer:
             found.append(f"profiles.{key}.exo.{path}: api and peer are both {ports.api}")
-    if exo.release.startswith("1.") and any(ports.api != exo.ports.api for ports in exo.node_ports.values()):
-        found.append(f"profiles.{key}.exo.node_ports: EXO 1.x needs the same api port on every node")
+    if exo.release.startswith("1.") and any(ports.api != exo.ports.api for ports in own.values()):
+        found.append(f"profiles.{key}.exo.nodes: EXO 1.x needs the same api port on every node")
     if re.fullmatch(r"exo(\[.*\])?([=<>~!].*)?", exo.source.strip()):
         found.append(
             f"profiles.{key}.exo.source: '{exo.source}' would install the Yeast Epigenome Project's tool;"
             " give a git URL with a tag, a directory, a wheel or an sdist"
         )
-    for field in ("node_extras", "node_flags", "node_environment", "node_ports"):
-        for name in getattr(exo, field):
-            if name not in nodes:
-                found.append(f"profiles.{key}.exo.{field}.{name}: not one of nodes")
+    found += [f"profiles.{key}.exo.nodes.{name}: not one of nodes" for name in exo.nodes if name not in nodes]
     for size in ("small", "large"):
         pair: ModelPair = getattr(profile.models, size)
         for engine in ("exo", "ollama"):

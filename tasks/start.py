@@ -7,7 +7,7 @@ import time
 from typing import Literal, cast
 
 from records.facts import Cluster, Started
-from records.settings import ports_of
+from records.settings import exo_on, ports_of
 from tasks import console
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
@@ -116,8 +116,7 @@ def launch_of(lab: Lab, key: str) -> Launch:
 
 def gpu_claimed(lab: Lab, key: str) -> bool:
     """Tell whether hosts.yaml has EXO compute on this node's GPU: there is one, and the environment chooses it."""
-    exo = lab.profile.exo
-    environment = exo.environment | exo.node_environment.get(key, {})
+    environment = exo_on(lab.profile.exo, key).environment
     return lab.nodes[key].spec.gpu is not None and any(environment.get(s, "0") not in ("", "0") for s in _GPU_SWITCHES)
 
 

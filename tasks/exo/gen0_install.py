@@ -7,10 +7,9 @@ exits 0; here that is exit code 3 and nothing is left installed.
 
 from __future__ import annotations
 
-import re
 import shlex
 
-from records.settings import Exo
+from records.settings import Exo, exo_on, override_name
 from tasks.exo.interface import InstallPlan, ShellStep
 from tasks.exo.sources import copy_folder, kind_of, reason, shell_path
 
@@ -52,7 +51,8 @@ export UV_PYTHON_DOWNLOADS=never
 
 def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
     """Return how to install `exo` on `node` below `home`; see interface.Generation."""
-    extras = [*exo.extras, *(e for e in exo.node_extras.get(node, []) if e not in exo.extras)]
+    exo = exo_on(exo, node)
+    extras = exo.extras
     venv = f"{home}/venv"
     python = f"{venv}/bin/python"
     source = f"{home}/src" if kind_of(exo.source) == "folder" else exo.source
@@ -88,15 +88,11 @@ def requirement(source: str, extras: list[str]) -> str:
 
 
 def override_line(override: str) -> str:
-    """Return one line of uv's override file; a bare local path gets the name and the URL that uv wants there.
-
-    The name of a wheel or an sdist is in its file name; a folder is named after its last part.
-    """
+    """Return one line of uv's override file; a bare local path gets the name and the URL that uv wants there."""
     text = override.strip()
     if not text.startswith(("/", "~/")):
         return text
-    name = re.split(r"-\d|\.(?:zip|tar|whl)", text.rstrip("/").rpartition("/")[2])[0]
-    return f"{name} @ file://{text}"
+    return f"{override_name(text)} @ file://{text}"
 
 
 def _make_venv(venv: str, base_python: str) -> str:
