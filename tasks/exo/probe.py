@@ -120,8 +120,8 @@ class Known(NamedTuple):
 TINYGRAD = (
     Known(
         r"underlying buffer is not writable",
-        "this tinygrad refuses the read-only arrays in which EXO hands on a hidden state: one node alone answers, a"
-        " ring fails at its first token",
+        "this tinygrad refuses the read-only arrays in which EXO hands on a hidden state: one node alone answers, in a"
+        " ring the first chat hangs",
         'on a CPU or CUDA node set nodes.{node}.overrides: ["tinygrad==0.10.2"]',
     ),
     Known(

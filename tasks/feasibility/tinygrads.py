@@ -34,8 +34,8 @@ def on_cpu(node: str, exo: Exo) -> list[str]:
     if version is None or version <= _LAST_FOR_CPU:
         return []
     return [
-        f"{node}: {_name(version)} refuses on a CPU the read-only arrays that EXO hands it, so a ring fails at its"
-        f' first token: set nodes.{node}.overrides: ["tinygrad==0.10.2"]'
+        f"{node}: {_name(version)} refuses on a CPU the read-only arrays that EXO hands it, and a ring's first chat"
+        f' hangs: set nodes.{node}.overrides: ["tinygrad==0.10.2"]'
     ]
 
 
