@@ -1,17 +1,29 @@
-# `make rehearse` and `make test` are all a stranger needs; both set up what they use. Needs Python >= 3.11 and make.
+# `make rehearse`, `make check` and `make test` are all a stranger needs; each sets up what it uses.
+# Needs Python >= 3.11 and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup rehearse test lint lock schemas clean
+.PHONY: setup rehearse check test coverage lint lock docs schemas clean
 
 setup: $(VENV)/run.stamp
 
 rehearse: $(VENV)/run.stamp
 	$(BIN)/fab rehearse
 
-test: $(VENV)/dev.stamp lint
+# In a minute: all but the tests that start a rehearsal or simulate campaigns.
+check: lint
+	$(BIN)/pytest -m "not rehearsal and not simulation"
+
+test: lint
 	$(BIN)/pytest
+
+# Lines and branches that the tests reach, in the programs that they start too; pyproject.toml says what is left out.
+coverage: $(VENV)/dev.stamp
+	rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -32,9 +44,18 @@ $(VENV)/bin/pip:
 		{ echo "make: $(PYTHON) is older than 3.11; needed: Python >= 3.11; do: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# The trap gallery's page, from the gallery's own sentences.
+docs: $(VENV)/run.stamp
+	$(BIN)/python -m rehearsal.traps > docs/traps.md
+
 # JSON Schemas of hosts.yaml, records, samples and the report's numbers, from the structs.
 schemas: $(VENV)/run.stamp
 	$(BIN)/python -m tasks.schemas
+
+# The pictures of docs/architecture.md, from the imports.
+.PHONY: architecture
+architecture:
+	$(PYTHON) scripts/draw_architecture.py
 
 # Renews both locks from the ranges in pyproject.toml; needs uv.
 lock:
@@ -42,4 +63,4 @@ lock:
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .rehearsal .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .rehearsal .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -11,7 +11,7 @@ from invoke.collection import Collection
 from tasks import cleanup, install, preflight, report, start
 from tasks.benchmark import instrument, models
 from tasks.benchmark import steps as benchmark
-from tasks.command_line import explaining, operating
+from tasks.command_line import PROJECT, explaining, operating
 
 
 @task(name="preflight", help={"strict": "fail where a model pair cannot run at all"})
@@ -38,7 +38,7 @@ def start_group(c: Any) -> None:
 @task(
     name="bench",
     help={
-        "runs": "freshly loaded runs a side (benchmark.runs of hosts.yaml when left out)",
+        "runs": "freshly loaded runs an arm (benchmark.runs of hosts.yaml when left out)",
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
@@ -85,6 +85,17 @@ def compare(c: Any, old: str, new: str) -> None:
     """Put two campaigns side by side with the verdict's own statistics."""
     with explaining():
         report.show_comparison(Path(old), Path(new))
+
+
+@task
+def version(c: Any) -> None:
+    """Print this program's version and commit, and the EXO that each profile names."""
+    from tasks import console
+    from tasks import version as this
+
+    console.text(this.program(PROJECT))  # whatever is wrong with the hosts file
+    with operating(c) as lab:
+        console.text(this.releases(lab.inventory))
 
 
 @task
@@ -184,5 +195,5 @@ for _step in (
     ns.add_task(_step.task)
 for _task in (preflight_group, install_group, start_group, bench_group, report_group, cleanup_group):
     ns.add_task(_task)
-for _task in (compare, feasibility, trust_hosts, rehearse, rehearsal_up, rehearsal_down):
+for _task in (compare, feasibility, trust_hosts, rehearse, rehearsal_up, rehearsal_down, version):
     ns.add_task(_task)

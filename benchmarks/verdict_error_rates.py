@@ -70,7 +70,7 @@ def sequential(cell: Cell) -> Rates:
         exo, baselines = arms_of(samples)
         decided = decide_rounds(exo, baselines, LIMITS)
         counts["looks"][decided.verdict] += 1
-        pairs += decided.looks[-1].pairs
+        pairs += decided.looks[-1].rounds
     return Rates(cell, _shares(counts, cell.campaigns), pairs / cell.campaigns)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from records.facts import Benchmark
 from records.plan import PlanStep
-from records.record import Record, RecordUnreadableError, read_record, result_of
+from records.record import Record, RecordUnreadableError, decoded_result, read_record
 
 
 class Finished:
@@ -21,7 +21,7 @@ class Finished:
         self._logs = logs
         self._samples = logs / step.samples_name
         self._before = _stamp(self._samples)
-        self._there = self._before is not None and _has_benchmark(logs / step.record_name)
+        self._there = self._before is not None and _may_be_finished(logs / step.record_name)
 
     def folder_for(self, record: Record) -> Path:
         """Return where `record` goes: to the logs, or aside where it would take a finished measurement's place.
@@ -56,16 +56,19 @@ def new_folder(logs: Path) -> Path:
     return logs / "archive" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
-def _has_benchmark(path: Path) -> bool:
+def _may_be_finished(path: Path) -> bool:
+    """Tell whether a record says that its measurement came to its end; one that cannot be read may say so."""
     try:
-        return result_of(read_record(path), Benchmark) is not None
-    except (OSError, RecordUnreadableError):
+        return isinstance(decoded_result(read_record(path)), Benchmark)
+    except FileNotFoundError:
         return False
+    except RecordUnreadableError:
+        return True
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns

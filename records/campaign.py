@@ -1,108 +1,206 @@
-"""One campaign as it lies in `logs/<profile>/`: everything that a report is made from, read once."""
+"""One campaign as it lies in `logs/<profile>/`: everything that a report is made from, read and decoded once.
+
+What a step found is asked for by name: `campaign.preflight`, `campaign.installed["rog"]`, `campaign.benchmark(12)`. A
+record that cannot be read in full is in `unreadable` and nowhere else, so that no part of it is taken for the whole.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from records import plan
-from records.record import Record, RecordUnreadableError, read_record
+from records.facts import (
+    Benchmark,
+    Cleaned,
+    Cluster,
+    Installed,
+    ModelReady,
+    Preflight,
+    ScriptReady,
+    Skipped,
+    Started,
+)
+from records.record import Record, RecordUnreadableError, decoded_result, decoded_settings, read_record
 from records.samples import Conditions, Sample, TornLine, read_conditions, read_samples
-from records.settings import Limits
+from records.settings import Limits, Settings
 
 CONTROL_NAME = "control.samples.jsonl"
 """Samples of `fab bench --control`: Ollama against itself, two arms, through the same pipeline."""
 CONCURRENCY_NAME = "concurrency.samples.jsonl"
 """Samples of `fab bench --concurrency`: several requests at once, a separate experiment that never votes."""
+COMPARISON_STEP = 12
 REPORT_STEP = 14
+LINES_NAMED = 6
+
+ResultT = TypeVar("ResultT", bound=msgspec.Struct)
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A step's record that this version cannot read, and why."""
+
+    file: str
+    reason: str
+    step: int
+
+    @property
+    def words(self) -> str:
+        """Return file and reason as one clause."""
+        return f"{self.file}: {self.reason}"
 
 
 class Campaign(msgspec.Struct, frozen=True):
     """Records and raw samples of one profile. Keys of the dicts are step numbers unless said otherwise."""
 
     profile: str
-    records: dict[int, Record]
-    samples: dict[int, list[Sample]]
-    conditions: dict[int, list[Conditions]]
-    torn: dict[str, list[TornLine]]
+    records: dict[int, Record] = {}
+    results: dict[int, msgspec.Struct] = {}
+    """What each step found, decoded; a step without a result is left out."""
+    settings_by_step: dict[int, Settings] = {}
+    samples: dict[int, list[Sample]] = {}
+    conditions: dict[int, list[Conditions]] = {}
+    torn: dict[str, list[TornLine]] = {}
     """File name -> the lines of it that cannot be read."""
-    hashes: dict[str, str]
+    hashes: dict[str, str] = {}
     """File name -> SHA-256. The report's own record is left out: it changes with every report."""
-    limits: Limits
-    unreadable: list[str]
-    """Records that this version cannot read, `file: reason`; their steps count as not run."""
+    unreadable: list[Unreadable] = []
     control: list[Sample] = []
     concurrent: list[Sample] = []
     """Of the concurrency experiment; those asked alone are marked as warm-ups."""
 
+    @property
+    def preflight(self) -> Preflight | None:
+        """What step 1 found."""
+        return self._result(1, Preflight)
+
+    @property
+    def installed(self) -> dict[str, Installed]:
+        """What steps 2 to 4 installed, by node."""
+        return self._by_node("install", Installed)
+
+    @property
+    def started(self) -> dict[str, Started]:
+        """What steps 5 to 7 started, by node."""
+        return self._by_node("start", Started)
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """What step 8 saw."""
+        return self._result(8, Cluster)
+
+    @property
+    def models(self) -> ModelReady | None:
+        """What step 9 made ready."""
+        return self._result(9, ModelReady)
+
+    @property
+    def script(self) -> ScriptReady | None:
+        """What step 10 copied and calibrated."""
+        return self._result(10, ScriptReady)
+
+    @property
+    def cleaned(self) -> Cleaned | None:
+        """What step 15 left behind."""
+        return self._result(15, Cleaned)
+
+    def benchmark(self, step: int) -> Benchmark | None:
+        """Return what step 11, 12 or 13 measured; None where it did not come to its end."""
+        return self._result(step, Benchmark) if self.done(step) else None
+
+    def skipped(self, step: int) -> Skipped | None:
+        """Return why a step was left out on purpose; None where it was not."""
+        return self._result(step, Skipped)
+
+    def done(self, step: int) -> bool:
+        """Tell whether a step did its work, now or earlier."""
+        return step in self.records and self.records[step].status in ("ok", "already")
+
+    def unreadable_step(self, step: int) -> Unreadable | None:
+        """Return what is wrong with a step's record, where there is one that cannot be read."""
+        return next((entry for entry in self.unreadable if entry.step == step), None)
+
+    @property
+    def unread(self) -> list[str]:
+        """Every record that cannot be read, and of every other file the first lines, each with the reason."""
+        words = [entry.words for entry in self.unreadable]
+        for name, lines in sorted(self.torn.items()):
+            words += [f"{name}, line {line.line}: {line.reason} (left out)" for line in lines[:LINES_NAMED]]
+            more = len(lines) - LINES_NAMED
+            words += [f"{name}: {more} more lines (left out)"] if more > 0 else []
+        return words
+
+    def settings_of(self, step: int) -> Settings:
+        """Return the settings under which a step ran; what its record does not tell, and before it, the newest's."""
+        newest = sorted(
+            (record for number, record in self.records.items() if number < REPORT_STEP),
+            key=lambda record: record.started_utc,
+            reverse=True,
+        )
+        settings = self.settings_by_step.get(step, Settings())
+        for record in newest:
+            settings = settings.or_else(self.settings_by_step.get(record.step, Settings()))
+        return settings
+
+    @property
+    def settings(self) -> Settings:
+        """The settings under which step 12 measured, so that editing hosts.yaml afterwards moves no verdict."""
+        return self.settings_of(COMPARISON_STEP)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the decision."""
+        return self.settings.limits or Limits()
+
+    def _result(self, step: int, kind: type[ResultT]) -> ResultT | None:
+        result = self.results.get(step)
+        return result if isinstance(result, kind) else None
+
+    def _by_node(self, group: str, kind: type[ResultT]) -> dict[str, ResultT]:
+        steps = plan.steps_by_node(group)
+        return {node: result for node, step in steps.items() if (result := self._result(step.number, kind))}
+
 
 def load_campaign(folder: Path) -> Campaign:
-    """Read `folder`; whatever is missing is left out, whatever cannot be read is named. An empty folder is fine.
-
-    The limits are those in force when step 12 was measured, so that editing hosts.yaml afterwards moves no verdict;
-    before step 12 the newest record's.
-    """
-    records, unreadable = _read_records(folder)
-    samples: dict[int, list[Sample]] = {}
-    conditions: dict[int, list[Conditions]] = {}
-    torn: dict[str, list[TornLine]] = {}
+    """Read `folder`; whatever is missing is left out, whatever cannot be read is named. An empty folder is fine."""
+    records: dict[int, Record] = {}
+    results: dict[int, msgspec.Struct] = {}
+    settings: dict[int, Settings] = {}
+    unreadable: list[Unreadable] = []
     for step in plan.STEPS:
-        lines, bad = read_samples(folder / step.samples_name)
-        if lines:
-            samples[step.number] = lines
-        if bad:
-            torn[step.samples_name] = bad
-        notes, bad = read_conditions(folder / step.conditions_name)
-        if notes:
-            conditions[step.number] = notes
-        if bad:
-            torn[step.conditions_name] = bad
-    control, bad = read_samples(folder / CONTROL_NAME)
-    if bad:
-        torn[CONTROL_NAME] = bad
-    concurrent, bad = read_samples(folder / CONCURRENCY_NAME)
-    if bad:
-        torn[CONCURRENCY_NAME] = bad
+        try:
+            record = read_record(folder / step.record_name)
+            result, carried = decoded_result(record), decoded_settings(record)
+        except FileNotFoundError:
+            continue
+        except (OSError, RecordUnreadableError) as error:
+            unreadable.append(Unreadable(step.record_name, str(error), step.number))
+            continue
+        records[step.number], settings[step.number] = record, carried
+        if result is not None:
+            results[step.number] = result
+    samples = {name: read_samples(folder / name) for name in _names_of_samples()}
+    conditions = {step.conditions_name: read_conditions(folder / step.conditions_name) for step in plan.STEPS}
+    torn = {name: lines for name, (_, lines) in (*samples.items(), *conditions.items()) if lines}
     return Campaign(
         profile=next((record.profile for record in records.values()), folder.name),
         records=records,
-        samples=samples,
-        conditions=conditions,
+        results=results,
+        settings_by_step=settings,
+        samples={step.number: lines for step in plan.STEPS if (lines := samples[step.samples_name][0])},
+        conditions={step.number: notes for step in plan.STEPS if (notes := conditions[step.conditions_name][0])},
         torn=torn,
         hashes=_hashes(folder),
-        limits=_limits(records),
         unreadable=unreadable,
-        control=control,
-        concurrent=concurrent,
+        control=samples[CONTROL_NAME][0],
+        concurrent=samples[CONCURRENCY_NAME][0],
     )
 
 
-def _read_records(folder: Path) -> tuple[dict[int, Record], list[str]]:
-    records: dict[int, Record] = {}
-    unreadable: list[str] = []
-    for step in plan.STEPS:
-        path = folder / step.record_name
-        if not path.is_file():
-            continue
-        try:
-            records[step.number] = read_record(path)
-        except RecordUnreadableError as error:
-            unreadable.append(str(error).replace(str(path), path.name))
-    return records, unreadable
-
-
-def _limits(records: dict[int, Record]) -> Limits:
-    measured = [records[12]] if 12 in records else []
-    earlier = sorted((r for n, r in records.items() if n < REPORT_STEP), key=lambda r: r.started_utc, reverse=True)
-    for record in [*measured, *earlier]:
-        if "limits" in record.settings:
-            try:
-                return msgspec.convert(record.settings["limits"], Limits)
-            except msgspec.ValidationError:
-                continue
-    return Limits()
+def _names_of_samples() -> list[str]:
+    return [*(step.samples_name for step in plan.STEPS), CONTROL_NAME, CONCURRENCY_NAME]
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -7,9 +7,11 @@ benchmark by `exo` or the name of an Ollama baseline. Every field that a node ma
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
+
+DeviceKind = Literal["gpu", "cpu", "unknown"]
 
 
 class NodePython(msgspec.Struct, frozen=True):
@@ -55,6 +57,8 @@ class Feasible(msgspec.Struct, frozen=True):
     equal_precision: bool
     reasons: list[str]
     """Why it cannot run, or what to expect; one sentence each."""
+    cpu_only: bool = False
+    """Every node computes on its CPU."""
 
 
 class Preflight(msgspec.Struct, frozen=True):
@@ -65,9 +69,10 @@ class Preflight(msgspec.Struct, frozen=True):
     feasible: list[Feasible] = []
     go_unreachable_because: str = ""
     alternatives: list[str] = []
-    ceiling: dict[str, Any] = {}
     network: dict[str, str] = {}
     """Per node: `direct`, `relayed (fra)`, or why it is not known."""
+    relayed: list[str] = []
+    """The ways of `network` that go through a relay server instead of directly."""
 
 
 class Witness(msgspec.Struct, frozen=True):
@@ -149,7 +154,7 @@ class Started(msgspec.Struct, frozen=True):
     ready_s: float
     device: str
     """EXO's own words about where it computes."""
-    device_kind: Literal["gpu", "cpu", "unknown"]
+    device_kind: DeviceKind
     gpu_expected: bool = False
 
 
@@ -173,13 +178,16 @@ class Cluster(msgspec.Struct, frozen=True):
     complete: bool
 
 
+StopMethod = Literal["TERM", "KILL", "not running"]
+"""The signal that ended a process; `not running` where there was none to end."""
+
+
 class Stopped(msgspec.Struct, frozen=True):
     """What cleanup did on one node."""
 
     node: str
     was_running: bool
-    how: str
-    """`TERM`, `KILL`, or `not running`."""
+    how: StopMethod
     stopped_s: float
     ports_free: dict[str, bool]
     left: list[str]
@@ -266,7 +274,7 @@ class Benchmark(msgspec.Struct, frozen=True):
     """Arm -> where it computed, in the server's own words."""
     gpu_claims: dict[str, bool] = {}
     """Arm -> whether hosts.yaml says that it computes on a GPU."""
-    gpu_kinds: dict[str, Literal["gpu", "cpu", "unknown"]] = {}
+    gpu_kinds: dict[str, DeviceKind] = {}
     topology_start: dict[str, bool] = {}
     topology_end: dict[str, bool] = {}
     ollama: dict[str, OllamaModel] = {}
@@ -274,7 +282,7 @@ class Benchmark(msgspec.Struct, frozen=True):
     resumed: int = 0
     """Finished runs that an earlier, interrupted call had left."""
     until_decided: bool = False
-    """`--until-decided`: run i of every arm is pair i, and the rule with three looks decides."""
+    """`--until-decided`: run i of every arm is round i, and the rule with three looks decides."""
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -289,3 +297,17 @@ class Documented(msgspec.Struct, frozen=True):
     verdict: str
     files: list[str]
     commit: str | None = None
+
+
+RESULTS: dict[int, type[msgspec.Struct]] = {
+    1: Preflight,
+    **dict.fromkeys((2, 3, 4), Installed),
+    **dict.fromkeys((5, 6, 7), Started),
+    8: Cluster,
+    9: ModelReady,
+    10: ScriptReady,
+    **dict.fromkeys((11, 12, 13), Benchmark),
+    14: Documented,
+    15: Cleaned,
+}
+"""Step number -> what its record's result is where the step was not skipped."""

@@ -16,6 +16,8 @@ class PlanStep(msgspec.Struct, frozen=True):
     name: str
     group: str
     title: str
+    node: str = ""
+    """The node of hosts.yaml that the step is about; empty where it is about all of them."""
 
     @property
     def record_name(self) -> str:
@@ -35,12 +37,12 @@ class PlanStep(msgspec.Struct, frozen=True):
 
 STEPS: tuple[PlanStep, ...] = (
     PlanStep(1, "verify-python", "preflight", "Verify Python Version on All Nodes"),
-    PlanStep(2, "install-srv1", "install", "Install EXO on ndnlinuxsrv1"),
-    PlanStep(3, "install-srv2", "install", "Install EXO on ndnlinuxsrv2"),
-    PlanStep(4, "install-rog", "install", "Install EXO on rog-flow-z13 (with AMD GPU support)"),
-    PlanStep(5, "start-srv1", "start", "Start EXO Cluster - Node 1 (ndnlinuxsrv1)"),
-    PlanStep(6, "start-srv2", "start", "Start EXO Cluster - Node 2 (ndnlinuxsrv2)"),
-    PlanStep(7, "start-rog", "start", "Start EXO Cluster - Node 3 (rog-flow-z13)"),
+    PlanStep(2, "install-srv1", "install", "Install EXO on ndnlinuxsrv1", "srv1"),
+    PlanStep(3, "install-srv2", "install", "Install EXO on ndnlinuxsrv2", "srv2"),
+    PlanStep(4, "install-rog", "install", "Install EXO on rog-flow-z13 (with AMD GPU support)", "rog"),
+    PlanStep(5, "start-srv1", "start", "Start EXO Cluster - Node 1 (ndnlinuxsrv1)", "srv1"),
+    PlanStep(6, "start-srv2", "start", "Start EXO Cluster - Node 2 (ndnlinuxsrv2)", "srv2"),
+    PlanStep(7, "start-rog", "start", "Start EXO Cluster - Node 3 (rog-flow-z13)", "rog"),
     PlanStep(8, "verify-cluster", "start", "Verify Cluster Formation"),
     PlanStep(9, "download-model", "bench", "Download Model Through EXO"),
     PlanStep(10, "create-benchmark", "bench", "Create Benchmark Script"),
@@ -51,7 +53,10 @@ STEPS: tuple[PlanStep, ...] = (
     PlanStep(15, "stop-cluster", "cleanup", "Cleanup (Optional)"),
 )
 
-GROUPS: tuple[str, ...] = ("preflight", "install", "start", "bench", "report", "cleanup")
+
+def steps_by_node(group: str) -> dict[str, PlanStep]:
+    """Return the steps of a group that are about one node each, by that node."""
+    return {step.node: step for step in STEPS if step.group == group and step.node}
 
 
 def step_named(name: str) -> PlanStep:

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
 from records import plan
+from records.facts import RESULTS, Skipped
 from records.files import write_whole
+from records.settings import Settings
 
 SCHEMA_VERSION = 2
 """2: `errors` is a list, a problem a node; an interrupted step says so in its status. Schema 1 is read as well."""
@@ -82,15 +84,12 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False):
     @property
     def trouble(self) -> str:
         """What went wrong, of every node or thing in trouble, on one line; the summary where no error was kept."""
-        said = "; ".join(f"{p.what}: {p.found}" if p.what else p.found for p in self.errors)
-        return said or self.summary or f"the step ended as {self.status}"
+        words = "; ".join(f"{p.what}: {p.found}" if p.what else p.found for p in self.errors)
+        return words or self.summary or f"the step ended as {self.status}"
 
 
 class RecordUnreadableError(Exception):
-    """A file in `logs/` is not a record this version reads; the message names the file and the reason."""
-
-
-ResultT = TypeVar("ResultT")
+    """A file in `logs/` is not a record that this version reads; the message is the reason."""
 
 
 def capped(text: str, limit: int = OUTPUT_CAP) -> str:
@@ -115,11 +114,13 @@ def read_record(path: Path) -> Record:
         if raw.get("schema") == 1:
             raw = _from_schema_1(raw)
         if raw.get("schema") != SCHEMA_VERSION:
-            said = f"schema {raw.get('schema')}, this version reads 1 and {SCHEMA_VERSION}"
-            raise RecordUnreadableError(f"{path}: {said}")
-        return msgspec.convert(raw, Record)
+            raise RecordUnreadableError(f"schema {raw.get('schema')}, this version reads 1 and {SCHEMA_VERSION}")
+        record = msgspec.convert(raw, Record)
     except msgspec.DecodeError as error:
-        raise RecordUnreadableError(f"{path}: {error}") from error
+        raise RecordUnreadableError(str(error)) from error
+    if not 1 <= record.step <= len(plan.STEPS) or path.name != plan.step_numbered(record.step).record_name:
+        raise RecordUnreadableError(f"it says that it is of step {record.step}")
+    return record
 
 
 def _from_schema_1(raw: dict[str, Any]) -> dict[str, Any]:
@@ -133,21 +134,23 @@ def _from_schema_1(raw: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_records(folder: Path) -> dict[int, Record]:
-    """Read every record of the plan's steps in `folder`, by step number; absent ones are left out."""
-    found = {}
-    for step in plan.STEPS:
-        path = folder / step.record_name
-        if path.is_file():
-            found[step.number] = read_record(path)
-    return found
+def decoded_result(record: Record) -> msgspec.Struct | None:
+    """Return the record's result as the struct of its step, None where the step did not get to one.
 
-
-def result_of(record: Record | None, kind: type[ResultT]) -> ResultT | None:
-    """Return the record's result as the struct `kind`, or None where there is no such result to read."""
-    if record is None or not record.result:
+    Raises RecordUnreadableError where it is none of those, or is missing from a step that says it is done.
+    """
+    kind = Skipped if record.status == "skipped" else RESULTS[record.step]
+    if not record.result and record.status in ("failed", "interrupted", "broken"):
         return None
     try:
         return msgspec.convert(record.result, kind)
-    except msgspec.ValidationError:
-        return None
+    except msgspec.ValidationError as error:
+        raise RecordUnreadableError(f"result: {error}") from error
+
+
+def decoded_settings(record: Record) -> Settings:
+    """Return what a report reads of the settings that the record carries. Raises RecordUnreadableError."""
+    try:
+        return msgspec.convert(record.settings, Settings)
+    except msgspec.ValidationError as error:
+        raise RecordUnreadableError(f"settings: {error}") from error

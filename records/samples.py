@@ -15,7 +15,6 @@ import msgspec
 from records.files import append_line
 
 SCHEMA_VERSION = 1
-LineT = TypeVar("LineT")
 
 TokenSource = Literal["usage", "eval_count", "token_endpoint", "frames", "none"]
 """Where a sample's token count comes from; `frames` (one token a frame) is the weakest."""
@@ -26,7 +25,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     schema: int
     arm: str
-    """Name of the measured side: `exo`, or the name of an Ollama baseline (`srv1`, `rog`)."""
+    """Name of what was measured: `exo`, or the name of an Ollama baseline (`srv1`, `rog`)."""
     engine: Literal["exo", "ollama"] = msgspec.field(name="side")
     run: int
     """Counts from 1 within an arm: a run is one load of the model, its warm-ups and its timed requests."""
@@ -97,8 +96,11 @@ class Conditions(msgspec.Struct, frozen=True):
     """Likewise just after an EXO run, every process of ours alive: what broke in it is not restarted away."""
 
 
+LineT = TypeVar("LineT", Sample, Conditions)
+
+
 class TornLine(msgspec.Struct, frozen=True):
-    """A line that is not a sample: number (from 1) and what is wrong with it."""
+    """A line that cannot be read, or is of another schema: number (from 1) and what is wrong with it."""
 
     line: int
     reason: str
@@ -111,7 +113,7 @@ def append_sample(path: Path, line: bytes) -> Sample:
 
     Raises msgspec.DecodeError (ValidationError included) and leaves the file untouched.
     """
-    sample = msgspec.json.decode(line, type=Sample)
+    sample = _read_line(line, msgspec.json.Decoder(Sample))
     append_line(path, line)
     return sample
 
@@ -140,7 +142,14 @@ def _read_lines(path: Path, decoder: msgspec.json.Decoder[LineT]) -> tuple[list[
         if not line.strip():
             continue
         try:
-            good.append(decoder.decode(line))
+            good.append(_read_line(line, decoder))
         except msgspec.DecodeError as error:
             torn.append(TornLine(number, str(error)))
     return good, torn
+
+
+def _read_line(line: bytes, decoder: msgspec.json.Decoder[LineT]) -> LineT:
+    struct = decoder.decode(line)
+    if struct.schema != SCHEMA_VERSION:
+        raise msgspec.ValidationError(f"schema {struct.schema}, this version reads {SCHEMA_VERSION}")
+    return struct

@@ -6,7 +6,7 @@ An unknown key is an error everywhere. `tasks.inventory` reads the file and find
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -29,9 +29,9 @@ class Limits(Strict, frozen=True):
     confidence: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] = 0.95
     """Of each one-sided bound."""
     length_tolerance: Fraction = 0.05
-    """Largest relative difference of the sides' mean output lengths."""
+    """Largest relative difference of the arms' mean output lengths."""
     failed_fraction: Fraction = 0.05
-    """Largest share of a side's timed requests that may fail."""
+    """Largest share of an arm's timed requests that may fail."""
     instrument_fraction: Fraction = 0.01
     """Largest self-calibration error, relative to what was measured."""
     load_per_cpu: Annotated[float, msgspec.Meta(gt=0)] = 0.5
@@ -141,14 +141,14 @@ def exo_on(exo: Exo, node: str) -> Exo:
 
 
 def override_name(override: str) -> str:
-    """Return the package that an override is for, in small letters.
+    """Return the distribution that an override replaces: `tinygrad` of `tinygrad>=0.11` and of `~/tinygrad-0.11.0.whl`.
 
     The name of a wheel or an sdist is in its file name; a folder is named after its last part.
     """
     text = override.strip()
     if text.startswith(("/", "~/")):
-        return re.split(r"-\d|\.(?:zip|tar|whl)", text.rstrip("/").rpartition("/")[2])[0].lower()
-    return re.split(r"[^A-Za-z0-9._-]", text)[0].lower()
+        return re.split(r"-\d|\.(?:zip|tar|whl)", text.rstrip("/").rpartition("/")[2])[0].lower().replace("_", "-")
+    return re.split(r"[^A-Za-z0-9._-]", text)[0].lower().replace("_", "-")
 
 
 class ModelPair(Strict, frozen=True):
@@ -171,6 +171,11 @@ class Models(Strict, frozen=True):
     """Steps 9, 11 and 12."""
     large: ModelPair
     """Step 13, only if step 12 ended in GO."""
+
+    @property
+    def by_size(self) -> dict[str, ModelPair]:
+        """Both pairs by their key in hosts.yaml."""
+        return {"small": self.small, "large": self.large}
 
 
 class Profile(Strict, frozen=True):
@@ -228,3 +233,76 @@ class Inventory(Strict, frozen=True):
     bench: Bench
     decision: Limits = Limits()
     rehearsal: Rehearsal | None = None
+
+
+class BenchInForce(msgspec.Struct, frozen=True):
+    """How the measurement was to be done; None where an older record does not tell."""
+
+    node: str | None = None
+    runs: int | None = None
+    requests: int | None = None
+
+
+class ExoInForce(msgspec.Struct, frozen=True):
+    """Which EXO was asked for."""
+
+    release: str | None = None
+
+
+class ProfileInForce(msgspec.Struct, frozen=True):
+    """The profile under which a step ran."""
+
+    title: str = ""
+    exo: ExoInForce = ExoInForce()
+
+
+class BaselineInForce(msgspec.Struct, frozen=True):
+    """One single-node Ollama as it was named; `node` is where it runs."""
+
+    node: str | None = None
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a report reads of the hosts.yaml that was in force when a step ran. A section that is not told is None.
+
+    A record carries more of it, for people. Unlike hosts.yaml itself it is read leniently: a key that this version
+    does not know is another version's, and only the limits, on which a verdict rests, must be understood in full.
+    """
+
+    limits: Limits | None = None
+    bench: BenchInForce | None = None
+    profile: ProfileInForce | None = None
+    nodes: dict[str, dict[str, Any]] | None = None
+    ollama: dict[str, BaselineInForce] | None = None
+
+    def or_else(self, other: Settings) -> Settings:
+        """Return these settings with the sections that they do not tell taken from `other`."""
+        return Settings(
+            limits=self.limits or other.limits,
+            bench=self.bench or other.bench,
+            profile=self.profile or other.profile,
+            nodes=self.nodes or other.nodes,
+            ollama=self.ollama or other.ollama,
+        )
+
+    def node_of(self, arm: str) -> str | None:
+        """Return the node that a baseline's server runs on."""
+        baseline = (self.ollama or {}).get(arm)
+        return baseline.node if baseline else None
+
+
+def settings_carried(inventory: Inventory) -> dict[str, Any]:
+    """Return what a record carries of hosts.yaml, as plain JSON; `Settings` is read from it."""
+    carried: dict[str, Any] = msgspec.to_builtins(
+        {
+            "limits": inventory.decision,
+            "bench": inventory.bench,
+            "profile": inventory.profiles[inventory.profile],
+            "nodes": {
+                key: {"host": spec.host, "address": spec.address, "gpu": spec.gpu}
+                for key, spec in inventory.nodes.items()
+            },
+            "ollama": inventory.ollama,
+        }
+    )
+    return carried

@@ -6,7 +6,6 @@ Nothing here needs root, git or a network, and everything it starts carries the 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import sys
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from rehearsal.hosts import hosts, write_hosts
 from rehearsal.keys import write_keys
-from rehearsal.layout import HOSTNAMES, USER, Layout, NodeLayout, new_layout
-from rehearsal.processes import MARK, start_detached, stop_marked
+from rehearsal.layout import SYSTEM_PATH, Layout, NodeLayout, environment, new_layout
+from rehearsal.processes import start_detached, stop_marked
 from rehearsal.shims import lay_programs, lay_sysroot
 from rehearsal.sources import lay_source, lay_wheels
 from rehearsal.speeds import OLLAMA, settings
@@ -37,7 +36,6 @@ OURS = (
     "uv.py",
 )
 UP_TIMEOUT_S = 20.0
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def up(
@@ -97,26 +95,6 @@ def lay_out(
 def down(root: Path) -> list[str]:
     """Stop every process of the rehearsal in `root` and return what was stopped, one line each. Files stay."""
     return stop_marked(root.resolve())
-
-
-def environment(layout: Layout, node: NodeLayout) -> dict[str, str]:
-    """Return what a command on `node` finds in its environment; pip there sees the rehearsal's wheels alone."""
-    told = {
-        "HOME": str(node.home),
-        "USER": USER,
-        "LOGNAME": USER,
-        "SHELL": "/bin/bash",
-        "LANG": "C.UTF-8",
-        "PATH": f"{node.bin}:{SYSTEM_PATH}",
-        "HOSTNAME": HOSTNAMES[node.key],
-        "TMPDIR": str(node.folder / "tmp"),
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(layout.wheels),
-        "EXO_PHASE1_SYSROOT": str(node.sysroot),
-        "EXO_PHASE1_NODE_ADDRESS": node.address,
-    }
-    return told | {MARK: str(layout.root)}
 
 
 def _check(root: Path, speedup: float, noise: float, trap: str | None, generation: int) -> None:

@@ -38,8 +38,9 @@ def hosts(layout: Layout) -> dict[str, Any]:
             "exo_reload": "reload" if layout.generation else "restart",
             "ollama_reload": "reload",
         },
-        # The nodes share one machine with whatever else runs on it: its load average says nothing about them.
-        "decision": {"target_ratio": 1.30, "confidence": 0.95, "load_per_cpu": 20.0},
+        # Engines and instrument share one machine with whatever else runs on it. An error of 5 % of a rate moves no
+        # verdict at the speed-ups that are rehearsed; the shipped limit of 1 % is for machines of one's own.
+        "decision": {"target_ratio": 1.30, "confidence": 0.95, "instrument_fraction": 0.05},
         "rehearsal": {"speedup": layout.speedup, "trap": layout.trap, "seed": layout.seed},
     }
 

@@ -7,14 +7,18 @@ meets a real Ollama or EXO. The layout is kept in `rehearsal.json` of the root f
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rehearsal.processes import MARK
+
 NODES = ("srv1", "srv2", "rog")
 HOSTNAMES = {"srv1": "ndnlinuxsrv1", "srv2": "ndnlinuxsrv2", "rog": "rog-flow-z13"}
 USER = "rehearsal"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PORTS = (20_000, 32_000)
 """Below Linux's ephemeral ports, so that no outgoing connection takes one by chance."""
 
@@ -40,7 +44,7 @@ class NodeLayout:
 
     @property
     def sysroot(self) -> Path:
-        """What EXO_PHASE1_SYSROOT is there: its /sys and /dev as far as they matter."""
+        """What EXO_PHASE1_SYSROOT is there: its /proc, /sys and /dev as far as they matter."""
         return self.folder / "sysroot"
 
     @property
@@ -103,6 +107,26 @@ class Layout:
     def write(self) -> None:
         """Keep this in rehearsal.json."""
         (self.root / "rehearsal.json").write_text(json.dumps(asdict(self) | {"root": str(self.root)}, indent=2) + "\n")
+
+
+def environment(layout: Layout, node: NodeLayout) -> dict[str, str]:
+    """Return what a command on `node` finds in its environment; pip there sees the rehearsal's wheels alone."""
+    return {
+        "HOME": str(node.home),
+        "USER": USER,
+        "LOGNAME": USER,
+        "SHELL": "/bin/bash",
+        "LANG": "C.UTF-8",
+        "PATH": f"{node.bin}:{SYSTEM_PATH}",
+        "HOSTNAME": HOSTNAMES[node.key],
+        "TMPDIR": str(node.folder / "tmp"),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(layout.wheels),
+        "EXO_PHASE1_SYSROOT": str(node.sysroot),
+        "EXO_PHASE1_NODE_ADDRESS": node.address,
+        MARK: str(layout.root),
+    }
 
 
 def read_layout(root: Path) -> Layout:

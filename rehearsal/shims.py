@@ -174,8 +174,7 @@ def lay_sysroot(layout: Layout, key: str) -> None:
     /proc/loadavg is that of an idle machine: three nodes on one machine would each be blamed for the others.
     """
     root = layout.node(key).sysroot
-    (root / "proc").mkdir(parents=True)
-    (root / "proc" / "loadavg").write_text("0.08 0.05 0.01 1/213 4711\n")
+    lay_load(layout, key, 0.08)
     (root / "sys/class/drm").mkdir(parents=True)
     (root / "dev").mkdir()
     if key != "rog":
@@ -186,6 +185,13 @@ def lay_sysroot(layout: Layout, key: str) -> None:
     (device / "device").write_text("0x1586\n")
     (device / "gpu_busy_percent").write_text("0\n")
     (root / "dev" / "kfd").touch(mode=0o660)
+
+
+def lay_load(layout: Layout, key: str, load_1m: float) -> None:
+    """Write the load average that one node tells."""
+    path = layout.node(key).sysroot / "proc" / "loadavg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{load_1m} 0.05 0.01 1/213 4711\n")
 
 
 def _override_aware(text: str) -> str:

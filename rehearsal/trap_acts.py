@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from rehearsal.layout import NODES, Layout
+from rehearsal.layout import NODES, Layout, environment
 from rehearsal.processes import marked, start_detached
 from rehearsal.shims import put, tailscale
 from rehearsal.sources import lay_yeast
@@ -45,8 +45,6 @@ def relay(layout: Layout, region: str) -> None:
 
 def start_stale_exo(layout: Layout) -> None:
     """Start an EXO that nobody remembers on srv2; it holds the API port."""
-    from rehearsal.cluster import environment
-
     node = layout.node("srv2")
     own = environment(layout, node) | {"PYTHONPATH": str(layout.source)}
     flags = ["--node-id", "forgotten", "--chatgpt-api-port", str(layout.api_port), "--disable-tui"]

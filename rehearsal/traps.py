@@ -1,8 +1,8 @@
-"""The trap gallery: each trap by name, what the plan would have reported, and what it changes in a rehearsal.
+"""The trap gallery: each trap by name, what the plan would have reported, what catches it, and what it changes.
 
 A trap is laid at a seam: the content of hosts.yaml, a program on a node's PATH, or the settings that the stand-ins
 read. None changes the product. Most are laid before the servers start; `starts` runs once they answer, and `springs`
-when the caller says that a step is about to begin (`spring`).
+when the caller says that a step is about to begin (`spring`). `python -m rehearsal.traps` prints docs/traps.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from rehearsal import trap_acts as act
 from rehearsal.layout import NODES, Layout, read_layout
+from rehearsal.shims import lay_load
 
 Hosts = dict[str, Any]
 
@@ -29,6 +30,7 @@ class Trap:
 
     plan_would_say: str
     really: str
+    caught_by: str
     lay: Callable[[Layout, Hosts], None] = _nothing
     starts: Callable[[Layout], None] | None = None
     springs: tuple[str, Callable[[Layout], None]] | None = None
@@ -91,21 +93,27 @@ TRAPS: dict[str, Trap] = {
     "yeast-package": Trap(
         "Successfully installed exo-0.1.2; `exo --version` prints a version",
         "it is the Yeast Epigenome Project's tool",
+        "`fab install`: the node's own `exo --help` is asked, and the Yeast Epigenome Project's tool is refused "
+        "by name; hosts.yaml refuses the bare name `exo` as a source before that",
         lambda layout, hosts: act.yeast(layout, exo_of(hosts)),
     ),
     "wrong-extra": Trap(
         "Successfully installed exo with AMD dependencies",
         "exo has no extra `amd`; pip only warns, and nothing for the GPU is installed",
+        '`fab install`: pip\'s warning "does not provide the extra" is an error',
         lambda _, hosts: rog_of(hosts).update(extras=["amd"]),
     ),
     "one-shot-run": Trap(
         "the PID file is written and the log says that the chat interface started",
         "`exo run` is a one-shot: it never listens and exits 0 after a moment",
+        "`fab start`: the process must answer on its own port; one that ends by itself is told with its last words",
         lambda _, hosts: exo_of(hosts).update(flags=["run"]),
     ),
     "split-ports": Trap(
         "three processes run, three dashboards answer",
         "the listen port stays 5678, so nobody hears the broadcasts: three islands",
+        "`fab verify-cluster`: every node's own topology must hold all nodes; the generated discovery names the "
+        "peers instead of broadcasting",
         lambda layout, hosts: exo_of(hosts).update(
             flags=["--discovery-module", "udp", "--broadcast-port", str(layout.api_port)]
         ),
@@ -113,86 +121,114 @@ TRAPS: dict[str, Trap] = {
     "silent-discovery-error": Trap(
         "three processes run, no error in any log",
         "srv2 cannot read its discovery file and says nothing: an island",
+        "`fab verify-cluster`: the island sees only itself, whatever its log says",
         lambda layout, _: tell(layout, ("srv2",), "exo", discovery_fails=True),
     ),
     "always-ready-models": Trap(
         "the model is listed, `ready: true`",
         "all 73 models always are; the download failed without a trace",
+        "`fab download-model`: the model must answer a chat; a list proves nothing",
         lambda layout, _: tell(layout, NODES, "exo", download_fails_at=0.4),
     ),
     "hub-unreachable": Trap(
         "the model is listed, `ready: true`, and a chat takes its time",
         "srv2 cannot reach the model hub; EXO asks it 30 times in silence, whatever is on the disk",
+        "`fab download-model`: where a node shows no download, or the chat fails, its own log is asked, and the "
+        "hub's error told within seconds",
         lambda layout, _: tell(layout, ("srv2",), "exo", hub_down=True),
     ),
     "wrong-model": Trap(
         "HTTP 200 and a text, so tokens per second",
         "EXO does not know qwen2.5:3b and answers with llama-3.2-1b",
+        "`fab download-model`: the answer's `model` must be the id asked for; the script refuses such a sample as well",
         lambda _, hosts: small_of(hosts).update(exo="qwen2.5:3b"),
     ),
     "mlx-only-model": Trap(
         "qwen-2.5-3b is in the list of models",
         "its card is for Apple's MLX alone; on Linux every chat is refused with 400",
+        "`fab preflight` before any work, and `fab download-model`: the refusal is told with the models that do "
+        "run on Linux",
         lambda _, hosts: small_of(hosts).update(exo="qwen-2.5-3b"),
     ),
     "gpu-on-cpu": Trap(
         "rocm-smi shows the GPU, EXO starts with AMD=1",
         "the pinned tinygrad does not know the Radeon 8060S and falls back to the CPU in silence",
+        "`fab start-rog` says the device from EXO's own topology; the check *device* makes a verdict INVALID",
         lambda _, hosts: rog_of(hosts).update(overrides=[]),
     ),
     "rocm-missing": Trap(
         "`rocm-smi: command not found`, or a hit for 8060S in the processor's name",
         "there is no ROCm on rog and no /dev/kfd, so EXO and Ollama both compute on its CPU",
+        "`fab install-rog`: rocm-smi, rocminfo, sysfs and /dev/kfd are asked, and the processor's name is no witness",
         lambda layout, _: _without_rocm(layout),
     ),
     "second-start": Trap(
         "PID file written, process exists",
         "another EXO holds the API port of srv2; a second one stays alive without an API",
+        "`fab start`: the ports must be free before, and the listening socket must be our own process's after",
         starts=lambda layout: act.start_stale_exo(layout),
     ),
     "peer-lost": Trap(
         "a slower or a failed request",
         "srv2's EXO dies in the first run and stands in the topology for a while yet",
+        "the cluster is asked before and after every EXO run, and a complete topology is believed only while all "
+        "our processes live",
         lambda layout, _: tell(layout, ("srv2",), "exo", dies_at_prompt=3),
     ),
     "cut-stream": Trap(
         "HTTP 200, a clean end of the stream",
         "half of the tokens are missing, and the finish_reason",
+        "the script: a stream without `finish_reason` is a failed request; the check *errors*",
         lambda layout, _: tell(layout, ("srv1",), "exo", cut_stream_at=0.5),
     ),
     "stale-prompt-cache": Trap(
         "faster engines than there are",
         "every prompt but the first is answered from a cache (EXO 1.x's too), so its evaluation is not measured",
+        "prompts differ from their first words; the check *no cache* reads what the server tells of its prompt "
+        "evaluation",
         lambda layout, _: _cache_prompts(layout),
     ),
     "cold-load-in-run": Trap(
         "a slower Ollama than there is",
         "rog's Ollama drops the model after each answer, so every timed request loads it",
+        "warm-ups are discarded; the check *warm* reads the load time that the server tells",
         lambda layout, _: tell(layout, ("rog",), "ollama", forgets_models=True),
     ),
     "neighbour-loaded": Trap(
         "a slower EXO than there is",
         "somebody else keeps a large model loaded in rog's Ollama",
+        "every other arm is unloaded and `/api/ps` is asked before each run; the check *no neighbour*",
         lambda layout, _: tell(layout, ("rog",), "ollama", others_use=["qwen2.5-coder:32b"]),
+    ),
+    "busy-machine": Trap(
+        "a slower EXO than there is",
+        "a build farm's job keeps every core of srv2 busy, and nobody looks at the load",
+        "the load average of every node is noted before each run; the check *no neighbour*",
+        lambda layout, _: lay_load(layout, "srv2", 31.4),
     ),
     "unequal-length": Trap(
         "tokens per second as if the work were the same",
         "Ollama stops after 60 % of the tokens",
+        "the length is fixed on every arm; the check *same work*",
         lambda layout, _: tell(layout, OLLAMAS, "ollama", length_share=0.6),
     ),
     "mixed-revisions": Trap(
         "exo 0.0.1 on all nodes",
         "srv2 has another revision, and every revision calls itself 0.0.1",
+        "`fab install` compares commits, or digests of the installed files, over all nodes",
         lambda layout, _: act.other_revision(layout, "srv2"),
     ),
     "recycled-pid": Trap(
         "`kill $(cat pid)`: done",
         "srv2's EXO is long gone, and its PID belongs to somebody else's process, which the plan kills",
+        "`fab cleanup` signals a process only if PID, start time, boot and command line are those noted at its start",
         springs=("stop-cluster", lambda layout: act.recycle_pid(layout, "srv2")),
     ),
     "ollama-changed": Trap(
         "Ollama still answers with a number of models",
         "rog's Ollama is another version now and lacks a model",
+        "`fab cleanup` compares version and model digests with those before the first step; the check *Ollama "
+        "unaffected*",
         lambda layout, _: tell(
             layout, ("rog",), "ollama", changes_after=4, new_version="0.5.14", lost_model="qwen2.5-coder:32b"
         ),
@@ -200,6 +236,30 @@ TRAPS: dict[str, Trap] = {
     "relayed-tailnet": Trap(
         "the nodes reach each other",
         "through a relay (DERP): each hop costs tens of milliseconds, per token",
+        "`fab preflight` asks `tailscale status` on every node and measures round trips; the report's ceiling "
+        "counts the hops",
         lambda layout, _: act.relay(layout, "fra"),
     ),
 }
+
+HEAD = """\
+# The trap gallery
+
+Each of these made the plan report success on a broken or meaningless result.
+`fab rehearse --trap NAME` reproduces one on the rehearsal's nodes.
+`test_traps.py` and `test_traps_install.py` in `tests/flows` prove that the right step or check catches it by name.
+This page is printed by `python -m rehearsal.traps`; `make docs` renews it.
+
+| trap | what the plan would have reported | what really happens | what catches it |
+|:--|:--|:--|:--|
+"""
+
+
+def page() -> str:
+    """Return docs/traps.md: the gallery in the words of its own traps."""
+    rows = (f"| `{name}` | {t.plan_would_say} | {t.really} | {t.caught_by} |\n" for name, t in TRAPS.items())
+    return HEAD + "".join(rows)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from records import facts, plan
+from records import plan
 from records.campaign import Campaign, load_campaign
-from records.record import result_of
 from records.settings import Limits
-from reports.pages.results import arm_label
 from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import Comparison, compare
 from reports.text import format as fmt
@@ -35,19 +33,19 @@ def compare_campaigns(old: Path, new: Path) -> str:
     Each path is a campaign's folder (`logs/PROFILE`, `logs/archive/...`) or a folder that holds exactly one. Raises
     NoCampaignError.
     """
-    one, two = (load_campaign(campaign_folder(path)) for path in (old, new))
-    decisions = decide(one, 12), decide(two, 12)
-    estimates = estimates_of(one), estimates_of(two)
-    changes = _changes(estimates, two.limits)
+    before, after = (load_campaign(campaign_folder(path)) for path in (old, new))
+    decisions = decide(before, 12), decide(after, 12)
+    estimates = estimates_of(before), estimates_of(after)
+    changes = _changes(estimates, after.limits)
     parts = [
         "# Two campaigns side by side",
-        *_banners(one, two),
-        _table(_heads(one, two, decisions)),
+        *_banners(before, after),
+        _table(_heads(before, after, decisions)),
         "## New over old",
         *([_table(changes)] if changes else ["No arm was measured in both: there is nothing to compare."]),
-        *_caveats(one, two),
+        *_caveats(before, after),
         "## What changed around it",
-        _table(_conditions(one, two)),
+        _table(_conditions(before, after)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -63,8 +61,8 @@ def campaign_folder(path: Path) -> Path:
     inside = sorted(folder for folder in path.iterdir() if folder.is_dir() and holds(folder))
     if len(inside) == 1:
         return inside[0]
-    found = f"{len(inside)} campaigns ({', '.join(folder.name for folder in inside)})" if inside else "no record"
-    raise NoCampaignError(f"{path}: holds {found}; give the folder of one campaign, logs/PROFILE for one")
+    holding = f"{len(inside)} campaigns ({', '.join(folder.name for folder in inside)})" if inside else "no record"
+    raise NoCampaignError(f"{path}: holds {holding}; give the folder of one campaign, logs/PROFILE for one")
 
 
 def change_said(comparison: Comparison) -> str:
@@ -90,34 +88,34 @@ def _change(step: int, before: ArmEstimate, after: ArmEstimate, limits: Limits) 
         return []
     # Two-sided, because a change may go either way: both bounds share the error that the verdict gives to one.
     two_sided = msgspec.structs.replace(limits, confidence=(1 + limits.confidence) / 2)
-    found = compare(after.runs, before.runs, two_sided)
+    comparison = compare(after.runs, before.runs, two_sided)
     return [
         f"{step}",
-        arm_label(after.arm, after.engine),
+        fmt.arm_label(after.arm, after.engine),
         fmt.rate(before.rate_tokens_per_s),
         fmt.rate(after.rate_tokens_per_s),
-        fmt.ratio(found.ratio),
-        fmt.interval(found.lower, found.upper, 1.0),
-        f"{found.ollama_runs} / {found.exo_runs}",
-        change_said(found),
+        fmt.ratio(comparison.ratio),
+        fmt.interval(comparison.lower, comparison.upper, 1.0),
+        f"{comparison.ollama_runs} / {comparison.exo_runs}",
+        change_said(comparison),
     ]
 
 
-def _heads(one: Campaign, two: Campaign, decisions: tuple[Decision, Decision]) -> Table:
+def _heads(old: Campaign, new: Campaign, decisions: tuple[Decision, Decision]) -> Table:
     rows = [
-        ["Profile", *(clip(c.profile, cap=60) for c in (one, two))],
-        ["Measured", *(_when(c) for c in (one, two))],
+        ["Profile", *(clip(c.profile, cap=60) for c in (old, new))],
+        ["Measured", *(_when(c) for c in (old, new))],
         ["Verdict", *(d.verdict for d in decisions)],
     ]
     for baseline in sorted({c.baseline for d in decisions for c in d.comparisons}):
-        found = [next((c for c in d.comparisons if c.baseline == baseline), None) for d in decisions]
-        cells = [f"{fmt.ratio(c.ratio)} ({fmt.interval(c.lower, c.upper)})" if c else "" for c in found]
+        comparisons = [next((c for c in d.comparisons if c.baseline == baseline), None) for d in decisions]
+        cells = [f"{fmt.ratio(c.ratio)} ({fmt.interval(c.lower, c.upper)})" if c else "" for c in comparisons]
         rows.append([f"EXO over Ollama {clip(baseline, cap=60)}", *cells])
     return Table(["", "Old", "New"], rows)
 
 
-def _conditions(one: Campaign, two: Campaign) -> Table:
-    before, after = _setup(one), _setup(two)
+def _conditions(old: Campaign, new: Campaign) -> Table:
+    before, after = _setup(old), _setup(new)
     labels = [*before, *(label for label in after if label not in before)]
     rows = [
         [label, before.get(label, ""), after.get(label, "")]
@@ -129,47 +127,41 @@ def _conditions(one: Campaign, two: Campaign) -> Table:
 
 def _setup(campaign: Campaign) -> dict[str, str]:
     """Return what may explain a difference, by a label."""
-    found: dict[str, str] = {}
-    for number in (2, 3, 4):
-        installed = result_of(campaign.records.get(number), facts.Installed)
-        if installed:
-            name = clip(installed.node, cap=40)
-            found[f"EXO on {name}"] = clip(f"{installed.release}, {installed.revision}", cap=100)
-            packages = ", ".join(f"{k} {v}" for k, v in sorted(installed.packages.items()))
-            found[f"Packages on {name}"] = clip(packages, cap=160)
-    for number in (5, 6, 7):
-        started = result_of(campaign.records.get(number), facts.Started)
-        if started:
-            found[f"Device on {clip(started.node, cap=40)}"] = clip(started.device, cap=100)
-    preflight = result_of(campaign.records.get(1), facts.Preflight)
-    if preflight:
-        for arm, server in preflight.ollama.items():
-            found[f"Ollama {clip(arm, cap=40)}"] = clip(server.version or "", cap=60)
-        for node, network in preflight.network.items():
-            found[f"Network of {clip(node, cap=40)}"] = clip(network, cap=80)
-    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
+    setup: dict[str, str] = {}
+    for node, installed in campaign.installed.items():
+        setup[f"EXO on {node}"] = clip(f"{installed.release}, {installed.revision}", cap=100)
+        packages = ", ".join(f"{name} {version}" for name, version in sorted(installed.packages.items()))
+        setup[f"Packages on {node}"] = clip(packages, cap=160)
+    for node, started in campaign.started.items():
+        setup[f"Device on {node}"] = clip(started.device, cap=100)
+    if campaign.preflight:
+        for arm, server in campaign.preflight.ollama.items():
+            setup[f"Ollama {clip(arm, cap=40)}"] = clip(server.version or "", cap=60)
+        for node, network in campaign.preflight.network.items():
+            setup[f"Network of {clip(node, cap=40)}"] = clip(network, cap=80)
+    benchmark = campaign.benchmark(12)
     if benchmark:
-        found["EXO's model"] = clip(f"{benchmark.exo_model} ({benchmark.exo_precision})", cap=120)
-        found["Ollama's model"] = clip(benchmark.ollama_model, cap=120)
-        found["Output tokens"] = str(benchmark.max_tokens)
-        found["Seed"] = str(benchmark.seed)
-    return found
+        setup["EXO's model"] = clip(f"{benchmark.exo_model} ({benchmark.exo_precision})", cap=120)
+        setup["Ollama's model"] = clip(benchmark.ollama_model, cap=120)
+        setup["Output tokens"] = str(benchmark.max_tokens)
+        setup["Seed"] = str(benchmark.seed)
+    return setup
 
 
-def _caveats(one: Campaign, two: Campaign) -> list[str]:
-    said = [
+def _caveats(old: Campaign, new: Campaign) -> list[str]:
+    caveats = [
         "The two were not measured in turn, so a difference may also be the day's. An arm that nothing was changed "
         "on (an Ollama, say) shows how much that is."
     ]
-    models = [{s.model_asked for s in c.samples.get(12, []) if s.engine == "exo"} for c in (one, two)]
+    models = [{s.model_asked for s in c.samples.get(12, []) if s.engine == "exo"} for c in (old, new)]
     if models[0] != models[1] and all(models):
-        said.append("**The two ran different models on EXO: the ratio compares the models as well.**")
-    return said
+        caveats.append("**The two ran different models on EXO: the ratio compares the models as well.**")
+    return caveats
 
 
-def _banners(one: Campaign, two: Campaign) -> list[str]:
-    sides = [name for name, c in (("old", one), ("new", two)) if any(r.rehearsal for r in c.records.values())]
-    return [f"> **REHEARSAL: the {fmt.listed(sides)} one is not about your machines.**"] if sides else []
+def _banners(old: Campaign, new: Campaign) -> list[str]:
+    rehearsed = [name for name, c in (("old", old), ("new", new)) if any(r.rehearsal for r in c.records.values())]
+    return [f"> **REHEARSAL: the {fmt.listed(rehearsed)} one is not about your machines.**"] if rehearsed else []
 
 
 def _when(campaign: Campaign) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from records import facts, plan
 from records.campaign import REPORT_STEP, Campaign
-from records.record import Deviation, Problem, Record, Status, result_of
-from reports.pages.nodes import INSTALL_STEPS, START_STEPS
+from records.record import Deviation, Problem, Status
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
 from reports.verdict.decision import Decision
@@ -22,11 +21,11 @@ GATE_EXIT = {"GO": 0, "NO-GO": 10, "NO-GO (blocked)": 10, "INCONCLUSIVE": 11, "I
 
 
 class StepResult(msgspec.Struct, frozen=True):
-    """One step of the plan; `status` is None where it has not run."""
+    """One step of the plan; `status` is None where it has not run, `unreadable` where its record cannot be read."""
 
     step: int
     name: str
-    status: Status | None
+    status: Status | Literal["unreadable"] | None
     summary: str = ""
     started_utc: str = ""
     elapsed_s: float | None = None
@@ -85,11 +84,11 @@ def results_of(campaign: Campaign, decision: Decision, estimates: Estimates) -> 
         large=estimates.large,
         arms={str(step): arms for step, arms in sorted(estimates.arms.items())},
         ceiling=estimates.ceiling,
-        steps=[_step(step, records.get(step.number)) for step in plan.STEPS if step.number != REPORT_STEP],
-        environment=_environment(records),
+        steps=[_step(campaign, step) for step in plan.STEPS if step.number != REPORT_STEP],
+        environment=_environment(campaign),
         sha256=campaign.hashes,
         torn_lines=sum(len(lines) for lines in campaign.torn.values()),
-        unreadable=campaign.unreadable,
+        unreadable=[entry.words for entry in campaign.unreadable],
     )
 
 
@@ -104,27 +103,26 @@ def results_schema() -> dict[str, Any]:
     return schema
 
 
-def _step(step: plan.PlanStep, record: Record | None) -> StepResult:
+def _step(campaign: Campaign, step: plan.PlanStep) -> StepResult:
+    record = campaign.records.get(step.number)
     if record is None:
-        return StepResult(step.number, step.name, None)
+        unreadable = campaign.unreadable_step(step.number)
+        return StepResult(step.number, step.name, "unreadable" if unreadable else None)
     return StepResult(
         step.number, step.name, record.status, record.summary, record.started_utc, record.elapsed_s,
         record.warnings, record.deviations, record.errors,
     )  # fmt: skip
 
 
-def _environment(records: dict[int, Record]) -> Environment:
-    installed = {node: result_of(records.get(step), facts.Installed) for step, node in INSTALL_STEPS.items()}
-    started = {node: result_of(records.get(step), facts.Started) for step, node in START_STEPS.items()}
-    benchmarks = {str(step): result_of(records.get(step), facts.Benchmark) for step in (11, 12, 13)}
+def _environment(campaign: Campaign) -> Environment:
     return Environment(
-        preflight=result_of(records.get(1), facts.Preflight),
-        installed={node: found for node, found in installed.items() if found},
-        started={node: found for node, found in started.items() if found},
-        cluster=result_of(records.get(8), facts.Cluster),
-        models=result_of(records.get(9), facts.ModelReady),
-        script=result_of(records.get(10), facts.ScriptReady),
-        benchmarks={step: found for step, found in benchmarks.items() if found},
+        preflight=campaign.preflight,
+        installed=campaign.installed,
+        started=campaign.started,
+        cluster=campaign.cluster,
+        models=campaign.models,
+        script=campaign.script,
+        benchmarks={str(step): found for step in (11, 12, 13) if (found := campaign.benchmark(step))},
     )
 
 

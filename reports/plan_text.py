@@ -1,14 +1,15 @@
 """The plan's two text files, in the layout of the plan's own script (its Task 10), from the samples of steps 12 and 13.
 
 The file names are the plan's; the model that was really run is named at the top. The speed-up in them is the plan's
-(best single request of each side); the decision is made otherwise and stands in the report.
+(best single request of each engine); the decision is made otherwise and stands in the report.
 """
 
 from __future__ import annotations
 
 from records import facts, plan
-from records.record import Record, result_of
+from records.campaign import Campaign
 from records.samples import Sample
+from reports.stats.runs import rate_tokens_per_s
 from reports.text.escape import one_line
 
 NAMES = {12: "benchmark-results-qwen3b.txt", 13: "benchmark-results-qwen32b.txt"}
@@ -17,21 +18,20 @@ RULE = "=" * 70
 LINE = "-" * 70
 
 
-def plan_text(
-    step: int, record: Record | None, samples: list[Sample], banner: str = "", verdict: str = "none was made"
-) -> str:
+def plan_text(campaign: Campaign, step: int, banner: str = "", verdict: str = "none was made") -> str:
     """Return the text file of step 12 or 13, whatever became of the step, with this program's own verdict on it."""
     head = [banner, ""] if banner else []
     head.append(f"Step {step} ({plan.step_numbered(step).name}); the plan's model: {PLANNED_MODELS[step]}")
-    timed = [s for s in samples if not s.warmup and s.concurrency == 1]
-    if record is not None and record.status == "skipped":
-        return "\n".join([*head, f"skipped: {_plain(record.summary or _reason(record), 2000)}", ""])
+    timed = [s for s in campaign.samples.get(step, []) if not s.warmup and s.concurrency == 1]
+    record, skipped, unread = campaign.records.get(step), campaign.skipped(step), campaign.unreadable_step(step)
+    if skipped:
+        return "\n".join([*head, f"skipped: {_plain(skipped.reason, 2000)}", ""])
     if not timed:
         why = f"{record.status}: {_plain(record.trouble, 2000)}" if record and record.errors else "not run yet"
+        why = f"its record cannot be read: {_plain(unread.words, 2000)}" if unread else why
         return "\n".join([*head, why, ""])
-    benchmark = result_of(record, facts.Benchmark) if record else None
-    head += _models(benchmark, timed, step)
-    if record is None or record.status not in ("ok", "already"):
+    head += _models(campaign.benchmark(step), timed, step)
+    if not campaign.done(step):
         head.append("the step did not end well: these are the requests that it left")
     rows = [_row(s) for s in sorted(timed, key=lambda s: (s.engine == "exo", s.arm, s.run, s.request))]
     title = f"{'Name':<30} {'Model':<15} {'Time':>8} {'Tokens':>8} {'Tok/s':>10}"
@@ -39,20 +39,8 @@ def plan_text(
     return "\n".join([*head, *table, *_speedup(timed, verdict), ""])
 
 
-def request_rate(sample: Sample) -> float | None:
-    """Return output tokens over the wall time of the request, in tokens/s; None where the request failed."""
-    if sample.error is not None or not sample.output_tokens or not sample.total_s or sample.total_s <= 0:
-        return None
-    return sample.output_tokens / sample.total_s
-
-
-def _reason(record: Record) -> str:
-    skipped = result_of(record, facts.Skipped)
-    return skipped.reason if skipped else "no reason was recorded"
-
-
 def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -> list[str]:
-    asked = {side: sorted({_plain(s.model_asked, 80) for s in timed if s.engine == side}) for side in ("exo", "ollama")}
+    asked = {e: sorted({_plain(s.model_asked, 80) for s in timed if s.engine == e}) for e in ("exo", "ollama")}
     exo = f" ({_plain(benchmark.exo_precision, 40)})" if benchmark and benchmark.exo_precision else ""
     words = [
         f"model pair really run: EXO {', '.join(asked['exo']) or 'none'}{exo} against Ollama "
@@ -66,18 +54,17 @@ def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -
 def _row(sample: Sample) -> str:
     name = "EXO Cluster" if sample.engine == "exo" else f"Ollama ({_plain(sample.arm, 20)})"
     model = _plain(sample.model_asked, 60)
-    rate = request_rate(sample)
+    rate = rate_tokens_per_s(sample)
     if rate is None or sample.total_s is None:
         return f"{name:<30} {model:<15} {'ERROR':>8} {_plain(sample.error or 'no tokens', 20)}"
     return f"{name:<30} {model:<15} {sample.total_s:>7.2f}s {sample.output_tokens:>8} {rate:>9.1f}"
 
 
 def _speedup(timed: list[Sample], verdict: str) -> list[str]:
-    best = {
-        side: max((request_rate(s) or 0 for s in timed if s.engine == side), default=0) for side in ("exo", "ollama")
-    }
+    rates = {engine: [rate_tokens_per_s(s) or 0 for s in timed if s.engine == engine] for engine in ("exo", "ollama")}
+    best = {engine: max(values, default=0) for engine, values in rates.items()}
     if not best["exo"] or not best["ollama"]:
-        return ["", "No speed-up: only one side has a finished request."]
+        return ["", "No speed-up: only one engine has a finished request."]
     speedup = (best["exo"] - best["ollama"]) / best["ollama"] * 100
     if speedup >= 30:
         word = "✓ SUCCESS: Target ≥30% speedup achieved!"
@@ -90,7 +77,7 @@ def _speedup(timed: list[Sample], verdict: str) -> list[str]:
         f"Speedup: {speedup:+.1f}% (EXO vs best Ollama)",
         word,
         "",
-        "This is the plan's rule (best request of each side). It is wrong about half of the time near its own",
+        "This is the plan's rule (best request of each engine). It is wrong about half of the time near its own",
         "target, and it does not ask whether the numbers compare. The decision that the data carries:",
         f"    {_plain(verdict, 300)}",
         "How it was reached, with its uncertainty, is in docs/exo-phase1-results.md.",

@@ -6,7 +6,6 @@ node or a model said reaches a page in no other way.
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,11 @@ import msgspec
 
 from records.campaign import REPORT_STEP, Campaign, load_campaign
 from records.files import write_whole
-from records.plan import step_numbered
-from reports.charts.build import chart_set
-from reports.charts.figure import Chart, draw_charts
+from reports.charts.catalogue import CHARTS, charts_of
+from reports.charts.figure import DrawnChart, draw_charts
 from reports.export import results_json, results_of
 from reports.pages.profiles import other_profiles
-from reports.pages.report import ChartView, ReportCommands, View, build_view
+from reports.pages.report import ReportCommands, View, build_view
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.plan_text import plan_text
 from reports.text import escape
@@ -41,6 +39,8 @@ class Written(msgspec.Struct, frozen=True):
 
     files: list[str]
     decision: Decision
+    unread: list[str]
+    """Every file, or line of one, that could not be read, with the reason."""
 
 
 def write_report(
@@ -54,16 +54,14 @@ def write_report(
     campaign = _without_own_record(load_campaign(logs / profile))
     decision = decide(campaign, 12)
     estimates = estimates_of(campaign)
-    shown = next((step for step in (12, 11) if estimates.arms.get(step)), 12)
-    charts = draw_charts(chart_set(campaign, decision, estimates.arms.get(shown, []), estimates.ceiling, shown))
+    charts = draw_charts(charts_of(campaign, decision, estimates))
     view = build_view(campaign, decision, estimates, commands or ReportCommands(), other_profiles(logs, profile))
     contents = {f"charts/{chart.name}.svg": chart.svg for chart in charts}
     contents |= {f"charts/{chart.name}.png": chart.png for chart in charts}
     contents[JSON_NAME] = results_json(results_of(campaign, decision, estimates))
     verdicts = {12: decision.headline, 13: estimates.large.headline if estimates.large else "none was made"}
     for step, name in PLAN_FILES.items():
-        samples = campaign.samples.get(step, [])
-        text = plan_text(step, campaign.records.get(step), samples, view.banner, verdicts[step])
+        text = plan_text(campaign, step, view.banner, verdicts[step])
         contents[name] = text.encode()
     contents[MARKDOWN_NAME] = render_markdown(view, charts).encode()
     if html:
@@ -71,28 +69,21 @@ def write_report(
     for name, data in contents.items():
         write_whole(docs / name, data)
     _drop_stale_charts(docs / "charts", {Path(name).name for name in contents if name.startswith("charts/")})
-    return Written(list(contents), decision)
+    return Written(list(contents), decision, campaign.unread)
 
 
-def render_markdown(view: View, charts: list[Chart]) -> str:
+def render_markdown(view: View, charts: list[DrawnChart]) -> str:
     """Return the report as GitHub-flavoured Markdown whose images lie in `charts/` beside it."""
-    shown = {c.name: ChartView(c.title, c.alt, f"{c.name}.svg", f"{c.name}.png", "") for c in charts}
-    return (
-        _markdown_environment()
-        .get_template(f"{MARKDOWN_NAME}.j2")
-        .render(view=msgspec.structs.replace(view, charts=shown))
-    )
+    return _rendered(_markdown_environment(), MARKDOWN_NAME, view, charts)
 
 
-def render_html(view: View, charts: list[Chart]) -> str:
+def render_html(view: View, charts: list[DrawnChart]) -> str:
     """Return the report as one HTML file that needs nothing else, not even a network."""
-    shown = {
-        c.name: ChartView(
-            c.title, c.alt, "", "", f"data:image/svg+xml;base64,{base64.b64encode(c.svg).decode('ascii')}"
-        )
-        for c in charts
-    }
-    return _html_environment().get_template(f"{HTML_NAME}.j2").render(view=msgspec.structs.replace(view, charts=shown))
+    return _rendered(_html_environment(), HTML_NAME, view, charts)
+
+
+def _rendered(environment: Environment, name: str, view: View, charts: list[DrawnChart]) -> str:
+    return environment.get_template(f"{name}.j2").render(view=view, charts={chart.name: chart for chart in charts})
 
 
 def _markdown_environment() -> Environment:
@@ -143,16 +134,13 @@ def _environment(**options: Any) -> Environment:
 def _without_own_record(campaign: Campaign) -> Campaign:
     """Leave out step 14's record: it is written after the report, which must be the same with it and without it."""
     records = {number: record for number, record in campaign.records.items() if number != REPORT_STEP}
-    own = step_numbered(REPORT_STEP).record_name
-    unreadable = [said for said in campaign.unreadable if not said.startswith(f"{own}:")]
+    unreadable = [entry for entry in campaign.unreadable if entry.step != REPORT_STEP]
     return msgspec.structs.replace(campaign, records=records, unreadable=unreadable)
 
 
 def _drop_stale_charts(folder: Path, wanted: set[str]) -> None:
     """Remove charts of ours that an earlier, fuller campaign left: they would be taken for this one's."""
-    from reports.charts.words import TITLES
-
-    for name in TITLES:
-        for file in (folder / f"{name}.svg", folder / f"{name}.png"):
+    for chart in CHARTS:
+        for file in (folder / f"{chart.name}.svg", folder / f"{chart.name}.png"):
             if file.name not in wanted:
                 file.unlink(missing_ok=True)

@@ -75,10 +75,10 @@ class Terminated(BaseException):
 
 
 class Arm(NamedTuple):
-    """One measured side."""
+    """One arm: an engine at an address, and the model that it is asked for."""
 
     name: str
-    side: str  # "ollama" or "exo"
+    engine: str  # "ollama" or "exo"
     url: str
     model: str
     reload: str  # "reload" or "keep"
@@ -86,7 +86,7 @@ class Arm(NamedTuple):
     @property
     def title(self) -> str:
         """Return the name that the plan's table uses."""
-        return f"{'Ollama' if self.side == 'ollama' else 'EXO Cluster'} ({self.url})"
+        return f"{'Ollama' if self.engine == 'ollama' else 'EXO Cluster'} ({self.url})"
 
 
 class Settings(NamedTuple):
@@ -109,7 +109,7 @@ class Settings(NamedTuple):
 def schedule(arms: Sequence[str], runs: int, seed: int) -> List[Tuple[str, int]]:
     """Return (arm, run) in the order to measure: a seeded order of the arms, forward and backward in turn.
 
-    For two arms this is ABBA ABBA with a seeded first side; each arm's mean place in time is the same after every
+    For two arms this is ABBA ABBA with a seeded first arm; each arm's mean place in time is the same after every
     second round, so a linear drift cancels out.
     """
     order = sorted(arms, key=lambda arm: _digest("order", seed, arm))
@@ -159,7 +159,7 @@ class Exchange(NamedTuple):
 
 def request_for(arm: Arm, text: str, settings: Settings) -> Tuple[str, Dict[str, Any]]:
     """Return path and payload that ask `arm` for an answer to `text` as a stream."""
-    if arm.side == "ollama":
+    if arm.engine == "ollama":
         limits = {"num_predict": settings.max_tokens, "temperature": 0, "seed": settings.seed}
         return "/api/generate", {
             "model": arm.model, "prompt": text, "stream": True, "raw": False, "options": limits,
@@ -662,7 +662,7 @@ def ask(
     else:
         taken = exchange(arm.url, path, payload, settings.timeout_s)
     sample = {
-        "schema": SCHEMA_VERSION, "arm": arm.name, "side": arm.side, "run": run, "request": request, "warmup": warmup,
+        "schema": SCHEMA_VERSION, "arm": arm.name, "side": arm.engine, "run": run, "request": request, "warmup": warmup,
         "model_asked": arm.model, "campaign": settings.campaign, "start_utc": taken.start_utc,
         "start_monotonic_s": taken.start_s, "connect_s": taken.connect_s, "max_tokens": settings.max_tokens,
         "prompt_sha256": _sha256(text), "concurrency": concurrency,
@@ -845,7 +845,7 @@ def measure_run(
         return samples, None
     progress.show(f"{arm.name} run {run}: loading")
     clear_neighbours(arm, arms, settings, progress)
-    if arm.side == "ollama" and arm.reload == "reload":
+    if arm.engine == "ollama" and arm.reload == "reload":
         try:
             reload_s = load_afresh(arm, settings.timeout_s)
         except ServerError as error:
@@ -858,7 +858,7 @@ def measure_run(
         out.write(sample)
         samples.append(sample)
         progress.count(sample)
-    if settings.unload_after and arm.side == "ollama" and not unasked:
+    if settings.unload_after and arm.engine == "ollama" and not unasked:
         try:
             unload(arm)
         except ServerError as error:
@@ -869,7 +869,7 @@ def measure_run(
 def clear_neighbours(arm: Arm, arms: Sequence[Arm], settings: Settings, progress: Progress) -> None:
     """Unload the models of the other Ollama arms, which must not compete with this one."""
     for other in arms if settings.unload_after else ():
-        if other.side == "ollama" and (other.url, other.model) != (arm.url, arm.model):
+        if other.engine == "ollama" and (other.url, other.model) != (arm.url, arm.model):
             try:
                 unload(other)
             except ServerError as error:
@@ -939,7 +939,7 @@ def measure_concurrency(
     """
     results = []
     for arm in arms:
-        if arm.side == "ollama" and arm.reload == "reload":
+        if arm.engine == "ollama" and arm.reload == "reload":
             with contextlib.suppress(ServerError):  # the requests that follow will say it themselves
                 load_afresh(arm, settings.timeout_s)
         most = max(levels)
@@ -962,7 +962,7 @@ def measure_concurrency(
                 "wall_s": round(wall_s, 6), "tokens_per_s": sum(s["output_tokens"] for s in good) / wall_s,
                 "texts_different_from_alone": differ if repeatable else None, "error_alone": broken,
             })  # fmt: skip
-        if settings.unload_after and arm.side == "ollama":
+        if settings.unload_after and arm.engine == "ollama":
             with contextlib.suppress(ServerError):
                 unload(arm)
     return results
@@ -1199,7 +1199,7 @@ def summary(arms: Sequence[Arm], order: Sequence[Tuple[str, int]], samples: Sequ
         rates = [row.tokens_per_s for row in rows if row.tokens_per_s]
         first = [s["first_token_s"] for s in timed if rate(s)]
         told.append({
-            "arm": arm.name, "side": arm.side, "name": arm.title, "model": arm.model, "runs": len(rows),
+            "arm": arm.name, "side": arm.engine, "name": arm.title, "model": arm.model, "runs": len(rows),
             "good_requests": sum(rate(s) is not None for s in timed),
             "failed_requests": sum(rate(s) is None for s in timed),
             "best_tokens_per_s": max(rates) if rates else None,
@@ -1208,8 +1208,8 @@ def summary(arms: Sequence[Arm], order: Sequence[Tuple[str, int]], samples: Sequ
             "median_first_token_s": median(first) if first else None,
             "token_sources": sorted({s["token_source"] for s in timed if rate(s)}),
         })  # fmt: skip
-    best = {side: max((a["best_tokens_per_s"] or 0.0 for a in told if a["side"] == side), default=0.0)
-            for side in ("exo", "ollama")}  # fmt: skip
+    best = {engine: max((a["best_tokens_per_s"] or 0.0 for a in told if a["side"] == engine), default=0.0)
+            for engine in ("exo", "ollama")}  # fmt: skip
     percent = (best["exo"] / best["ollama"] - 1) * 100 if best["exo"] and best["ollama"] else None
     rule = None if percent is None else {"speedup_percent": percent, "words": plan_words(percent)}
     return {"arms": told, "plan_rule": rule}
@@ -1294,7 +1294,7 @@ def _parser() -> Parser:
     parser = Parser(description="Benchmark EXO vs Ollama", allow_abbrev=False)
     add = parser.add_argument
     add("--model", default="qwen2.5:3b", help="model to test, by Ollama's name (default: %(default)s)")
-    add("--runs", type=_count, default=3, help="runs a side, each freshly loaded (default: %(default)s)")
+    add("--runs", type=_count, default=3, help="runs of each arm, each freshly loaded (default: %(default)s)")
     add("--ollama", action="append", metavar="NAME=URL", help="an Ollama server to measure; repeatable")
     add("--exo", metavar="NAME=URL", help="the EXO API to measure; without --ollama and --exo: the plan's hosts")
     add("--exo-model", metavar="ID", help="the model's id in EXO (default: as --model)")
@@ -1346,24 +1346,24 @@ def _arms(options: argparse.Namespace) -> List[Arm]:
     wanted += [("exo", text) for text in ([options.exo] if options.exo else () if given else [PLAN_EXO])]
     hows = dict(_pair(text, "--reload", "ARM=reload") for text in options.reload)
     arms: List[Arm] = []
-    for side, text in wanted:
-        name, url = _pair(text, f"--{side}", "NAME=http://HOST:PORT")
+    for engine, text in wanted:
+        name, url = _pair(text, f"--{engine}", "NAME=http://HOST:PORT")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-            raise HumanError(f"--{side} {text}: '{name}' is no name; letters, digits, dot, dash and underscore are")
+            raise HumanError(f"--{engine} {text}: '{name}' is no name; letters, digits, dot, dash and underscore are")
         if name in (arm.name for arm in arms):
-            raise HumanError(f"--{side} {text}: the name '{name}' is given twice")
+            raise HumanError(f"--{engine} {text}: the name '{name}' is given twice")
         try:
             parts = urlsplit(url)
             good = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0 and not parts.username
         except ValueError:
             good = False
         if not good or not re.fullmatch(r"[!-~]+", url):
-            raise HumanError(f"--{side} {text}: '{url}' is not an address like http://localhost:11434")
-        how = hows.pop(name, "reload" if side == "ollama" else "keep")
-        if how not in ("reload", "keep") or (side == "exo" and how != "keep"):
+            raise HumanError(f"--{engine} {text}: '{url}' is not an address like http://localhost:11434")
+        how = hows.pop(name, "reload" if engine == "ollama" else "keep")
+        if how not in ("reload", "keep") or (engine == "exo" and how != "keep"):
             raise HumanError(f"--reload {name}={how}: an Ollama arm takes reload or keep, EXO only keep")
-        model = options.exo_model or options.model if side == "exo" else options.model
-        arms.append(Arm(name, side, url.rstrip("/"), model, how))
+        model = options.exo_model or options.model if engine == "exo" else options.model
+        arms.append(Arm(name, engine, url.rstrip("/"), model, how))
     if hows:
         raise HumanError(f"--reload {next(iter(hows))}: no such arm; there are {', '.join(a.name for a in arms)}")
     return arms

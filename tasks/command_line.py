@@ -44,7 +44,7 @@ def explaining() -> Iterator[list[str]]:
     try:
         yield hidden
     except StepError as error:
-        raise Exit(masked(told(error), hidden), code=EXIT_FAILED) from error
+        raise Exit(masked(blocks_of(error), hidden), code=EXIT_FAILED) from error
     except InventoryError as error:
         raise Exit(f"hosts file: {error}", code=EXIT_FAILED) from error
     except KeyboardInterrupt:
@@ -55,7 +55,7 @@ def explaining() -> Iterator[list[str]]:
         console.no_live()
 
 
-def told(error: StepError) -> str:
+def blocks_of(error: StepError) -> str:
     """Return a StepError as a person reads it: one block for each thing or node in trouble."""
     lines: list[str] = []
     for problem in error.problems:

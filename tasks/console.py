@@ -41,8 +41,8 @@ def note(node: str, text: str) -> None:
 def summary(record: Record) -> None:
     """Show the summary line of a finished step."""
     # What went wrong is told once, in full, when `fab` ends; here only where.
-    said = ", ".join(problem.what for problem in record.errors) if record.errors else record.summary
-    line = f"{record.step:>2}  {record.name:<17} {record.status:<11} {record.elapsed_s:>7.1f} s  {said}"
+    words = ", ".join(problem.what for problem in record.errors) if record.errors else record.summary
+    line = f"{record.step:>2}  {record.name:<17} {record.status:<11} {record.elapsed_s:>7.1f} s  {words}"
     with _lock:
         _take_live_away()
         console = _console("out")

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from records.settings import Baseline, Inventory, ModelPair, NodeSpec, Profile
+from records.settings import Baseline, Inventory, NodeSpec, Profile
 
 
 class InventoryError(Exception):
@@ -108,68 +108,67 @@ def _named(raw: Any, key: str) -> str:
 
 def _contradictions(inventory: Inventory) -> list[str]:
     """Find what the types cannot say; each entry starts with the key path it is about."""
-    found: list[str] = []
+    mistakes: list[str] = []
     names = set(inventory.nodes)
     if names != set(NODE_KEYS):
-        found.append(f"nodes: has {sorted(names)}, the plan's steps need exactly {list(NODE_KEYS)}")
+        mistakes.append(f"nodes: has {sorted(names)}, the plan's steps need exactly {list(NODE_KEYS)}")
     if inventory.profile not in inventory.profiles:
-        found.append(f"profile: '{inventory.profile}' is not one of profiles ({', '.join(inventory.profiles)})")
-    found += _bad_nodes(inventory.nodes)
+        mistakes.append(f"profile: '{inventory.profile}' is not one of profiles ({', '.join(inventory.profiles)})")
+    mistakes += _bad_nodes(inventory.nodes)
     if not inventory.ollama:
-        found.append("ollama: needs at least one baseline")
+        mistakes.append("ollama: needs at least one baseline")
     for arm, baseline in inventory.ollama.items():
         if baseline.node not in names:
-            found.append(f"ollama.{arm}.node: '{baseline.node}' is not one of nodes")
+            mistakes.append(f"ollama.{arm}.node: '{baseline.node}' is not one of nodes")
         if arm == "exo":
-            found.append("ollama.exo: this name is kept for the EXO side; call the baseline otherwise")
+            mistakes.append("ollama.exo: this name is kept for the EXO arm; call the baseline otherwise")
     if inventory.bench.node not in names:
-        found.append(f"bench.node: '{inventory.bench.node}' is not one of nodes")
+        mistakes.append(f"bench.node: '{inventory.bench.node}' is not one of nodes")
     for key, profile in inventory.profiles.items():
-        found += _bad_profile(key, profile, names)
-    return found
+        mistakes += _bad_profile(key, profile, names)
+    return mistakes
 
 
 def _bad_nodes(nodes: dict[str, NodeSpec]) -> list[str]:
-    found = []
+    mistakes = []
     doors: dict[tuple[str, int], str] = {}
     addresses: dict[str, str] = {}
     for key, node in nodes.items():
         if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._:\-]*[A-Za-z0-9])?", node.host):
-            found.append(f"nodes.{key}.host: '{node.host}' is not a host name")
+            mistakes.append(f"nodes.{key}.host: '{node.host}' is not a host name")
         door = (node.host, node.port or 22)
         if door in doors:
-            found.append(f"nodes.{key}: the same machine as nodes.{doors[door]} ({node.host}, port {door[1]})")
+            mistakes.append(f"nodes.{key}: the same machine as nodes.{doors[door]} ({node.host}, port {door[1]})")
         doors[door] = key
         if node.address is None:
             continue
         try:
             ipaddress.IPv4Address(node.address)
         except ValueError:
-            found.append(f"nodes.{key}.address: '{node.address}' is not an IPv4 address")
+            mistakes.append(f"nodes.{key}.address: '{node.address}' is not an IPv4 address")
         if node.address in addresses:
-            found.append(f"nodes.{key}.address: the same as nodes.{addresses[node.address]}.address")
+            mistakes.append(f"nodes.{key}.address: the same as nodes.{addresses[node.address]}.address")
         addresses[node.address] = key
-    return found
+    return mistakes
 
 
 def _bad_profile(key: str, profile: Profile, nodes: set[str]) -> list[str]:
-    found = []
+    mistakes = []
     exo = profile.exo
     own = {name: node.ports for name, node in exo.nodes.items() if node.ports}
     for path, ports in {"ports": exo.ports, **{f"nodes.{n}.ports": p for n, p in own.items()}}.items():
         if ports.api == ports.peer:
-            found.append(f"profiles.{key}.exo.{path}: api and peer are both {ports.api}")
+            mistakes.append(f"profiles.{key}.exo.{path}: api and peer are both {ports.api}")
     if exo.release.startswith("1.") and any(ports.api != exo.ports.api for ports in own.values()):
-        found.append(f"profiles.{key}.exo.nodes: EXO 1.x needs the same api port on every node")
+        mistakes.append(f"profiles.{key}.exo.nodes: EXO 1.x needs the same api port on every node")
     if re.fullmatch(r"exo(\[.*\])?([=<>~!].*)?", exo.source.strip()):
-        found.append(
+        mistakes.append(
             f"profiles.{key}.exo.source: '{exo.source}' would install the Yeast Epigenome Project's tool;"
             " give a git URL with a tag, a directory, a wheel or an sdist"
         )
-    found += [f"profiles.{key}.exo.nodes.{name}: not one of nodes" for name in exo.nodes if name not in nodes]
-    for size in ("small", "large"):
-        pair: ModelPair = getattr(profile.models, size)
-        for engine in ("exo", "ollama"):
-            if not getattr(pair, engine).strip():
-                found.append(f"profiles.{key}.models.{size}.{engine}: is empty; every model needs an id per engine")
-    return found
+    mistakes += [f"profiles.{key}.exo.nodes.{name}: not one of nodes" for name in exo.nodes if name not in nodes]
+    for size, pair in profile.models.by_size.items():
+        for engine, model in (("exo", pair.exo), ("ollama", pair.ollama)):
+            if not model.strip():
+                mistakes.append(f"profiles.{key}.models.{size}.{engine}: is empty; every model needs an id per engine")
+    return mistakes

@@ -7,16 +7,18 @@ import shlex
 import msgspec
 
 from records.facts import NodePython, OllamaState, Preflight
-from tasks.errors import one_each
+from records.settings import Exo
 from tasks.exo.catalogue import generation_of
+from tasks.exo.cluster import ExoCluster
 from tasks.feasibility.assess import Assessment, assess
 from tasks.feasibility.show import refuse_infeasible, show_ceiling, show_feasibility, warnings_of
-from tasks.machines import daemon, network
+from tasks.machines import network
 from tasks.machines.lab import Lab
+from tasks.machines.network import Way
 from tasks.machines.node import Node
-from tasks.machines.paths import ollama_before_path, run_folder
+from tasks.machines.paths import ollama_before_path
 from tasks.machines.pythons import fitting_python
-from tasks.ollama.servers import ask_servers
+from tasks.ollama.servers import ask_servers, refuse_silent
 from tasks.steps import StepNotes, step
 
 _FACTS = r"""
@@ -35,101 +37,93 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
     Options:
       strict: fail where a model pair of the profile in force cannot run
     """
-    wanted = _wanted_python(lab)
+    wanted = _wanted_python(lab.profile.exo)
     notes.deviation(
         "python3 --version must be 3.12 or higher on every node",
         f"every python3* on each node was asked for version and venv until one fitted {wanted}",
         f"EXO {lab.profile.exo.release} needs Python {wanted} with venv, and `python3` need not be the one that fits",
     )
     nodes = lab.each(lambda node: facts_of(node, wanted))
-    servers = answering_servers(lab)
+    servers = ask_servers(lab)
+    refuse_silent(
+        servers.values(),
+        f"an answer to GET /api/version, asked from {lab.bench_node.key}",
+        "is it running, and does it listen beyond localhost (OLLAMA_HOST=0.0.0.0)? then: fab preflight",
+    )
     keep_ollama_before(lab, servers)
     nodes, ways = with_round_trips(lab, nodes)
-    found = assess(lab.inventory, nodes, lab.addresses(), ways)
-    for line in warnings_of(lab, found, ways):
+    assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
+    for line in warnings_of(assessment, lab.inventory.profile, ways):
         notes.warn(line)
-    versions = ", ".join(f"{key} {one.python_version}" for key, one in nodes.items())
+    versions = ", ".join(f"{key} {node.python_version}" for key, node in nodes.items())
     notes.summary = f"Python {versions}; Ollama {', '.join(f'{a} {s.version}' for a, s in servers.items())}"
     if strict:
-        refuse_infeasible(lab, found)
+        refuse_infeasible(assessment, lab.inventory.profile)
     return Preflight(
         nodes=nodes,
         ollama=servers,
-        feasible=found.feasible,
-        go_unreachable_because=found.go_unreachable_because,
-        alternatives=found.alternatives,
-        network=ways,
+        feasible=assessment.feasible,
+        go_unreachable_because=assessment.go_unreachable_because,
+        alternatives=assessment.alternatives,
+        network={key: way.words for key, way in ways.items()},
+        relayed=[key for key, way in ways.items() if way.kind == "relayed"],
     )
 
 
 def preflight_group(lab: Lab, *, strict: bool = False) -> None:
     """Run step 1, then show what is feasible and, where rates were measured before, the pipeline's ceiling."""
     done = verify_python(lab, strict=strict)
-    assert isinstance(done, Preflight)
     show_feasibility(Assessment(done.feasible, done.go_unreachable_because, done.alternatives))
-    show_ceiling(lab)
+    show_ceiling(lab.logs)
 
 
 def feasibility(lab: Lab, *, strict: bool = False) -> None:
     """Ask the nodes what they are and show what can run on them; leaves no record. Raises StepError with `strict`."""
-    nodes = lab.each(lambda node: facts_of(node, _wanted_python(lab)))
+    nodes = lab.each(lambda node: facts_of(node, _wanted_python(lab.profile.exo)))
     nodes, ways = with_round_trips(lab, nodes)
-    found = assess(lab.inventory, nodes, lab.addresses(), ways)
-    show_feasibility(found)
-    show_ceiling(lab)
+    assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
+    show_feasibility(assessment)
+    show_ceiling(lab.logs)
     if strict:
-        refuse_infeasible(lab, found)
+        refuse_infeasible(assessment, lab.inventory.profile)
 
 
-def answering_servers(lab: Lab) -> dict[str, OllamaState]:
-    """Return every baseline's state. Raises StepError naming all that do not answer."""
-    servers = ask_servers(lab)
-    silent = {arm: state for arm, state in servers.items() if state.error}
-    if silent:
-        raise one_each(
-            {f"Ollama '{arm}'": f"{state.url}: {state.error}" for arm, state in silent.items()},
-            f"an answer to GET /api/version, asked from {lab.bench_node.key}",
-            "is it running, and does it listen beyond localhost (OLLAMA_HOST=0.0.0.0)? then: fab preflight",
-        )
-    return servers
-
-
-def with_round_trips(lab: Lab, nodes: dict[str, NodePython]) -> tuple[dict[str, NodePython], dict[str, str]]:
+def with_round_trips(lab: Lab, nodes: dict[str, NodePython]) -> tuple[dict[str, NodePython], dict[str, Way]]:
     """Measure the way from every node to every other, side by side.
 
-    Returns the nodes with their round trip from the bench node, and the ways in words: by node as the bench node
-    reaches it, and by `a to b` for the others.
+    Returns the nodes with their round trip from the bench node, and the ways: by node as the bench node reaches it,
+    and by `a to b` for the others.
     """
     addresses, port = lab.addresses(), lab.profile.exo.ports.peer
 
     def probe(node: Node) -> network.Network:
-        said = node.run(network.probe_command(addresses, port), check=False, timeout_s=60).stdout
-        return network.read_probe(said, addresses, node.key)
+        printed = node.run(network.probe_command(addresses, port), check=False, timeout_s=60).stdout
+        return network.read_probe(printed, addresses, node.key)
 
     seen = lab.each(probe)
     bench = lab.bench_node.key
-    ways = dict(network.words(seen[bench]))
-    for key, one in seen.items():
+    ways = dict(seen[bench].ways)
+    for key, others in seen.items():
         if key != bench:
-            ways |= {f"{key} to {to}": way for to, way in network.words(one).items() if to not in (key, bench)}
+            ways |= {f"{key} to {to}": way for to, way in others.ways.items() if to not in (key, bench)}
     trips = {key: way.round_trip_s for key, way in seen[bench].ways.items()}
-    return {key: msgspec.structs.replace(one, round_trip_s=trips.get(key)) for key, one in nodes.items()}, ways
+    return {key: msgspec.structs.replace(node, round_trip_s=trips.get(key)) for key, node in nodes.items()}, ways
 
 
 def facts_of(node: Node, wanted: str) -> NodePython:
     """Return what a node is and which of its Pythons fits `wanted`. Raises StepError where none does."""
-    said = dict(line.partition("=")[::2] for line in node.run(_FACTS).stdout.splitlines())
+    facts = dict(line.partition("=")[::2] for line in node.run(_FACTS).stdout.splitlines())
     python = fitting_python(node, wanted)
     return NodePython(
         node=node.key,
         host=node.spec.host,
-        hostname=said.get("hostname", ""),
-        os=said.get("os", ""),
-        kernel=said.get("kernel", ""),
-        cpu=said.get("cpu", ""),
-        cpu_count=int(said.get("cpu_count") or 0),
-        memory_bytes=int(said.get("memory_kib") or 0) * 1024,
-        disk_free_bytes=int(said.get("disk_free_kib") or 0) * 1024,
+        hostname=facts.get("hostname", ""),
+        os=facts.get("os", ""),
+        kernel=facts.get("kernel", ""),
+        cpu=facts.get("cpu", ""),
+        cpu_count=int(facts.get("cpu_count") or 0),
+        memory_bytes=int(facts.get("memory_kib") or 0) * 1024,
+        disk_free_bytes=int(facts.get("disk_free_kib") or 0) * 1024,
         python=python.path,
         python_version=python.version,
     )
@@ -140,13 +134,12 @@ def keep_ollama_before(lab: Lab, servers: dict[str, OllamaState]) -> None:
 
     A preflight in the middle of a campaign must not replace what was true before it.
     """
-    running = any(lab.each(lambda node: daemon.find(node, run_folder(lab, node)) is not None).values())
-    path = ollama_before_path(lab)
+    running = any(ExoCluster(lab).each(lambda exo: exo.process() is not None).values())
+    path = ollama_before_path(lab.bench_node, lab.inventory.profile)
     there = lab.bench_node.run(f"test -f {shlex.quote(path)}", check=False).ok
     if not (running and there):
         lab.bench_node.put(msgspec.json.encode(servers), path)
 
 
-def _wanted_python(lab: Lab) -> str:
-    exo = lab.profile.exo
+def _wanted_python(exo: Exo) -> str:
     return exo.python or generation_of(exo.release).PYTHON

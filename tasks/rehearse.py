@@ -90,7 +90,7 @@ def rehearse(root: Path, wish: RehearsalOptions, html: bool) -> None:
         documented = document_results(lab, html=html)
     finally:
         _end(lab, root, failure)
-    verdict = getattr(documented, "verdict", "")
+    verdict = documented.verdict
     console.text(f"\nREHEARSAL at a true speed-up of {wish.speedup}: {verdict}; nothing here is about your machines.")
     console.text(f"report: {lab.docs / 'exo-phase1-results.md'}")
     if verdict == "GO" and float(wish.speedup) <= lab.inventory.decision.target_ratio:

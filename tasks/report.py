@@ -37,6 +37,8 @@ def document_results(lab: Lab, notes: StepNotes, html: bool = False, commit: boo
     put_methodology(lab.docs)
     written = write_report(lab.all_logs, lab.docs, profile=lab.inventory.profile, html=html)
     sha = commit_docs(lab.docs, written.files) if commit else None
+    for words in written.unread:
+        notes.warn(f"cannot be read: {words}")
     console.text(written.decision.headline)
     notes.summary = f"{written.decision.verdict}; {lab.docs / 'exo-phase1-results.md'}"
     return Documented(written.decision.verdict, written.files, sha)
@@ -54,7 +56,6 @@ def report_group(lab: Lab, *, html: bool, commit: bool, gate: bool) -> None:
     from reports.export import GATE_EXIT
 
     documented = document_results(lab, html=html, commit=commit)
-    assert isinstance(documented, Documented)
     code = GATE_EXIT[documented.verdict] if gate else 0
     if code:
         raise Exit(f"verdict: {documented.verdict}", code=code)
@@ -83,9 +84,9 @@ def commit_docs(docs: Path, files: list[str]) -> str:
             break  # the same bytes are committed already
         done = _git(docs, command)
         if done.returncode != 0:
-            said = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
+            complaint = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
             raise StepError(
-                f"{' '.join(command[:2])}: {said}",
+                f"{' '.join(command[:2])}: {complaint}",
                 "a commit of docs/",
                 "git status; then: fab report --commit",
                 who="git",

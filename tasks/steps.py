@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from fabric import task
@@ -25,7 +25,7 @@ from records import VERSION, plan
 from records.archive import Finished
 from records.facts import Skipped
 from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
-from records.settings import Inventory
+from records.settings import settings_carried
 from tasks import console
 from tasks.command_line import EXIT_FAILED, EXIT_USAGE, operating
 from tasks.errors import StepError
@@ -60,23 +60,23 @@ class StepNotes:
         self.status = "already"
 
 
-Work = Callable[..., msgspec.Struct]
+Result = TypeVar("Result", bound=msgspec.Struct)
 
 
-class Step:
+class Step(Generic[Result]):
     """A step of the plan: calling it runs it and leaves its record; `task` is its Fabric task."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Callable[..., Result]) -> None:
         self.plan = plan.step_named(work.__name__.replace("_", "-"))
         self.work = work
         self.task = self._as_task()
 
-    def __call__(self, lab: Lab, **options: Any) -> msgspec.Struct:
+    def __call__(self, lab: Lab, **options: Any) -> Result:
         """Run the step, write its record, show its summary line; a StepError is raised again after that."""
         notes, clock, started = StepNotes(self.plan.number), time.monotonic(), datetime.now(UTC)
         token = journal.set(notes.commands)
         finished = Finished(lab.logs, self.plan)
-        result: msgspec.Struct | None = None
+        result: Result | None = None
         failure: BaseException | None = None
         try:
             result = self.work(lab, notes, **options)
@@ -124,7 +124,7 @@ class Step:
             tool_version=VERSION,
             campaign=campaign_id(inventory),
             rehearsal=msgspec.to_builtins(inventory.rehearsal) if inventory.rehearsal else None,
-            settings=_settings(inventory),
+            settings=settings_carried(inventory),
             result=facts,
             commands=notes.commands,
             deviations=notes.deviations,
@@ -149,28 +149,14 @@ class Step:
         return task(help=_option_help(self.work))(body)
 
 
-def step(work: Work) -> Step:
+def step(work: Callable[..., Result]) -> Step[Result]:
     """Make the plan's step of `work`, whose name is the step's: `install_srv2` is `install-srv2`."""
     return Step(work)
 
 
-def run_side_by_side(lab: Lab, steps: Mapping[str, Step]) -> None:
+def run_side_by_side(lab: Lab, steps: Mapping[str, Step[Any]]) -> None:
     """Run the steps (node key -> step) at once; every one leaves its record, their errors are raised as one."""
-    side_by_side({key: partial(one, lab) for key, one in steps.items()})
-
-
-def _settings(inventory: Inventory) -> dict[str, Any]:
-    profile = inventory.profiles[inventory.profile]
-    return {
-        "limits": msgspec.to_builtins(inventory.decision),
-        "bench": msgspec.to_builtins(inventory.bench),
-        "profile": msgspec.to_builtins(profile),
-        "nodes": {
-            key: {"host": spec.host, "address": spec.address, "gpu": msgspec.to_builtins(spec.gpu)}
-            for key, spec in inventory.nodes.items()
-        },
-        "ollama": msgspec.to_builtins(inventory.ollama),
-    }
+    side_by_side({key: partial(run, lab) for key, run in steps.items()})
 
 
 def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem], str]:
@@ -181,8 +167,8 @@ def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem
     if isinstance(failure, (KeyboardInterrupt, Exit)):
         found = str(failure) or "interrupted from the keyboard"
         return "interrupted", [Problem("this step", found, "to be let finish", "type the same command again")], ""
-    said = f"{type(failure).__name__}: {failure}"
-    problem = Problem("this program", said, "no error that nobody foresaw", "report it with this record")
+    error = f"{type(failure).__name__}: {failure}"
+    problem = Problem("this program", error, "no error that nobody foresaw", "report it with this record")
     return "broken", [problem], "".join(traceback.format_exception(failure))
 
 
@@ -197,7 +183,7 @@ def _save(folder: Path, record: Record) -> None:
         ) from error
 
 
-def _option_help(work: Work) -> dict[str, str]:
+def _option_help(work: Callable[..., msgspec.Struct]) -> dict[str, str]:
     """Read `option: text` lines below `Options:` in the docstring; Invoke shows them in `--help`."""
     _, _, block = (work.__doc__ or "").partition("Options:")
     return dict(re.findall(r"^\s+([a-z_]+): (.+)$", block, re.MULTILINE))

@@ -1,8 +1,17 @@
-"""Fixtures that several files share: a running rehearsal, and a Lab on it."""
+"""The lanes, and fixtures that several files share: a running rehearsal, and a Lab on it.
+
+A test's lane is found and not written: one whose own code or fixture starts a rehearsal's servers or types `fab` at one
+has the mark `rehearsal`, one of `tests/benchmarks` the mark `simulation`; `make check` leaves both out. A test that was
+wrongly taken for a quick one is refused the programs of a rehearsal.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +23,51 @@ from tasks.machines.lab import Lab
 
 LONGEST_FIRST = ("test_traps.py", "test_flow.py", "test_rehearse.py", "test_flow_1x.py", "test_resume.py")
 """Files of over a minute: begun last, they would leave the other workers idle at the end."""
+STARTS = re.compile(r"\bcluster\.(up|start)\(|\bstart_three\(|\bstart\(nodes|\bfab\(")
+PROGRAMS = re.compile(r"rehearsal\.(node_server|ollama)\b|from exo\.main import|'rehearse'")
+_running: list[pytest.Item] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files; pytest-xdist hands whole files out in this order."""
+    """Mark each test with its lane and begin with the longest files; pytest-xdist hands out files in this order."""
     rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+    for item in items:
+        if item.path.parent.name == "benchmarks":
+            item.add_marker("simulation")
+        if isinstance(item, pytest.Function) and _starts_a_rehearsal(item):
+            item.add_marker("rehearsal")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Remember which test runs, its fixtures included."""
+    _running.append(item)
+    try:
+        return (yield)
+    finally:
+        _running.pop()
+
+
+def _starts_a_rehearsal(item: pytest.Function) -> bool:
+    fixtures = [fixture.func for same_name in item._fixtureinfo.name2fixturedefs.values() for fixture in same_name]
+    return any(STARTS.search(_source(function)) for function in (item.function, *fixtures))
+
+
+@functools.cache
+def _source(function: object) -> str:
+    return inspect.getsource(function)  # type: ignore[arg-type]
+
+
+def _refuse(event: str, arguments: tuple[object, ...]) -> None:
+    """Python calls this before it starts a program."""
+    if event != "subprocess.Popen" or not _running or _running[-1].get_closest_marker("rehearsal"):
+        return
+    if PROGRAMS.search(command := str(arguments[1])):
+        raise RuntimeError(f"a test without the mark `rehearsal` starts {command}")
+
+
+sys.addaudithook(_refuse)
 
 
 @pytest.fixture(scope="module")

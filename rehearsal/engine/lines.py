@@ -26,7 +26,7 @@ class Line:
         self.sock.sendall(json.dumps(message).encode() + b"\n")
 
     def hear(self) -> Message:
-        """Wait for a message; ConnectionError where the other side is gone."""
+        """Wait for a message; ConnectionError where the other end is gone."""
         while b"\n" not in self._rest:
             piece = self.sock.recv(65536)
             if not piece:
@@ -37,7 +37,7 @@ class Line:
         return message
 
     def gone(self) -> bool:
-        """Tell whether the other side has ended, without waiting."""
+        """Tell whether the other end has gone, without waiting."""
         try:
             return bool(select.select([self.sock], [], [], 0)[0]) and self.sock.recv(1, socket.MSG_PEEK) == b""
         except OSError:

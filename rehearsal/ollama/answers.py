@@ -4,51 +4,50 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rehearsal.engine.wire import Exchange, date
 from rehearsal.engine.words import tokenize
 from rehearsal.ollama import gojson
-from rehearsal.ollama.memory import keep_alive
+from rehearsal.ollama.memory import Memory, keep_alive
 from rehearsal.ollama.models import Model
 from rehearsal.ollama.speech import Speech, plan
 
-if TYPE_CHECKING:
-    from rehearsal.ollama.api import Api
+_IDS = itertools.count(628)
 
 
-def generate(api: Api, exchange: Exchange, model: Model, data: dict[str, Any]) -> None:
+def generate(memory: Memory, exchange: Exchange, model: Model, data: dict[str, Any]) -> None:
     """Answer POST /api/generate: text, or just a load or an unload where there is no prompt."""
     seconds = keep_alive(data.get("keep_alive"))
     prompt = str(data.get("prompt") or "")
     if not prompt and seconds == 0:
-        api.memory.unload(model)
+        memory.unload(model)
         _whole(exchange, {**_frame(model, {"response": ""}, done=True), "done_reason": "unload"})
         return
-    one, load_s = api.memory.load(model, seconds or 300.0)
+    one, load_s = memory.load(model, seconds or 300.0)
     if not prompt:
         _whole(exchange, {**_frame(model, {"response": ""}, done=True), "done_reason": "load"})
         return
-    speech = plan(api.settings, one, prompt, data.get("options") or {}, exchange.arrived_s, load_s)
+    speech = plan(memory.settings, one, prompt, data.get("options") or {}, exchange.arrived_s, load_s)
     _tell(exchange, model, speech, data.get("stream", True), lambda text: {"response": text}, with_context=True)
     if seconds == 0:
-        api.memory.unload(model)
+        memory.unload(model)
 
 
-def chat(api: Api, exchange: Exchange, model: Model, data: dict[str, Any]) -> None:
+def chat(memory: Memory, exchange: Exchange, model: Model, data: dict[str, Any]) -> None:
     """Answer POST /api/chat."""
     messages = data.get("messages") or []
     seconds = keep_alive(data.get("keep_alive"))
     if not messages:
         nothing = {"message": {"role": "assistant", "content": ""}}
         if seconds == 0:
-            api.memory.unload(model)
+            memory.unload(model)
         else:
-            api.memory.load(model, seconds)
+            memory.load(model, seconds)
         _whole(exchange, {**_frame(model, nothing), "done_reason": "load" if seconds else "unload", "done": True})
         return
-    one, load_s = api.memory.load(model, seconds or 300.0)
-    speech = plan(api.settings, one, _joined(messages), data.get("options") or {}, exchange.arrived_s, load_s)
+    one, load_s = memory.load(model, seconds or 300.0)
+    speech = plan(memory.settings, one, _joined(messages), data.get("options") or {}, exchange.arrived_s, load_s)
     _tell(
         exchange,
         model,
@@ -59,15 +58,15 @@ def chat(api: Api, exchange: Exchange, model: Model, data: dict[str, Any]) -> No
     )
 
 
-def completions(api: Api, exchange: Exchange, model: Model, data: dict[str, Any]) -> None:
+def completions(memory: Memory, exchange: Exchange, model: Model, data: dict[str, Any]) -> None:
     """Answer POST /v1/chat/completions, the OpenAI form."""
-    one, load_s = api.memory.load(model, 300.0)
+    one, load_s = memory.load(model, 300.0)
     options = {"num_predict": data["max_tokens"]} if data.get("max_tokens") else {}
-    speech = plan(api.settings, one, _joined(data.get("messages") or []), options, exchange.arrived_s, load_s)
+    speech = plan(memory.settings, one, _joined(data.get("messages") or []), options, exchange.arrived_s, load_s)
     asked = len(tokenize(speech.prompt)) + 10
     usage = {"prompt_tokens": asked, "completion_tokens": len(speech.words)}
     usage |= {"total_tokens": asked + len(speech.words)}
-    head = {"id": f"chatcmpl-{next(api.ids)}", "object": "chat.completion.chunk", "created": int(time.time())}
+    head = {"id": f"chatcmpl-{next(_IDS)}", "object": "chat.completion.chunk", "created": int(time.time())}
     head |= {"model": model.name, "system_fingerprint": "fp_ollama"}
     if not data.get("stream", False):
         text = "".join(speech.spoken())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +27,6 @@ class Api:
         self.gpu = gpu
         self.memory = Memory(settings)
         self.answered = 0
-        self.ids = itertools.count(628)
         self._routes: dict[tuple[str, str], Callable[[Exchange], None]] = {
             ("GET", "/"): lambda x: send(x, b"Ollama is running", kind="text/plain; charset=utf-8"),
             ("GET", "/api/version"): lambda x: send_json(x, {"version": self.version()}),
@@ -109,7 +107,7 @@ class Api:
         exchange.chunk(gojson.encode(shown))
         exchange.end_chunks()
 
-    def _inference(self, exchange: Exchange, answer: Callable[[Api, Exchange, Model, dict[str, Any]], None]) -> None:
+    def _inference(self, exchange: Exchange, answer: Callable[[Memory, Exchange, Model, dict[str, Any]], None]) -> None:
         data = exchange.json()
         name = str(data.get("model", ""))
         model = self.models().get(name) or self.models().get(f"{name}:latest")
@@ -118,7 +116,7 @@ class Api:
             return
         self.gpu.enter()
         try:
-            answer(self, exchange, model, data)
+            answer(self.memory, exchange, model, data)
         finally:
             self.gpu.leave()
         self.answered += 1

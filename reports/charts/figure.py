@@ -1,59 +1,84 @@
-"""Draws the charts: the only file that loads matplotlib, and only its Figure (pyplot costs 240 ms and a global state).
+"""What the charts share: the protocol, the look of every arm, the axes, and the figure that becomes SVG and PNG.
 
-What is drawn comes from `chart_data`, how from `drawings` and `drawings_spread`; here are the figure, the style and the
-bytes. The same numbers give the same bytes: SVG ids come from a fixed salt, no date and no version is written.
+Shapes, hatches and labels carry the meaning, colour only helps: colours differ in lightness too, every arm has a shape
+of its own, discarded requests are hollow, so all of it reads printed in grey.
+
+The only file that loads matplotlib, and only its Figure (pyplot costs 240 ms and a global state). The same numbers give
+the same bytes: SVG ids come from a fixed salt, no date and no version is written.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
-from reports.charts import drawings, drawings_spread, words
-from reports.charts.data import ChartSet
+from reports.stats.arms import ArmEstimate
+from reports.text.escape import one_line
+from reports.text.format import arm_label
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
 
 WIDTH_IN = 7.4
 PNG_DPI = 160
-
+CARD, INK, QUIET, FAINT, GRID, BAND = "#fbfaf7", "#1f2a37", "#5b6673", "#b9b4a8", "#e4e0d6", "#f0ede5"
+ALARM = "#a1260d"
+COLOURS = ("#0b4f9e", "#e08f1f", "#8a4f9e", "#2f8f83", "#8c6d46")
+SHAPES = ("o", "s", "^", "D", "v")
+SMALL: dict[str, Any] = {"fontsize": 9, "color": QUIET}
+"""How axes and asides are written."""
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "exo-phase1",
     "svg.fonttype": "path",  # the same letters everywhere; the words are in the text alternative
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
     "font.size": 10,
     "text.parse_math": False,  # a dollar sign in somebody's name is no formula
-    "text.color": drawings.INK,
-    "axes.edgecolor": drawings.FAINT,
-    "axes.labelcolor": drawings.INK,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.facecolor": drawings.CARD,
+    "axes.facecolor": CARD,
     "axes.axisbelow": True,
-    "xtick.color": drawings.QUIET,
-    "ytick.color": drawings.INK,
+    "xtick.color": QUIET,
+    "ytick.color": INK,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
-    "grid.color": drawings.GRID,
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "hatch.linewidth": 0.8,
     "legend.frameon": False,
-    "figure.facecolor": drawings.CARD,  # a light card of its own: legible on a dark page as well
-    "savefig.facecolor": drawings.CARD,
+    "figure.facecolor": CARD,  # a light card of its own: legible on a dark page as well
+    "savefig.facecolor": CARD,
 }
 
 
-class Chart(msgspec.Struct, frozen=True):
-    """One finished chart: `name` is the file's stem, `alt` says in words what it shows."""
+class Chart(Protocol):
+    """The data of one chart, which knows its words and how it is drawn."""
+
+    name: ClassVar[str]
+    """Stem of its files."""
+    title: ClassVar[str]
+
+    def alternative(self) -> str:
+        """Return what it shows as one paragraph of plain text, for people who do not see it."""
+
+    def draw(self, figure: Figure) -> None:
+        """Draw it on an empty figure, whose height is for it to set."""
+
+
+class DrawnChart(msgspec.Struct, frozen=True):
+    """One finished chart: `name` is the files' stem, `alt` says in words what it shows."""
 
     name: str
     title: str
@@ -61,48 +86,86 @@ class Chart(msgspec.Struct, frozen=True):
     svg: bytes
     png: bytes
 
+    @property
+    def data_uri(self) -> str:
+        """Return the SVG as an address that holds all of it, for a page that stands alone."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode('ascii')}"
 
-def draw_charts(charts: ChartSet) -> list[Chart]:
-    """Draw every chart that has data, in the order of the report."""
+
+class ArmMark(msgspec.Struct, frozen=True):
+    """How one arm is told apart in every chart: by its name, its shape and, last, its colour."""
+
+    label: str
+    order: int
+    """0 is EXO, the baselines follow."""
+
+    @property
+    def colour(self) -> str:
+        """Return its colour."""
+        return COLOURS[self.order % len(COLOURS)]
+
+    @property
+    def shape(self) -> str:
+        """Return its shape, as matplotlib calls it."""
+        return SHAPES[self.order % len(SHAPES)]
+
+
+def arm_marks(arms: Sequence[ArmEstimate]) -> dict[str, ArmMark]:
+    """Return every arm's mark; `arms` come with EXO first, whose mark nobody else gets."""
+    first = int(all(arm.engine != "exo" for arm in arms))
+    return {
+        arm.arm: ArmMark(one_line(arm_label(arm.arm, arm.engine), 24), order)
+        for order, arm in enumerate(arms, start=first)
+    }
+
+
+def draw_charts(charts: Iterable[Chart]) -> list[DrawnChart]:
+    """Draw every chart as SVG and as PNG."""
     import matplotlib
 
     # The defaults first: a matplotlibrc of the user's would change the bytes.
     settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # an odd name shows as boxes
-        return [
-            Chart(name, words.TITLES[name], words.alternative(data), *_save(height, draw, data))
-            for name, data, height, draw in _wanted(charts)
-        ]
+        return [_drawn(chart) for chart in charts]
 
 
-Drawing = Callable[["Figure", Any], None]
-
-
-def _wanted(charts: ChartSet) -> Iterator[tuple[str, Any, float, Drawing]]:
-    """Yield name, data, height in inches and drawing of every chart there is."""
-    if charts.speedup:
-        yield "speedup", charts.speedup, 1.55 + 0.85 * len(charts.speedup.rows), drawings.speedup
-    if charts.order:
-        yield "requests", charts.order, 4.2, drawings.order
-    if charts.latency:
-        rows = len(charts.latency.first_token) + len(charts.latency.inter_token)
-        yield "latency", charts.latency, 1.9 + 0.52 * rows, drawings_spread.latency
-    if charts.token_time:
-        yield "token-time", charts.token_time, 1.6 + 0.55 * len(charts.token_time.bars), drawings.token_time
-    if charts.nodes:
-        yield "nodes", charts.nodes, 1.7 + 0.62 * len(charts.nodes.rows), drawings_spread.nodes
-
-
-def _save(height_in: float, draw: Drawing, data: Any) -> tuple[bytes, bytes]:
-    """Return the figure as SVG and PNG bytes, without dates or versions in either."""
+def _drawn(chart: Chart) -> DrawnChart:
+    """Return the chart with its bytes, without dates or versions in them."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, rect=(0.01, 0.015, 0.98, 0.97))
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout)
-    draw(figure, data)
+    figure = Figure(layout=layout)
+    figure.set_figwidth(WIDTH_IN)
+    chart.draw(figure)
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
+    return DrawnChart(chart.name, chart.title, chart.alternative(), svg.getvalue(), png.getvalue())
+
+
+def name_rows(axes: Axes, labels: list[str], *, grid: bool = True) -> None:
+    """Label one row a thing, the first on top; vertical lines help to read along."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.spines["left"].set_visible(False)
+    if grid:
+        axes.grid(axis="x")
+
+
+def log_axis(axes: Axes, low: float, high: float, unit: str = "") -> None:
+    """Make the x axis logarithmic from `low` to `high`, with few and round ticks."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    ticks = round_ticks(low, high)
+    axes.set_xticks(ticks, [f"{tick:g}{unit}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between `low` and `high` for a logarithmic axis, three to seven of them."""
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + 0.2 * n for n in range(45))):
+        ticks = [step * 10.0**power for power in range(-4, 9) for step in steps if low <= step * 10.0**power <= high]
+        if len(ticks) >= 3:
+            return ticks[:: -(-len(ticks) // 7)]
+    return [low, high]

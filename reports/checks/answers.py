@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from records.campaign import Campaign
 from reports.checks.check import Check
-from reports.checks.evidence import benchmark_of, first_few, schedule_samples, setting, timed_by_arm
+from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
 from reports.stats.runs import is_good
 from reports.stats.summary import summary_of_values
 
@@ -22,7 +22,7 @@ def same_model(campaign: Campaign, step: int) -> Check:
             if s.model_answered is not None and _plain(s.model_answered) != _plain(s.model_asked)
         }
     )
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     if benchmark is not None:
         meant = {"exo": benchmark.exo_model, "ollama": benchmark.ollama_model}
         wrong += sorted(
@@ -37,20 +37,20 @@ def same_model(campaign: Campaign, step: int) -> Check:
     untold = sorted({s.arm for s in samples if s.model_answered is None and is_good(s)})
     if untold:
         return Check(name, "unknown", f"{', '.join(untold)}: answers without the model's name", why)
-    said = sorted({f"{s.arm}: {s.model_answered}" for s in samples if s.model_answered is not None})
-    return Check(name, "pass" if said else "unknown", "; ".join(said) or "no answer named its model", why)
+    answered = sorted({f"{s.arm}: {s.model_answered}" for s in samples if s.model_answered is not None})
+    return Check(name, "pass" if answered else "unknown", "; ".join(answered) or "no answer named its model", why)
 
 
 def same_work(campaign: Campaign, step: int) -> Check:
-    """Tell whether both sides had the same prompts and wrote answers of the same length."""
+    """Tell whether both engines had the same prompts and wrote answers of the same length."""
     name, why = "same work", "Longer answers and other prompts cost other times; a rate hides only part of it."
     by_arm = timed_by_arm(campaign, step)
     exo = next((members for members in by_arm.values() if members[0].engine == "exo"), [])
     others = {arm: members for arm, members in by_arm.items() if members[0].engine != "exo"}
     if not exo or not others:
-        return Check(name, "unknown", "one of the sides was not measured", why)
+        return Check(name, "unknown", "one of the engines was not measured", why)
     prompts = {(s.run, s.request): s.prompt_sha256 for s in exo}
-    wrong, untold, said = [], [], []
+    wrong, untold, lengths = [], [], []
     length = summary_of_values(float(s.output_tokens or 0) for s in exo if is_good(s))
     for arm, members in others.items():
         shared = [(s, prompts[s.run, s.request]) for s in members if (s.run, s.request) in prompts]
@@ -61,22 +61,22 @@ def same_work(campaign: Campaign, step: int) -> Check:
             untold.append(f"{arm}: prompts not comparable with EXO's")
         theirs = summary_of_values(float(s.output_tokens or 0) for s in members if is_good(s))
         if length is None or theirs is None:
-            untold.append(f"{arm}: no good answers of both sides to compare")
+            untold.append(f"{arm}: no good answers of both engines to compare")
             continue
         off = abs(length.mean - theirs.mean) / theirs.mean
-        said.append(f"mean output EXO {length.mean:.1f} tokens, {arm} {theirs.mean:.1f} ({off:.1%} apart)")
+        lengths.append(f"mean output EXO {length.mean:.1f} tokens, {arm} {theirs.mean:.1f} ({off:.1%} apart)")
         if off > campaign.limits.length_tolerance:
-            wrong.append(f"{said[-1]}, more than {campaign.limits.length_tolerance:.0%}")
+            wrong.append(f"{lengths[-1]}, more than {campaign.limits.length_tolerance:.0%}")
     if wrong:
         return Check(name, "fatal", first_few(wrong), why)
     if untold:
         return Check(name, "unknown", first_few(untold), why)
-    return Check(name, "pass", f"equal prompts by run and request; {'; '.join(said)}", why)
+    return Check(name, "pass", f"equal prompts by run and request; {'; '.join(lengths)}", why)
 
 
 def errors(campaign: Campaign, step: int) -> Check:
     """Tell whether too many of an arm's requests failed. Each counts once, against all that were planned or sent."""
-    name, why = "errors", "Requests that fail are not the average ones; dropping them flatters the side that fails."
+    name, why = "errors", "Requests that fail are not the average ones; dropping them flatters the arm that fails."
     by_arm = timed_by_arm(campaign, step)
     if not by_arm:
         return Check(name, "unknown", "nothing was measured", why)
@@ -91,8 +91,8 @@ def errors(campaign: Campaign, step: int) -> Check:
             status = "fatal"
         elif bad and status == "pass":
             status = "warn"
-    said = f"failed: {', '.join(shares)} (limit {limit:.0%})" + (f". {'; '.join(listed)}" if listed else "")
-    return Check(name, "fatal" if status == "fatal" else "warn" if status == "warn" else "pass", said, why)
+    evidence = f"failed: {', '.join(shares)} (limit {limit:.0%})" + (f". {'; '.join(listed)}" if listed else "")
+    return Check(name, "fatal" if status == "fatal" else "warn" if status == "warn" else "pass", evidence, why)
 
 
 def token_counts(campaign: Campaign, step: int) -> Check:
@@ -100,19 +100,19 @@ def token_counts(campaign: Campaign, step: int) -> Check:
     name, why = "token counts", "A rate is only as good as its count; a frame may carry several tokens."
     by_arm = timed_by_arm(campaign, step)
     sources = {arm: sorted({s.token_source for s in members if is_good(s)}) for arm, members in by_arm.items()}
-    said = "; ".join(f"{arm}: {', '.join(found)}" for arm, found in sources.items() if found)
-    if not said:
+    evidence = "; ".join(f"{arm}: {', '.join(kinds)}" for arm, kinds in sources.items() if kinds)
+    if not evidence:
         return Check(name, "unknown", "nothing was measured", why, essential=False)
-    weak = [arm for arm, found in sources.items() if "frames" in found]
-    return Check(name, "warn" if weak else "pass", said, why, essential=False)
+    weak = [arm for arm, kinds in sources.items() if "frames" in kinds]
+    return Check(name, "warn" if weak else "pass", evidence, why, essential=False)
 
 
 def _planned(campaign: Campaign, step: int) -> int:
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     if benchmark is not None:
         return benchmark.runs * benchmark.requests
-    runs, requests = (setting(campaign, step, "bench", key) for key in ("runs", "requests"))
-    return runs * requests if isinstance(runs, int) and isinstance(requests, int) else 0
+    bench = campaign.settings_of(step).bench
+    return (bench.runs or 0) * (bench.requests or 0) if bench else 0
 
 
 def _plain(model: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from records.campaign import Campaign
 from records.samples import Sample
 from reports.checks.check import Check
-from reports.checks.evidence import benchmark_of, first_few, schedule_samples, timed_by_arm
+from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
 from reports.stats.intervals import median_of_sorted
 from reports.stats.runs import is_good
 
@@ -66,32 +66,32 @@ def no_cache(campaign: Campaign, step: int) -> Check:
     CACHED_SHARE of the prompt, the prompt itself was cached. A server that tells nothing is judged by the prompts (none
     may be sent twice to one loaded model) and by how many tokens of them it says that it evaluated.
     """
-    name, why = "no cache", "A cached prompt skips the prefill, and only one side may have it."
+    name, why = "no cache", "A cached prompt skips the prefill, and only one arm may have it."
     by_arm = timed_by_arm(campaign, step)
     if not by_arm:
         return Check(name, "unknown", "nothing was measured", why)
-    benchmark = benchmark_of(campaign, step)
-    wrong, untold, said = [], [], []
+    benchmark = campaign.benchmark(step)
+    wrong, untold, evidence = [], [], []
     for arm, members in by_arm.items():
-        told = [s.cached_prompt_tokens for s in members if s.cached_prompt_tokens is not None]
-        template = min((count for count in told if count > 0), default=0)
+        cached = [s.cached_prompt_tokens for s in members if s.cached_prompt_tokens is not None]
+        template = min((count for count in cached if count > 0), default=0)
         for s in members:
             if _cached(s, template) or _says_hit(s):
                 wrong.append(f"{arm} run {s.run} request {s.request}: {s.cached_prompt_tokens} of {s.prompt_tokens}")
-        every = [s for s in schedule_samples(campaign, step) if s.arm == arm]
-        wrong += _unevaluated(every)
+        sent = [s for s in schedule_samples(campaign, step) if s.arm == arm]
+        wrong += _unevaluated(sent)
         kept = benchmark is not None and benchmark.reload.get(arm) == "keep"
-        places = [(s.prompt_sha256, 0 if kept else s.run) for s in every]
-        if len(told) < len([s for s in members if is_good(s)]):
+        places = [(s.prompt_sha256, 0 if kept else s.run) for s in sent]
+        if len(cached) < len([s for s in members if is_good(s)]):
             if any(not prompt for prompt, _ in places):
                 untold.append(f"{arm}: neither cached tokens nor prompts are told")
             elif len(set(places)) < len(places):
                 untold.append(
                     f"{arm}: a prompt was sent twice to one loaded model, and its server tells no cached tokens"
                 )
-            said.append(f"{arm}: every prompt new to the loaded model")
+            evidence.append(f"{arm}: every prompt new to the loaded model")
         else:
-            said.append(f"{arm}: at most {max(told, default=0)} cached tokens (the template's)")
+            evidence.append(f"{arm}: at most {max(cached, default=0)} cached tokens (the template's)")
     if wrong:
         return Check(name, "fatal", "prompt tokens from the cache: " + first_few(wrong), why)
     if untold:
@@ -101,7 +101,7 @@ def no_cache(campaign: Campaign, step: int) -> Check:
         return Check(
             name, "warn", f"{first_few(quick)}: a server still cold at first, or a cache it does not tell", why
         )
-    return Check(name, "pass", "; ".join(said), why)
+    return Check(name, "pass", "; ".join(evidence), why)
 
 
 def _unevaluated(members: list[Sample]) -> list[str]:
@@ -115,14 +115,14 @@ def _unevaluated(members: list[Sample]) -> list[str]:
     for s in sorted(members, key=lambda s: (s.run, s.request)):
         if s.error is None:
             firsts.setdefault(s.run, s)
-    found = []
+    named = []
     for s in (s for s in members if is_good(s) and s is not firsts.get(s.run)):
         whole = firsts[s.run].prompt_tokens if s.run in firsts else None
         if whole and (s.prompt_tokens or 0) < (1 - CACHED_SHARE) * whole:
-            found.append(
+            named.append(
                 f"{s.arm} run {s.run} request {s.request}: {s.prompt_tokens or 0} evaluated, {whole} after the load"
             )
-    return found
+    return named
 
 
 def _quick_prompts(campaign: Campaign, step: int) -> list[str]:
@@ -131,7 +131,7 @@ def _quick_prompts(campaign: Campaign, step: int) -> list[str]:
     Only Ollama tells `prompt_eval_duration`. The first prompt after a load cannot come from a cache, so it is the
     measure; that it also warms up the server is why this only warns.
     """
-    found = []
+    named = []
     for arm in sorted({s.arm for s in schedule_samples(campaign, step)}):
         firsts: dict[int, float] = {}
         later: list[float] = []
@@ -146,8 +146,8 @@ def _quick_prompts(campaign: Campaign, step: int) -> list[str]:
         if firsts and later:
             share = median_of_sorted(sorted(later)) / median_of_sorted(sorted(firsts.values()))
             if share < QUICK_SHARE:
-                found.append(f"{arm}: timed prompts took {share:.0%} of the first one's time after the load, by token")
-    return found
+                named.append(f"{arm}: timed prompts took {share:.0%} of the first one's time after the load, by token")
+    return named
 
 
 def _cold(silent: list[Sample]) -> list[Sample]:

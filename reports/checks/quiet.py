@@ -6,8 +6,9 @@ import math
 
 from records.campaign import Campaign
 from records.samples import Conditions
+from records.settings import Settings
 from reports.checks.check import Check
-from reports.checks.evidence import conditions_by_run, first_few, schedule_samples, seconds_of, setting
+from reports.checks.evidence import conditions_by_run, first_few, schedule_samples, seconds_of
 
 LOAD_MINUTE_S = 60.0
 """Linux's one-minute load average forgets with this time constant (kernel/sched/loadavg.c)."""
@@ -16,14 +17,14 @@ OWN_LOAD_PER_CPU = 1.1
 
 
 def no_neighbour(campaign: Campaign, step: int) -> Check:
-    """Tell whether the other sides were out of memory and the machines idle before every run.
+    """Tell whether the other arms were out of memory and the machines idle before every run.
 
     A run ends seconds before the next one begins, so the load average still remembers our own work; what the runs
     before can explain at most is taken off before the rest is held against the limit.
     """
     name, why = (
         "no neighbour",
-        "Whatever else computes on these machines is measured as slowness of the side that runs.",
+        "Whatever else computes on these machines is measured as slowness of the arm that runs.",
     )
     notes = conditions_by_run(campaign, step)
     runs = {(s.arm, s.run) for s in schedule_samples(campaign, step)}
@@ -33,63 +34,64 @@ def no_neighbour(campaign: Campaign, step: int) -> Check:
     high: list[str] = []
     explained: list[str] = []
     peak = 0.0
-    limit = campaign.limits.load_per_cpu
+    limit, settings = campaign.limits.load_per_cpu, campaign.settings_of(step)
     spans = _own_spans(campaign, step)
-    for (arm, run), every in sorted(notes.items()):
-        for noted in every:
-            if noted.neighbours_loaded:
-                loaded.append(f"before {arm} run {run}: {', '.join(noted.neighbours_loaded)} in memory")
-            for node, load in _loads(campaign, step, noted).items():
+    for (arm, run), of_run in sorted(notes.items()):
+        for note in of_run:
+            if note.neighbours_loaded:
+                loaded.append(f"before {arm} run {run}: {', '.join(note.neighbours_loaded)} in memory")
+            for node, load in _loads(settings, note).items():
                 peak = max(peak, load)
                 if load <= limit:
                     continue
-                own = _own_load(spans.get(node, []), noted)
-                said = f"before {arm} run {run}: load {load:.2f} per CPU on {node}"
-                (high if load - own > limit else explained).append(said)
+                own = _own_load(spans.get(node, []), note)
+                evidence = f"before {arm} run {run}: load {load:.2f} per CPU on {node}"
+                (high if load - own > limit else explained).append(evidence)
     if loaded or high:
         return Check(name, "fatal", first_few([*loaded, *high]) + f" (limit {limit:g} per CPU)", why)
-    untold = sorted(runs - {key for key, every in notes.items() if any(n.load_1m and n.cpu_count for n in every)})
+    untold = sorted(runs - {key for key, of_run in notes.items() if any(n.load_1m and n.cpu_count for n in of_run)})
     if untold:
         return Check(name, "unknown", "not noted for " + first_few(f"{arm} run {run}" for arm, run in untold), why)
-    said = f"no other model in memory; load at most {peak:.2f} per CPU before a run (limit {limit:g})"
+    evidence = f"no other model in memory; load at most {peak:.2f} per CPU before a run (limit {limit:g})"
     if explained:
-        said += f"; above it {len(explained)} times, no more than the run before explains"
-    return Check(name, "pass", said, why)
+        evidence += f"; above it {len(explained)} times, no more than the run before explains"
+    return Check(name, "pass", evidence, why)
 
 
-def _loads(campaign: Campaign, step: int, noted: Conditions) -> dict[str, float]:
+def _loads(settings: Settings, note: Conditions) -> dict[str, float]:
     """Return the load per CPU of the nodes that bear on the run: all for EXO, else its own and the bench node."""
-    nodes = set(noted.load_1m) & set(noted.cpu_count)
-    if noted.arm != "exo":
-        own = {setting(campaign, step, "ollama", noted.arm, "node"), setting(campaign, step, "bench", "node")} - {None}
+    nodes = set(note.load_1m) & set(note.cpu_count)
+    if note.arm != "exo":
+        own = {settings.node_of(note.arm), settings.bench.node if settings.bench else None} - {None}
         nodes = nodes & own if own else nodes
-    return {node: noted.load_1m[node] / max(1, noted.cpu_count[node]) for node in sorted(nodes)}
+    return {node: note.load_1m[node] / max(1, note.cpu_count[node]) for node in sorted(nodes)}
 
 
 def _own_spans(campaign: Campaign, step: int) -> dict[str, list[tuple[float, float]]]:
     """Return per node when requests of ours computed there, as (start, end) in seconds."""
     spans: dict[str, list[tuple[float, float]]] = {}
-    everywhere = {node for noted in campaign.conditions.get(step, []) for node in noted.load_1m}
+    settings = campaign.settings_of(step)
+    everywhere = {node for note in campaign.conditions.get(step, []) for node in note.load_1m}
     for sample in schedule_samples(campaign, step):
         start = seconds_of(sample.start_utc)
         if start is None:
             continue
-        node = setting(campaign, step, "ollama", sample.arm, "node") if sample.engine == "ollama" else None
+        node = settings.node_of(sample.arm) if sample.engine == "ollama" else None
         for name in {node} if node else everywhere:
             spans.setdefault(name, []).append((start, start + (sample.total_s or 0.0)))
     return spans
 
 
-def _own_load(spans: list[tuple[float, float]], noted: Conditions) -> float:
+def _own_load(spans: list[tuple[float, float]], note: Conditions) -> float:
     """Return the most that our own work up to then can have added to the load average per CPU.
 
     Every second of work at load l adds l to an average that fades as exp(-t / 60 s). Loading a model afresh just
     before the note is our work too.
     """
-    now = seconds_of(noted.noted_utc)
+    now = seconds_of(note.noted_utc)
     if now is None:
         return 0.0
-    reload = (now - noted.reload_s, now) if noted.reload_s else None
+    reload = (now - note.reload_s, now) if note.reload_s else None
     total = 0.0
     for start, end in [*spans, *([reload] if reload else [])]:
         if start < now:

@@ -7,11 +7,10 @@ from collections import Counter
 
 from records import plan
 from records.campaign import Campaign
-from records.facts import Calibration, ScriptReady
-from records.record import result_of
+from records.facts import Calibration
 from records.samples import Sample
 from reports.checks.check import Check
-from reports.checks.evidence import benchmark_of, first_few, schedule_samples, setting
+from reports.checks.evidence import first_few, schedule_samples, unreadable_of
 from reports.stats import comparison, intervals
 from reports.stats.arms import arm_estimates
 from reports.stats.runs import RunValue, is_good, run_values, start_order
@@ -24,7 +23,7 @@ DRIFT_RUNS = 4
 def complete(campaign: Campaign, step: int) -> Check:
     """Tell whether every planned request of every run is in the raw data, once."""
     name, why = "complete", "Leaving out requests after seeing them is the oldest way to any result."
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     files = (plan.step_numbered(step).samples_name, plan.step_numbered(step).conditions_name)
     torn = [f"{file} line {line.line}" for file in files for line in campaign.torn.get(file, [])]
     if benchmark is None:
@@ -33,12 +32,12 @@ def complete(campaign: Campaign, step: int) -> Check:
     missing = []
     for arm in benchmark.arms:
         for run in range(1, benchmark.runs + 1):
-            found = sum(1 for key in count if key[:2] == (arm, run))
-            if found < benchmark.requests:
-                missing.append(f"{arm} run {run} has {found} of {benchmark.requests} requests")
+            present = sum(1 for key in count if key[:2] == (arm, run))
+            if present < benchmark.requests:
+                missing.append(f"{arm} run {run} has {present} of {benchmark.requests} requests")
     if missing:
-        said = first_few(missing) + (f" (unreadable: {first_few(torn)})" if torn else "")
-        return Check(name, "fatal", said, why)
+        evidence = first_few(missing) + (f" (unreadable: {first_few(torn)})" if torn else "")
+        return Check(name, "fatal", evidence, why)
     twice = [f"{arm} run {run} request {request}" for (arm, run, request), times in count.items() if times > 1]
     if twice or torn:
         odd = [*(f"{key} is there twice" for key in twice), *(f"{line} cannot be read" for line in torn)]
@@ -50,22 +49,22 @@ def complete(campaign: Campaign, step: int) -> Check:
 def baselines(campaign: Campaign, step: int) -> Check:
     """Tell whether every Ollama that hosts.yaml names was measured: a missing one might have been the best."""
     name, why = "baselines", "The plan asks about the best single node; one that was not measured might be it."
-    named = setting(campaign, step, "ollama")
-    benchmark = benchmark_of(campaign, step)
+    named = set(campaign.settings_of(step).ollama or {})
+    benchmark = campaign.benchmark(step)
     if step != 12 and benchmark is not None:  # the larger model runs where it fits
-        named = dict.fromkeys(arm for arm in benchmark.arms if arm != "exo")
+        named = {arm for arm in benchmark.arms if arm != "exo"}
     measured = {s.arm for s in schedule_samples(campaign, step) if s.engine == "ollama" and is_good(s)}
-    if not isinstance(named, dict) or not named:
+    if not named:
         return Check(name, "unknown", f"none is named; measured: {', '.join(sorted(measured)) or 'none'}", why)
-    lacking = sorted(set(named) - measured)
+    lacking = sorted(named - measured)
     if lacking:
         return Check(name, "unknown", f"no good request of {', '.join(lacking)}", why)
     return Check(name, "pass", ", ".join(sorted(named)), why)
 
 
 def interleaved(campaign: Campaign, step: int) -> Check:
-    """Tell whether the sides took turns: EXO's runs neither all before nor all after a baseline's."""
-    name, why = "interleaved", "With one side after the other, a drift of the machines decides: 10-25 % false GO."
+    """Tell whether the arms took turns: EXO's runs neither all before nor all after a baseline's."""
+    name, why = "interleaved", "With one arm after the other, a drift of the machines decides: 10-25 % false GO."
     runs: dict[str, list[RunValue]] = {}
     for estimate in arm_estimates(campaign.samples.get(step, [])):
         runs[estimate.arm if estimate.engine == "ollama" else ""] = estimate.runs
@@ -80,8 +79,8 @@ def interleaved(campaign: Campaign, step: int) -> Check:
     if blocks:
         return Check(name, "fatal", "; ".join(blocks), why)
     if untold or not runs:
-        return Check(name, "unknown", "no times of both sides to compare", why)
-    return Check(name, "pass", "the sides took turns", why)
+        return Check(name, "unknown", "no times of both engines to compare", why)
+    return Check(name, "pass", "the arms took turns", why)
 
 
 def instrument(campaign: Campaign, step: int) -> Check:
@@ -90,48 +89,49 @@ def instrument(campaign: Campaign, step: int) -> Check:
     The rate votes, so its error is fatal beyond the limit; the latencies are only shown, so theirs is a warning.
     """
     name, why = "instrument", "No result is finer than the error of what it was measured with."
-    ready = result_of(campaign.records.get(10), ScriptReady)
+    ready = campaign.script
     arms = [a for a in arm_estimates(campaign.samples.get(step, [])) if a.rate_tokens_per_s and a.first_token_s]
     if ready is None or not ready.calibration or not arms:
-        return Check(name, "unknown", "no calibration (step 10) or nothing measured", why)
+        unread = first_few(unreadable_of(campaign, [10]))
+        return Check(name, "unknown", unread or "no calibration (step 10) or nothing measured", why)
     limit = campaign.limits.instrument_fraction
-    fatal, warned, said = [], [], []
+    fatal, warned, errors = [], [], []
     for arm in arms:
         decode = arm.decode_tokens_per_s.median if arm.decode_tokens_per_s else arm.rate_tokens_per_s or 1.0
-        for found in _nearest(ready.calibration, decode):
-            rate = abs(found.rate_error_mean_fraction)
+        for calibration in _nearest(ready.calibration, decode):
+            rate = abs(calibration.rate_error_mean_fraction)
             first_s = arm.first_token_s.median if arm.first_token_s else 0.0
-            wait = abs(found.first_token_error_mean_s) / first_s if first_s > 0 else 0.0
-            gap = abs(found.inter_token_error_mean_s) * decode
-            said.append((rate, f"{arm.arm}: rate {rate:.2%}, first token {wait:.2%}, inter-token {gap:.2%}"))
+            wait = abs(calibration.first_token_error_mean_s) / first_s if first_s > 0 else 0.0
+            gap = abs(calibration.inter_token_error_mean_s) * decode
+            errors.append((rate, f"{arm.arm}: rate {rate:.2%}, first token {wait:.2%}, inter-token {gap:.2%}"))
             if rate > limit:
-                fatal.append(f"{arm.arm}: the rate is off by {rate:.2%} at {found.tokens_per_s:g} tokens/s")
+                fatal.append(f"{arm.arm}: the rate is off by {rate:.2%} at {calibration.tokens_per_s:g} tokens/s")
             elif max(wait, gap) > limit:
                 warned.append(f"{arm.arm}: first token {wait:.2%}, inter-token {gap:.2%} (shown, not voting)")
     if fatal:
         return Check(name, "fatal", f"{first_few(fatal)}; limit {limit:.0%}", why)
     if warned:
         return Check(name, "warn", f"rate within {limit:.0%}; {first_few(dict.fromkeys(warned))}", why)
-    return Check(name, "pass", f"largest error of what was measured: {max(said)[1]}; limit {limit:.0%}", why)
+    return Check(name, "pass", f"largest error of what was measured: {max(errors)[1]}; limit {limit:.0%}", why)
 
 
 def drift(campaign: Campaign, step: int) -> Check:
     """Tell whether an arm's runs went up or down over time: the slope of log rate over the run's place, by t test."""
     name, why = "drift", "A machine that warms up or fills up measures the hour; the interleaved order only halves it."
-    trends, said = [], []
+    trends, evidence = [], []
     for arm in arm_estimates(campaign.samples.get(step, [])):
         values = sorted(arm.runs, key=lambda run: (run.start_utc, run.start_monotonic_s or 0.0, run.run))
         if len(values) < DRIFT_RUNS:
             continue
         slope, t = _slope([run.log_rate for run in values])
-        said.append(f"{arm.arm} {math.expm1(slope * (len(values) - 1)):+.1%} from first to last run")
+        evidence.append(f"{arm.arm} {math.expm1(slope * (len(values) - 1)):+.1%} from first to last run")
         if abs(t) >= intervals.t_quantile(1 - DRIFT_ERROR / 2, len(values) - 2):
-            trends.append(said[-1])
+            trends.append(evidence[-1])
     if trends:
         return Check(name, "warn", f"a trend: {'; '.join(trends)}", why, essential=False)
-    if not said:
+    if not evidence:
         return Check(name, "unknown", f"fewer than {DRIFT_RUNS} runs tell no trend", why, essential=False)
-    return Check(name, "pass", f"no trend: {'; '.join(said)}", why, essential=False)
+    return Check(name, "pass", f"no trend: {'; '.join(evidence)}", why, essential=False)
 
 
 def control(campaign: Campaign, _step: int) -> Check:
@@ -144,13 +144,14 @@ def control(campaign: Campaign, _step: int) -> Check:
     runs = [run_values(members) for members in first_second]
     if len(runs) < 2 or min(len(values) for values in runs) < 2:
         return Check(name, "unknown", "no control was run (`fab bench --control`)", why, essential=False)
-    found = comparison.compare(runs[0], runs[1], campaign.limits)
-    said = (
-        f"{runs[0][0].arm} / {runs[1][0].arm} = {found.ratio:.3f}, bounds {found.lower:.3f} to {found.upper:.3f}, "
+    compared = comparison.compare(runs[0], runs[1], campaign.limits)
+    evidence = (
+        f"{runs[0][0].arm} / {runs[1][0].arm} = {compared.ratio:.3f}, "
+        f"bounds {compared.lower:.3f} to {compared.upper:.3f}, "
         f"{len(runs[0])} and {len(runs[1])} runs"
     )
-    inside = found.lower <= 1 <= found.upper
-    return Check(name, "pass" if inside else "warn", said, why, essential=False)
+    inside = compared.lower <= 1 <= compared.upper
+    return Check(name, "pass" if inside else "warn", evidence, why, essential=False)
 
 
 def _nearest(calibration: list[Calibration], tokens_per_s: float) -> list[Calibration]:

@@ -2,59 +2,60 @@
 
 from __future__ import annotations
 
+from records import plan
 from records.campaign import Campaign
-from records.facts import Cleaned, Cluster, Installed
-from records.record import result_of
 from reports.checks.check import Check
 from reports.checks.evidence import (
-    benchmark_of,
     conditions_by_run,
     first_few,
-    node_names,
     schedule_samples,
-    setting,
-    started_nodes,
+    unreadable_of,
 )
 
-INSTALL_STEPS = (2, 3, 4)
 SIXTEEN_BIT = {"f16", "fp16", "float16", "half"}
 
 
 def right_software(campaign: Campaign, step: int) -> Check:
     """Tell whether every node has the EXO that hosts.yaml names, the same revision everywhere."""
     why = "Another program of that name, or another revision on one node, would be measured as if it were EXO."
-    wanted = setting(campaign, step, "profile", "exo", "release")
-    found = [f for n in INSTALL_STEPS if (f := result_of(campaign.records.get(n), Installed)) is not None]
+    profile = campaign.settings_of(step).profile
+    wanted = profile.exo.release if profile else None
+    installed = list(campaign.installed.values())
     lacking = [
-        f"step {number}: " + (record.trouble if record and record.errors else "not recorded")
-        for number in INSTALL_STEPS
-        if result_of(record := campaign.records.get(number), Installed) is None
+        f"step {missing.number}: {_why_missing(campaign, missing.number)}"
+        for node, missing in plan.steps_by_node("install").items()
+        if node not in campaign.installed
     ]
-    said = "; ".join(f"{f.node}: EXO {f.release} ({f.generation}), revision {f.revision[:12]}" for f in found)
-    wrong = [f"{f.node} has {f.release}, not {wanted}" for f in found if wanted and f.release != wanted]
-    for what, values in (("revisions", {f.revision for f in found}), ("generations", {f.generation for f in found})):
+    evidence = "; ".join(
+        f"{exo.node}: EXO {exo.release} ({exo.generation}), revision {exo.revision[:12]}" for exo in installed
+    )
+    wrong = [f"{exo.node} has {exo.release}, not {wanted}" for exo in installed if wanted and exo.release != wanted]
+    for what, values in (
+        ("revisions", {exo.revision for exo in installed}),
+        ("generations", {exo.generation for exo in installed}),
+    ):
         if len(values) > 1:
             wrong.append(f"the nodes run different {what}")
     if wrong:
-        return Check("right software", "fatal", f"{'; '.join(wrong)} ({said})", why)
+        return Check("right software", "fatal", f"{'; '.join(wrong)} ({evidence})", why)
     if lacking:
-        return Check("right software", "unknown", "; ".join([*lacking, said] if said else lacking), why)
-    return Check("right software", "pass", said, why)
+        return Check("right software", "unknown", "; ".join([*lacking, evidence] if evidence else lacking), why)
+    return Check("right software", "pass", evidence, why)
 
 
 def whole_cluster(campaign: Campaign, step: int) -> Check:
     """Tell whether every node's own topology had every node, at the start, before each EXO run and at the end."""
     name, why = "whole cluster", "A node that dropped out makes the measured cluster another one than the plan's."
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     bad: list[str] = []
     for (_, run), notes in sorted(conditions_by_run(campaign, step).items()):
-        for noted in notes:
+        for note in notes:
             bad += [
-                f"before EXO run {run}: not on {node}" for node, whole in noted.topology_complete.items() if not whole
+                f"before EXO run {run}: not on {node}" for node, whole in note.topology_complete.items() if not whole
             ]
             bad += [
                 f"after EXO run {run}: not on {node}"
-                for node, whole in noted.topology_complete_after.items()
+                for node, whole in note.topology_complete_after.items()
                 if not whole
             ]
     if benchmark is not None:
@@ -63,26 +64,27 @@ def whole_cluster(campaign: Campaign, step: int) -> Check:
     if bad:
         return Check(name, "fatal", "the topology was not complete " + first_few(bad), why)
     if benchmark is None:
-        cluster = result_of(campaign.records.get(8), Cluster)
-        said = "step 8 saw it whole" if cluster and cluster.complete else "step 8 did not see it whole"
-        return Check(name, "unknown", f"{said}; step {step} has not ended", why)
-    nodes = node_names(campaign, step) or sorted(benchmark.topology_start)
+        whole = campaign.cluster is not None and campaign.cluster.complete
+        evidence = "step 8 saw it whole" if whole else "step 8 did not see it whole"
+        evidence = first_few(unreadable_of(campaign, [8])) or evidence
+        return Check(name, "unknown", f"{evidence}; step {step} has not ended", why)
+    nodes = sorted(campaign.settings_of(step).nodes or benchmark.topology_start)
     untold = [n for n in nodes if n not in benchmark.topology_start or n not in benchmark.topology_end]
     if untold or not nodes:
         return Check(name, "unknown", f"not told by {', '.join(untold) or 'any node'}", why)
-    runs = sum(bool(noted.topology_complete) for noted in campaign.conditions.get(step, []))
+    runs = sum(bool(note.topology_complete) for note in campaign.conditions.get(step, []))
     return Check(name, "pass", f"complete on {', '.join(nodes)} at start and end, and before {runs} EXO runs", why)
 
 
 def device(campaign: Campaign, step: int) -> Check:
-    """Tell whether every side that hosts.yaml puts on a GPU computed there."""
-    name, why = "device", "A side that silently fell back to its CPU is slower than the machine it is compared as."
-    benchmark = benchmark_of(campaign, step)
+    """Tell whether every arm that hosts.yaml puts on a GPU computed there."""
+    name, why = "device", "An arm that silently fell back to its CPU is slower than the machine it is compared as."
+    benchmark = campaign.benchmark(step)
     if benchmark is None:
         return Check(name, "unknown", f"step {step} has not ended", why)
     claimed = [arm for arm in benchmark.arms if benchmark.gpu_claims.get(arm)]
-    said = "; ".join(f"{arm}: {benchmark.devices.get(arm, 'not told')}" for arm in benchmark.arms)
-    wrong, untold, odd = [], [], []
+    evidence = "; ".join(f"{arm}: {benchmark.devices.get(arm, 'not told')}" for arm in benchmark.arms)
+    wrong, untold, odd, unread = [], [], [], []
     for arm in claimed:
         kind = benchmark.gpu_kinds.get(arm, "unknown")
         if kind == "cpu":
@@ -98,38 +100,41 @@ def device(campaign: Campaign, step: int) -> Check:
         if busy and max(busy) <= 0:
             odd.append(f"{arm}: no GPU was ever busy while it ran")
     if "exo" in benchmark.arms:
-        started = started_nodes(campaign)
+        started = campaign.started.values()
         wrong += [f"EXO on {s.node} computes on its CPU" for s in started if s.gpu_expected and s.device_kind == "cpu"]
+        unread = unreadable_of(campaign, [s.number for s in plan.steps_by_node("start").values()])
     if wrong:
-        return Check(name, "fatal", f"{first_few(wrong)} ({said})", why)
+        return Check(name, "fatal", f"{first_few(wrong)} ({evidence})", why)
+    if unread:
+        return Check(name, "unknown", first_few(unread), why)
     if untold:
-        return Check(name, "unknown", f"{', '.join(untold)} should be on a GPU and did not tell ({said})", why)
+        return Check(name, "unknown", f"{', '.join(untold)} should be on a GPU and did not tell ({evidence})", why)
     if odd:
-        return Check(name, "warn", f"{first_few(odd)} ({said})", why)
-    return Check(name, "pass", said or "no side claims a GPU", why)
+        return Check(name, "warn", f"{first_few(odd)} ({evidence})", why)
+    return Check(name, "pass", evidence or "no arm claims a GPU", why)
 
 
 def same_weights(campaign: Campaign, step: int) -> Check:
-    """Tell whether both sides loaded weights of one precision, and every baseline the same ones."""
+    """Tell whether both engines loaded weights of one precision, and every baseline the same ones."""
     name, why = (
         "same weights",
         "At batch 1 a token costs about its bytes of weights: another precision is another race.",
     )
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     if benchmark is None or "exo" not in benchmark.arms:
         return Check(name, "unknown", f"step {step} has not ended", why, essential=False)
     exo = benchmark.exo_precision
     models = {arm: model for arm, model in sorted(benchmark.ollama.items()) if arm in benchmark.arms}
-    said = f"EXO {benchmark.exo_model} ({exo or 'not told'}); " + "; ".join(
+    evidence = f"EXO {benchmark.exo_model} ({exo or 'not told'}); " + "; ".join(
         f"{arm} {model.model} ({model.quantization or 'not told'})" for arm, model in models.items()
     )
     if not exo or not models or any(model.quantization is None for model in models.values()):
-        return Check(name, "unknown", said, why, essential=False)
+        return Check(name, "unknown", evidence, why, essential=False)
     if len({_precision(exo), *(_precision(model.quantization or "") for model in models.values())}) > 1:
-        return Check(name, "warn", f"the precisions differ: {said}", why, essential=False)
+        return Check(name, "warn", f"the precisions differ: {evidence}", why, essential=False)
     if len({model.digest for model in models.values()}) > 1:
-        return Check(name, "warn", f"the baselines hold different files of that name: {said}", why, essential=False)
-    return Check(name, "pass", said, why, essential=False)
+        return Check(name, "warn", f"the baselines hold different files of that name: {evidence}", why, essential=False)
+    return Check(name, "pass", evidence, why, essential=False)
 
 
 def one_campaign(campaign: Campaign, step: int) -> Check:
@@ -141,19 +146,24 @@ def one_campaign(campaign: Campaign, step: int) -> Check:
     records = {n: r for n, r in campaign.records.items() if n <= step}
     if len({r.rehearsal is None for r in records.values()}) > 1:
         return Check(name, "fatal", "some steps ran in a rehearsal and some on the real nodes", why)
+    unread = unreadable_of(campaign, range(1, step + 1))
+    if unread:
+        return Check(name, "unknown", first_few(unread), why)
     if step not in records:
         return Check(name, "unknown", f"step {step} has left no record", why)
     others = [f"step {n}" for n, r in sorted(records.items()) if r.campaign != records[step].campaign]
     if others:
-        said = f"hosts.yaml was changed between {', '.join(others)} and step {step}"
-        return Check(name, "warn", said, why)
+        evidence = f"hosts.yaml was changed between {', '.join(others)} and step {step}"
+        return Check(name, "warn", evidence, why)
     return Check(name, "pass", f"one hosts.yaml ({records[step].campaign or 'no mark'})", why)
 
 
 def ollama_unaffected(campaign: Campaign, step: int) -> Check:
     """Tell whether Ollama's models, version and health after cleanup are those before."""
     name, why = "Ollama unaffected", "The plan promises that Ollama stays as it is."
-    cleaned = result_of(campaign.records.get(15), Cleaned)
+    cleaned, unread = campaign.cleaned, unreadable_of(campaign, [15])
+    if unread:
+        return Check(name, "unknown", first_few(unread), why, essential=False)
     if cleaned is None:
         return Check(
             name, "unknown", f"known after `fab cleanup` (verdict on step {step} stands)", why, essential=False
@@ -161,26 +171,36 @@ def ollama_unaffected(campaign: Campaign, step: int) -> Check:
     if not cleaned.ollama_before and not cleaned.ollama_changes:
         return Check(name, "unknown", "what it was like before `fab preflight` is not known", why, essential=False)
     if not cleaned.ollama_unchanged:
-        said = first_few(cleaned.ollama_changes) or "its state is not the one before"
-        return Check(name, "fatal", said, why, essential=False)
-    said = "; ".join(f"{arm}: {len(s.models)} models, version {s.version}" for arm, s in cleaned.ollama_after.items())
-    return Check(name, "pass", f"unchanged ({said})", why, essential=False)
+        evidence = first_few(cleaned.ollama_changes) or "its state is not the one before"
+        return Check(name, "fatal", evidence, why, essential=False)
+    evidence = "; ".join(
+        f"{arm}: {len(s.models)} models, version {s.version}" for arm, s in cleaned.ollama_after.items()
+    )
+    return Check(name, "pass", f"unchanged ({evidence})", why, essential=False)
+
+
+def _why_missing(campaign: Campaign, step: int) -> str:
+    """Return why a step has no result that could be checked."""
+    unread, record = campaign.unreadable_step(step), campaign.records.get(step)
+    if unread:
+        return f"its record cannot be read ({unread.words})"
+    return record.trouble if record and record.errors else "not recorded"
 
 
 def _offloaded(campaign: Campaign, step: int, arm: str) -> list[float]:
     """Return the share of the model on the GPU before each of an Ollama arm's runs, where its server told."""
     return [
-        noted.ollama_size_vram_bytes / (noted.ollama_size_bytes or max(1, noted.ollama_size_vram_bytes))
-        for noted in campaign.conditions.get(step, [])
-        if noted.arm == arm and noted.ollama_size_vram_bytes is not None
+        note.ollama_size_vram_bytes / (note.ollama_size_bytes or max(1, note.ollama_size_vram_bytes))
+        for note in campaign.conditions.get(step, [])
+        if note.arm == arm and note.ollama_size_vram_bytes is not None
     ]
 
 
 def _busy(campaign: Campaign, step: int, arm: str) -> list[float]:
-    notes = [noted for noted in campaign.conditions.get(step, []) if noted.arm == arm]
-    return [percent for noted in notes for values in noted.gpu_busy_percent.values() for percent in values]
+    notes = [note for note in campaign.conditions.get(step, []) if note.arm == arm]
+    return [percent for note in notes for values in note.gpu_busy_percent.values() for percent in values]
 
 
-def _precision(said: str) -> str:
-    plain = said.strip().lower()
+def _precision(name: str) -> str:
+    plain = name.strip().lower()
     return "16-bit float" if plain in SIXTEEN_BIT else plain

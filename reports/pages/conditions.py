@@ -15,31 +15,31 @@ def conditions_table(campaign: Campaign) -> Table | None:
     step = next((number for number in (12, 11) if campaign.conditions.get(number)), None)
     if step is None:
         return None
-    noted = campaign.conditions[step]
-    loads = [{node: load / (one.cpu_count.get(node) or 1) for node, load in one.load_1m.items()} for one in noted]
+    notes = campaign.conditions[step]
+    loads = [{node: load / (note.cpu_count.get(node) or 1) for node, load in note.load_1m.items()} for note in notes]
     rows = [
         [
             clip(node, cap=40),
             _range(_of(node, loads), "{:.2f}"),
             _range(
-                (bytes_ / 1e9 for bytes_ in _of(node, (one.memory_available_bytes for one in noted))), "{:.1f}", "GB"
+                (bytes_ / 1e9 for bytes_ in _of(node, (note.memory_available_bytes for note in notes))), "{:.1f}", "GB"
             ),
-            _range(_of(node, (one.temperature_c for one in noted)), "{:.0f}", "°C"),
-            _range(_of(node, (one.clock_mhz for one in noted)), "{:.0f}", "MHz"),
+            _range(_of(node, (note.temperature_c for note in notes)), "{:.0f}", "°C"),
+            _range(_of(node, (note.clock_mhz for note in notes)), "{:.0f}", "MHz"),
         ]
-        for node in _nodes(noted)
+        for node in _nodes(notes)
     ]
     head = ["Node", "Load per CPU", "Free memory", "Hottest sensor", "Fastest core's clock"]
-    caption = f"Least to most, noted before each of {fmt.count(len(noted), 'run')} of step {step}, where told."
+    caption = f"Least to most, noted before each of {fmt.count(len(notes), 'run')} of step {step}, where told."
     return without_empty_columns(Table(head, rows, [1, 2, 3, 4], caption))
 
 
-def _nodes(noted: Iterable[Conditions]) -> list[str]:
-    return list(dict.fromkeys(node for one in noted for node in (*one.load_1m, *one.memory_available_bytes)))
+def _nodes(notes: Iterable[Conditions]) -> list[str]:
+    return list(dict.fromkeys(node for note in notes for node in (*note.load_1m, *note.memory_available_bytes)))
 
 
-def _of(node: str, every: Iterable[Mapping[str, float]]) -> list[float]:
-    return [values[node] for values in every if node in values]
+def _of(node: str, readings: Iterable[Mapping[str, float]]) -> list[float]:
+    return [values[node] for values in readings if node in values]
 
 
 def _range(values: Iterable[float], form: str, unit: str = "") -> str:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import msgspec
 
 from records import plan
-from records.record import Command, Problem, Record
-from records.samples import Sample, TornLine
+from records.campaign import REPORT_STEP, Campaign
+from records.record import Command, Problem, Record, Status
+from records.samples import Sample
 from reports.text import format as fmt
 from reports.text.table import Code, Table, clip
 
-Records = dict[int, Record]
-REPORT_STEP = 14
-"""Its record is written after the report and so can never be part of it: the same logs give the same report."""
 OUTPUT_SHOWN = 600
 FAILURES_SHOWN = 20
-STATUS_WORDS = {
+STATUS_WORDS: dict[Status, str] = {
     "ok": "done",
     "already": "done (it was so already)",
     "failed": "FAILED",
+    "interrupted": "interrupted by a person",
     "skipped": "skipped",
     "broken": "BROKEN (a bug of this program)",
 }
-UNDONE: dict[str, str] = {"failed": "failed", "interrupted": "was interrupted", "broken": "broke"}
+UNDONE: dict[Status, str] = {"failed": "failed", "interrupted": "was interrupted", "broken": "broke"}
 """How a step ended that did not do its work."""
 
 
@@ -59,65 +58,58 @@ class Trouble(msgspec.Struct, frozen=True):
     unreadable: list[str]
 
 
-def steps_table(records: Records) -> Table:
+def steps_table(campaign: Campaign) -> Table:
     """List the fifteen steps with status and time; the report's own step is `this report`."""
     rows = []
     for step in plan.STEPS:
-        record = records.get(step.number)
+        record, unread = campaign.records.get(step.number), campaign.unreadable_step(step.number)
         row = [str(step.number), step.title, Code(f"fab {step.name}")]
         if step.number == REPORT_STEP:
             row += ["this report", "", "", ""]
+        elif unread:
+            row += ["UNREADABLE", "", "", clip(unread.reason, step.record_name, cap=160)]
         elif record is None:
             row += ["not run", "", "", ""]
         else:
-            said = clip(record.summary, step.record_name, cap=160)
+            summary = clip(record.summary, step.record_name, cap=160)
             row += [
                 STATUS_WORDS[record.status],
                 fmt.moment(clip(record.started_utc, cap=40)),
                 fmt.duration(record.elapsed_s),
-                said,
+                summary,
             ]
         rows.append(row)
     return Table(["#", "Step of the plan", "Command", "Status", "Started", "Took", "What it said"], rows, [0, 5])
 
 
-def deviations(records: Records) -> list[DeviationView]:
+def deviations(records: dict[int, Record]) -> list[DeviationView]:
     """Return every departure from the plan once, with the steps that noted it, in the plan's order."""
-    found: dict[tuple[str, str, str], list[int]] = {}
+    steps_of: dict[tuple[str, str, str], list[int]] = {}
     for number in sorted(records):
-        for one in records[number].deviations:
-            found.setdefault((one.plan, one.done, one.why), []).append(number)
+        for deviation in records[number].deviations:
+            steps_of.setdefault((deviation.plan, deviation.done, deviation.why), []).append(number)
     return [
         DeviationView(
             f"Step {numbers[0]}" if len(numbers) == 1 else f"Steps {fmt.listed([str(n) for n in numbers])}",
-            clip(said, _file(numbers[0]), cap=600),
+            clip(planned, _file(numbers[0]), cap=600),
             clip(done, _file(numbers[0]), cap=600),
             clip(why, _file(numbers[0]), cap=900),
         )
-        for (said, done, why), numbers in found.items()
+        for (planned, done, why), numbers in steps_of.items()
     ]
 
 
-def trouble(
-    records: Records,
-    samples: dict[int, list[Sample]],
-    torn: dict[str, list[TornLine]],
-    unreadable: list[str],
-) -> Trouble:
+def trouble(campaign: Campaign) -> Trouble:
     """Collect failed steps, warnings, failed requests, torn lines and files that could not be read."""
+    records = campaign.records
     warnings = [
         (f"Step {number} ({records[number].name})", clip(text, _file(number), cap=500))
         for number in sorted(records)
         for text in records[number].warnings
     ]
-    broken = [clip(text, cap=500) for text in unreadable]
-    broken += [
-        f"{clip(name, cap=80)}, line {line.line}: {clip(line.reason, cap=200)} (left out)"
-        for name, lines in sorted(torn.items())
-        for line in lines
-    ]
     problems = [view for n in sorted(records) if records[n].status in UNDONE for view in _problems(records[n])]
-    return Trouble(problems, warnings, _failed_requests(samples), broken)
+    unread = [clip(words, cap=500) for words in campaign.unread]
+    return Trouble(problems, warnings, _failed_requests(campaign.samples), unread)
 
 
 def raw_files(hashes: dict[str, str], folder: str) -> Table | None:
@@ -160,8 +152,8 @@ def _command_words(command: Command) -> str:
 
 
 def _last_words(command: Command) -> str:
-    said = (command.stderr.strip() or command.stdout.strip())[-OUTPUT_SHOWN:]
-    return said.strip()
+    output = (command.stderr.strip() or command.stdout.strip())[-OUTPUT_SHOWN:]
+    return output.strip()
 
 
 def _failed_requests(samples: dict[int, list[Sample]]) -> Table | None:

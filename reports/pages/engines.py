@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from records import facts
-from records.record import Record, result_of
+from records.campaign import Campaign
 from reports.text import format as fmt
 from reports.text.table import Code, Table, clip, without_empty_columns
 
 
-def ollama_table(preflight: facts.Preflight | None, records: dict[int, Record]) -> Table | None:
+def ollama_table(campaign: Campaign) -> Table | None:
     """Tabulate every baseline: its server, its model, where that computes."""
     rows = []
     models: dict[str, facts.OllamaModel] = {}
-    ready = result_of(records.get(9), facts.ModelReady)
-    for found in (ready, *(result_of(records.get(step), facts.Benchmark) for step in (11, 12))):
-        models.update(found.ollama if found else {})
-    servers = preflight.ollama if preflight else {}
+    for source in (campaign.models, campaign.benchmark(11), campaign.benchmark(12)):
+        models.update(source.ollama if source else {})
+    servers = campaign.preflight.ollama if campaign.preflight else {}
     for arm in [*servers, *(name for name in models if name not in servers)]:
         server, model = servers.get(arm), models.get(arm)
         digest = model.digest if model else ""
@@ -46,9 +45,8 @@ def _vram(model: facts.OllamaModel) -> str:
     return fmt.size(model.size_vram_bytes)
 
 
-def model_table(records: dict[int, Record]) -> Table | None:
+def model_table(ready: facts.ModelReady | None) -> Table | None:
     """Tabulate what step 9 says about EXO's own model."""
-    ready = result_of(records.get(9), facts.ModelReady)
     rows = []
     if ready:
         rows.append(["answers as", Code(clip(ready.exo_answered, cap=120))])
@@ -80,8 +78,9 @@ def _gpu_verdict(truth: facts.GpuTruth) -> str:
     return f"{'the GPU is there' if truth.present else 'the GPU is not there'}, {usable[truth.usable]}"
 
 
-def calibration_said(script: facts.ScriptReady | None) -> tuple[Table | None, str]:
+def calibration_said(campaign: Campaign) -> tuple[Table | None, str]:
     """Return the instrument's own errors, and a sentence on where they come from."""
+    script = campaign.script
     if script is None:
         return None, "The instrument's own error is not known: step 10 (create-benchmark) has left no result."
     rows = [
@@ -96,10 +95,10 @@ def calibration_said(script: facts.ScriptReady | None) -> tuple[Table | None, st
         ]
         for c in script.calibration
     ]
-    head = ["Metronome", "First token, mean", "p99", "Between tokens, mean", "p99", "Rate, mean", "p99"]
-    said = (
+    head = ["Metronome", "TTFT (first token), mean", "p99", "ITL (between tokens), mean", "p99", "Rate, mean", "p99"]
+    sentence = (
         f"The benchmark script (SHA-256 {clip(script.sha256, cap=64)[:16]}..., Python "
         f"{clip(script.python_version, cap=20)} on {clip(script.node, cap=40)}) timed a metronome of known speed "
         "before it timed anything else; these are its errors."
     )
-    return (Table(head, rows, list(range(1, 7))) if rows else None), said
+    return (Table(head, rows, list(range(1, 7))) if rows else None), sentence

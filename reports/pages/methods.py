@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from records import facts
 from records.campaign import Campaign
-from records.record import result_of
 from reports.stats.sample_size import plan_from_control
 from reports.text import format as fmt
 from reports.text.table import clip
@@ -13,51 +12,52 @@ from reports.text.table import clip
 def methods_said(campaign: Campaign) -> list[str]:
     """Return how the numbers came about, with this campaign's own settings."""
     limits = campaign.limits
-    said = [
+    sentences = [
         "Speed-up is the ratio of output tokens per second, EXO over Ollama; "
         f"the target is {limits.target_ratio:.2f}× "
         f"({fmt.percent_faster(limits.target_ratio)} in rate, which is not as much less time).",
         "Output tokens over the wall time of the whole request, from one client on the bench node with a monotonic "
-        "clock, is the one metric that votes; first token, time between tokens and decode rate are shown and never do.",
+        "clock, is the one metric that votes; "
+        "TTFT (time to first token), ITL (inter-token latency) and decode rate are shown and never do.",
         "The replicate is a run (the model freshly loaded, warm-ups discarded, then the timed requests); its value is "
         "the mean of the logarithms of its rates. Requests of one run are not independent of each other.",
         f"Welch's t on the runs gives one-sided {limits.confidence:.0%} bounds; exact Mann-Whitney bounds with the "
         "Hodges-Lehmann estimate check them. GO needs the lower bound at or above the target against every baseline, "
         "NO-GO an upper bound below it against one; where the two methods disagree the verdict is INCONCLUSIVE.",
     ]
-    said += _control(campaign)
+    sentences += _control(campaign)
     for number, title in ((11, "Baseline (step 11)"), (12, "Comparison (step 12)"), (13, "Larger model (step 13)")):
-        benchmark = result_of(campaign.records.get(number), facts.Benchmark)
+        benchmark = campaign.benchmark(number)
         if benchmark:
-            said.append(f"{title}: {_schedule(benchmark)}")
-    return said
+            sentences.append(f"{title}: {_schedule(benchmark)}")
+    return sentences
 
 
 def limits_said(campaign: Campaign) -> list[str]:
     """Return what this result does not show."""
-    said = [
-        "One request at a time: nothing here tells how either side serves several people at once.",
+    sentences = [
+        "One request at a time: nothing here tells how either engine serves several people at once.",
         "These nodes, this network, these models and versions, on the day of the measurement; a new release is a new "
         "campaign (fab compare OLD NEW puts two side by side).",
         "The bounds cover the scatter between runs that was seen, not what no run varied: another day, another prompt "
         "set, a warmer room.",
     ]
-    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
+    benchmark = campaign.benchmark(12)
     if benchmark:
         names = {clip(m.quantization or "not known", cap=40) for m in benchmark.ollama.values()}
         if benchmark.exo_precision or names:
-            said.append(
+            sentences.append(
                 f"Precision: EXO {clip(benchmark.exo_precision, cap=60) or 'not known'}, Ollama "
                 f"{fmt.listed(sorted(names)) or 'not known'}; where they differ, so do the weights, and a ratio "
                 "compares the pair rather than the engines alone."
             )
     sources = {s.token_source for s in campaign.samples.get(12, [])}
     if "frames" in sources:
-        said.append(
+        sentences.append(
             "Some token counts are counted frames, because that server tells no count; with several tokens a frame "
             "such a count would be too low."
         )
-    return said
+    return sentences
 
 
 def _control(campaign: Campaign) -> list[str]:
@@ -66,7 +66,7 @@ def _control(campaign: Campaign) -> list[str]:
     if settling is None:
         return []
     needed = (
-        f"{fmt.count(settling.runs, 'run')} a side ({fmt.duration(settling.total_s)} in all) settle"
+        f"{fmt.count(settling.runs, 'run')} an arm ({fmt.duration(settling.total_s)} in all) settle"
         if settling.runs is not None
         else "no affordable number of runs settles"
     )
@@ -82,7 +82,7 @@ def _schedule(benchmark: facts.Benchmark) -> str:
     model = f"{clip(benchmark.exo_model, cap=80)} on EXO, " if benchmark.exo_model else ""
     resumed = f" {benchmark.resumed} runs were kept from an interrupted call." if benchmark.resumed else ""
     return (
-        f"{model}{clip(benchmark.ollama_model, cap=80)} on Ollama; {fmt.count(benchmark.runs, 'run')} a side, "
+        f"{model}{clip(benchmark.ollama_model, cap=80)} on Ollama; {fmt.count(benchmark.runs, 'run')} an arm, "
         f"{fmt.count(benchmark.requests, 'timed request')} and "
         f"{fmt.count(benchmark.warmups, 'warm-up')} a run, "
         f"{benchmark.max_tokens} output tokens, seed {benchmark.seed}. Loaded afresh by: {reload or 'not noted'}. "

@@ -5,21 +5,17 @@ from __future__ import annotations
 import msgspec
 
 from records import facts, plan
-from records.record import Record, result_of
+from records.campaign import Campaign
 from reports.pages.engines import calibration_said, gpu_table, model_table, ollama_table
 from reports.text import format as fmt
 from reports.text.table import Code, Table, clip, without_empty, without_empty_columns
-
-INSTALL_STEPS = {2: "srv1", 3: "srv2", 4: "rog"}
-START_STEPS = {5: "srv1", 6: "srv2", 7: "rog"}
-Records = dict[int, Record]
 
 
 class ClusterView(msgspec.Struct, frozen=True):
     """Whether the cluster formed, and who saw whom."""
 
     outcome: str
-    """`success`, `fail` or `not run`."""
+    """`success`, `fail`, `not run` or `not known`."""
     said: str
     table: Table | None
 
@@ -37,31 +33,32 @@ class EnvironmentView(msgspec.Struct, frozen=True):
     instrument: str
 
 
-def cluster_view(records: Records) -> ClusterView:
+def cluster_view(campaign: Campaign) -> ClusterView:
     """Say whether step 8 succeeded and what every node sees; later topologies where the benchmark noted them."""
-    record = records.get(8)
-    found = result_of(record, facts.Cluster)
+    record, cluster, unread = campaign.records.get(8), campaign.cluster, campaign.unreadable_step(8)
+    if unread:
+        return ClusterView("not known", f"The record of step 8 cannot be read: {clip(unread.words, cap=400)}", None)
     if record is None:
         return ClusterView("not run", "Step 8 (verify-cluster) has not run.", None)
-    if found is None:
+    if cluster is None:
         outcome = "not run" if record.status == "skipped" else "fail"
         return ClusterView(outcome, clip(record.trouble, plan.step_numbered(8).record_name), None)
-    seen = len([view for view in found.nodes.values() if view.complete])
-    said = (
-        f"{seen} of {len(found.expected_nodes)} nodes report the whole cluster in their own topology "
-        f"({len(found.expected_nodes)} nodes, {found.expected_edges} directed links)."
+    seen = len([view for view in cluster.nodes.values() if view.complete])
+    summary = (
+        f"{seen} of {len(cluster.expected_nodes)} nodes report the whole cluster in their own topology "
+        f"({len(cluster.expected_nodes)} nodes, {cluster.expected_edges} directed links)."
     )
-    benchmark = _last_benchmark(records)
+    benchmark = _last_benchmark(campaign)
     head = ["Node", "Sees", "Links", "Complete", "After", "Computes on"]
     if benchmark:
         head.append("At the benchmark's start / end")
     rows = []
-    for name in [*found.expected_nodes, *(extra for extra in found.nodes if extra not in found.expected_nodes)]:
-        view = found.nodes.get(name)
+    for name in [*cluster.expected_nodes, *(extra for extra in cluster.nodes if extra not in cluster.expected_nodes)]:
+        view = cluster.nodes.get(name)
         row = [
             name,
             fmt.listed([clip(other, cap=40) for other in view.sees]) or "nobody" if view else "did not answer",
-            f"{view.edges} of {found.expected_edges}" if view else "",
+            f"{view.edges} of {cluster.expected_edges}" if view else "",
             fmt.yes_no(view.complete) if view else "no",
             fmt.duration(view.formed_s) if view and view.formed_s is not None else "",
             clip(view.devices.get(name, ""), cap=80) if view else "",
@@ -69,22 +66,19 @@ def cluster_view(records: Records) -> ClusterView:
         if benchmark:
             row.append(" / ".join(_whole(b.get(name)) for b in (benchmark.topology_start, benchmark.topology_end)))
         rows.append(row)
-    outcome = "success" if found.complete and record.status in ("ok", "already") else "fail"
-    return ClusterView(outcome, said, without_empty_columns(Table(head, rows, [2])))
+    outcome = "success" if cluster.complete and campaign.done(8) else "fail"
+    return ClusterView(outcome, summary, without_empty_columns(Table(head, rows, [2])))
 
 
-def environment_view(records: Records) -> EnvironmentView:
+def environment_view(campaign: Campaign) -> EnvironmentView:
     """Collect hardware, software and models from the records of steps 1 to 13."""
-    preflight = result_of(records.get(1), facts.Preflight)
-    installed = {node: result_of(records.get(step), facts.Installed) for step, node in INSTALL_STEPS.items()}
-    started = {node: result_of(records.get(step), facts.Started) for step, node in START_STEPS.items()}
-    calibration, instrument = calibration_said(result_of(records.get(10), facts.ScriptReady))
+    calibration, instrument = calibration_said(campaign)
     return EnvironmentView(
-        nodes=_nodes(preflight, installed, started),
-        commands=[(node, clip(found.command, cap=900)) for node, found in started.items() if found],
-        ollama=ollama_table(preflight, records),
-        models=model_table(records),
-        gpu=gpu_table([found.gpu for found in installed.values() if found and found.gpu]),
+        nodes=_nodes(campaign),
+        commands=[(node, clip(exo.command, cap=900)) for node, exo in campaign.started.items()],
+        ollama=ollama_table(campaign),
+        models=model_table(campaign.models),
+        gpu=gpu_table([exo.gpu for exo in campaign.installed.values() if exo.gpu]),
         calibration=calibration,
         instrument=instrument,
     )
@@ -94,9 +88,9 @@ def _whole(complete: bool | None) -> str:
     return {True: "whole", False: "not whole", None: "not noted"}[complete]
 
 
-def _last_benchmark(records: Records) -> facts.Benchmark | None:
-    found = result_of(records.get(12), facts.Benchmark)
-    return found if found and (found.topology_start or found.topology_end) else None
+def _last_benchmark(campaign: Campaign) -> facts.Benchmark | None:
+    benchmark = campaign.benchmark(12)
+    return benchmark if benchmark and (benchmark.topology_start or benchmark.topology_end) else None
 
 
 NODE_LABELS = [
@@ -106,13 +100,10 @@ NODE_LABELS = [
 ]  # fmt: skip
 
 
-def _nodes(
-    preflight: facts.Preflight | None,
-    installed: dict[str, facts.Installed | None],
-    started: dict[str, facts.Started | None],
-) -> Table | None:
+def _nodes(campaign: Campaign) -> Table | None:
+    preflight, installed, started = campaign.preflight, campaign.installed, campaign.started
     names = list(preflight.nodes) if preflight else []
-    names += [node for node in INSTALL_STEPS.values() if node not in names and (installed[node] or started[node])]
+    names += [node for node in {**installed, **started} if node not in names]
     if not names:
         return None
     network = preflight.network if preflight else {}

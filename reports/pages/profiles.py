@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from records import plan
-from records.campaign import Campaign, load_campaign
+from records.campaign import REPORT_STEP, Campaign, load_campaign
 from reports.text import format as fmt
 from reports.text.table import Code, Table, clip
 from reports.verdict.decision import Decision, decide
@@ -36,18 +36,17 @@ def profile_folders(logs: Path, shown: str) -> list[Path]:
 
 
 def _row(campaign: Campaign, decision: Decision) -> list[str]:
-    profile = next((r.settings.get("profile") for _, r in sorted(campaign.records.items()) if r.settings), None)
-    title = profile.get("title", "") if isinstance(profile, dict) else ""
+    profile = campaign.settings.profile
     ratios = ", ".join(
         f"{fmt.ratio(c.ratio)} over {clip(c.baseline, cap=40)} "
         f"({fmt.interval(c.lower, c.upper, campaign.limits.target_ratio)})"
         for c in decision.comparisons
     )
-    steps = [n for n, r in campaign.records.items() if r.status in ("ok", "already") and n != 14]
+    steps = [n for n in campaign.records if campaign.done(n) and n != REPORT_STEP]
     rehearsal = any(r.rehearsal is not None for r in campaign.records.values())
     return [
         Code(clip(campaign.profile, cap=60)),
-        clip(str(title), cap=120),
+        clip(profile.title, cap=120) if profile else "",
         decision.verdict + (" (REHEARSAL)" if rehearsal else ""),
         ratios,
         f"{len(steps)} of {len(plan.STEPS) - 1}",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from records import facts, plan
+from records import plan
 from records.campaign import Campaign
-from records.record import result_of
 from reports.pages.conditions import conditions_table
 from reports.pages.course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
 from reports.pages.methods import limits_said, methods_said
@@ -29,16 +26,6 @@ class ReportCommands(msgspec.Struct, frozen=True):
 
     reproduce: list[str] = []
     render_again: list[str] = []
-
-
-class ChartView(msgspec.Struct, frozen=True):
-    """One chart as a template embeds it: file names for Markdown, `data_uri` for HTML."""
-
-    title: str
-    alt: str
-    svg_name: str
-    png_name: str
-    data_uri: str
 
 
 class View(msgspec.Struct, frozen=True):
@@ -68,7 +55,7 @@ class View(msgspec.Struct, frozen=True):
     deviations: list[DeviationView]
     steps: Table
     environment: EnvironmentView
-    surroundings: Table | None
+    conditions: Table | None
     methods: list[str]
     limits: list[str]
     profiles: Table | None
@@ -76,7 +63,6 @@ class View(msgspec.Struct, frozen=True):
     plan_files: list[str]
     reproduce: str
     render_again: str
-    charts: dict[str, ChartView] = {}
 
 
 def build_view(
@@ -87,9 +73,8 @@ def build_view(
     profiles: Table | None,
 ) -> View:
     """Put every part of the report into words."""
-    records = campaign.records
     arms = estimates.arms.get(12, [])
-    met = trouble(records, campaign.samples, campaign.torn, campaign.unreadable)
+    met = trouble(campaign)
     passed = checks_table(decision.checks, passed=True)
     return View(
         title="EXO Phase 1: results",
@@ -110,13 +95,13 @@ def build_view(
         baseline=arms_table(estimates.arms.get(11, [])),
         concurrency=concurrency_table(campaign),
         scale_up=scale_up(campaign, estimates.arms.get(13, []), estimates.large),
-        cluster=cluster_view(records),
+        cluster=cluster_view(campaign),
         trouble=met,
         nothing_wrong=not (met.problems or met.warnings or met.failed_requests or met.unreadable),
-        deviations=deviations(records),
-        steps=steps_table(records),
-        environment=environment_view(records),
-        surroundings=conditions_table(campaign),
+        deviations=deviations(campaign.records),
+        steps=steps_table(campaign),
+        environment=environment_view(campaign),
+        conditions=conditions_table(campaign),
         methods=methods_said(campaign),
         limits=limits_said(campaign),
         profiles=profiles,
@@ -141,14 +126,14 @@ def rehearsal_banner(campaign: Campaign) -> str:
 
 def _context(campaign: Campaign) -> str:
     """Say in one line whose campaign this is: profile, models, when, how far it came."""
-    profile = campaign.records[max(campaign.records)].settings.get("profile") if campaign.records else None
-    title = profile.get("title", "") if isinstance(profile, dict) else ""
-    parts = [f"Profile {clip(campaign.profile, cap=60)}" + (f" ({clip(str(title), cap=160)})" if title else "")]
+    profile = campaign.settings.profile
+    title = f" ({clip(profile.title, cap=160)})" if profile and profile.title else ""
+    parts = [f"Profile {clip(campaign.profile, cap=60)}{title}"]
     times = sorted(r.started_utc for r in campaign.records.values())
     if times:
         first, last = fmt.moment(clip(times[0], cap=40)), fmt.moment(clip(times[-1], cap=40))
         parts.append(f"steps run from {first} to {last}" if first != last else f"run on {first}")
-    done = sum(r.status in ("ok", "already") for r in campaign.records.values())
+    done = sum(map(campaign.done, campaign.records))
     parts.append(f"{done} of the {len(plan.STEPS) - 1} steps beside this report are done")
     return "; ".join(parts) + "."
 
@@ -156,13 +141,15 @@ def _context(campaign: Campaign) -> str:
 def _no_ratio(campaign: Campaign, arms: list[ArmEstimate]) -> str:
     record = campaign.records.get(12)
     if arms:
-        sides = {arm.engine for arm in arms if arm.rate_tokens_per_s is not None}
-        if sides == {"exo"}:
+        engines = {arm.engine for arm in arms if arm.rate_tokens_per_s is not None}
+        if engines == {"exo"}:
             return (
                 "There is no speed-up to tell: no single node gave a baseline for this model. "
                 "What EXO made possible, and at what rate, is in the table; that is not a speed-up."
             )
-        return "There is no speed-up to tell: only one side has finished requests."
+        return "There is no speed-up to tell: only one engine has finished requests."
+    if unread := campaign.unreadable_step(12):
+        return f"The record of step 12 cannot be read ({clip(unread.words, cap=300)}): there is no speed-up to tell."
     if record is None:
         return "Step 12 (bench-comparison) has not run: there is no speed-up to tell yet."
     return f"Step 12 (bench-comparison) ended as {record.status} and left no samples: there is no speed-up to tell."
@@ -179,9 +166,8 @@ def _reproduce(campaign: Campaign) -> list[str]:
             elif isinstance(value, str) and value:
                 words.append(f"--{option} {_plain(value)}")
         return [" ".join(words)]
-    runs = _setting(campaign, "bench", "runs")
-    benchmark = result_of(campaign.records.get(12), facts.Benchmark)
-    number = benchmark.runs if benchmark else runs if isinstance(runs, int) else 5
+    benchmark, bench = campaign.benchmark(12), campaign.settings.bench
+    number = benchmark.runs if benchmark else (bench.runs if bench else None) or 5
     return [
         f"export FABRIC_EXO_PROFILE={_plain(campaign.profile)}",
         "fab preflight install start",
@@ -195,14 +181,6 @@ def _render_again(campaign: Campaign) -> list[str]:
     rehearsed = any(record.rehearsal is not None for record in campaign.records.values())
     inventory = "FABRIC_EXO_INVENTORY=.rehearsal/hosts.yaml " if rehearsed else ""
     return [f"{inventory}FABRIC_EXO_PROFILE={_plain(campaign.profile)} fab report"]
-
-
-def _setting(campaign: Campaign, section: str, key: str) -> Any:
-    for record in campaign.records.values():
-        found = record.settings.get(section)
-        if isinstance(found, dict) and key in found:
-            return found[key]
-    return None
 
 
 def _plain(name: str) -> str:

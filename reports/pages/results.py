@@ -7,7 +7,8 @@ import msgspec
 from records.settings import Limits
 from reports.checks.check import Check
 from reports.stats.arms import ArmEstimate
-from reports.stats.comparison import Comparison
+from reports.stats.comparison import METHOD_WORDS, Comparison
+from reports.stats.summary import Summary
 from reports.text import format as fmt
 from reports.text.table import Table, clip
 from reports.verdict.decision import Decision
@@ -61,7 +62,7 @@ def box(decision: Decision, context: str) -> Box:
         lines.append(("In the plan's word", clip(decision.plan_word, cap=200)))
     if decision.further_runs is not None:
         lines.append(
-            ("Runs still needed", f"about {decision.further_runs} a side, in a fresh campaign, at the noise seen")
+            ("Runs still needed", f"about {decision.further_runs} an arm, in a fresh campaign, at the noise seen")
         )
     if decision.would_change:
         lines.append(("What would change it", clip(decision.would_change, cap=500)))
@@ -77,12 +78,12 @@ def box(decision: Decision, context: str) -> Box:
 
 def _headline(decision: Decision) -> str:
     """Return the headline without the verdict in front: it stands above it, larger."""
-    said = clip(decision.headline.removeprefix(f"{decision.verdict}: "), cap=400)
-    return said[:1].upper() + said[1:]
+    sentence = clip(decision.headline.removeprefix(f"{decision.verdict}: "), cap=400)
+    return sentence[:1].upper() + sentence[1:]
 
 
 def against_target(comparison: Comparison) -> str:
-    """Say on which side of the target the whole interval lies."""
+    """Return where the whole interval lies: at or above the target, below it, or across it."""
     return {"above": "reached", "below": "missed", "across": "open"}[comparison.says]
 
 
@@ -103,7 +104,7 @@ def speedups(decision: Decision) -> Table | None:
             else f"{fmt.ratio(c.hl_ratio)} (without exact bounds)",
             "yes" if c.agree else "NO",
             f"{c.exo_runs} / {c.ollama_runs}",
-            clip(c.method, cap=120),
+            METHOD_WORDS[c.method],
         ]
         for c in comparisons
     ]
@@ -120,7 +121,7 @@ def arms_table(arms: list[ArmEstimate]) -> Table | None:
         return None
     rows = [
         [
-            arm_label(arm.arm, arm.engine),
+            fmt.arm_label(arm.arm, arm.engine),
             fmt.rate(arm.rate_tokens_per_s),
             fmt.fraction(arm.rate_cv),
             _median(arm.first_token_s),
@@ -136,8 +137,9 @@ def arms_table(arms: list[ArmEstimate]) -> Table | None:
         for arm in arms
     ]
     head = [
-        "Arm", "Tokens/s", "Scatter of runs (CV)", "First token, median", "Between tokens, median", "p99",
-        "Decode tokens/s", "Tokens an answer", "Runs", "Timed requests", "Failed", "Warm-ups (discarded)",
+        "Arm", "Tokens/s", "Scatter of runs (CV)", "TTFT (first token), median", "ITL (between tokens), median",
+        "ITL, p99", "Decode rate, tokens/s", "Tokens an answer", "Runs", "Timed requests", "Failed",
+        "Warm-ups (discarded)",
     ]  # fmt: skip
     return Table(head, rows, list(range(1, 12)))
 
@@ -181,11 +183,5 @@ def naive_table(decision: Decision, limits: Limits) -> Table | None:
     return Table(["Rule", "Speed-up", "Says", "Note"], rows, [1])
 
 
-def arm_label(arm: str, side: str) -> str:
-    """Name an arm for a reader: `EXO`, `Ollama srv1`."""
-    return "EXO" if side == "exo" else f"Ollama {clip(arm, cap=60)}"
-
-
-def _median(spread: object) -> str:
-    median = getattr(spread, "median", None)
-    return fmt.duration(median) if median is not None else ""
+def _median(times_s: Summary | None) -> str:
+    return fmt.duration(times_s.median) if times_s else ""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from records import facts, plan
+from records import plan
 from records.campaign import Campaign
-from records.record import result_of
 from records.samples import Sample
-from reports.pages.results import arm_label, arms_table, speedups
+from reports.pages.results import arms_table, speedups
 from reports.stats.arms import ArmEstimate
+from reports.stats.runs import rate_tokens_per_s
 from reports.text import format as fmt
 from reports.text.table import Table, clip
 from reports.verdict.decision import Decision
@@ -29,33 +29,34 @@ class ScaleUp(msgspec.Struct, frozen=True):
 def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | None) -> ScaleUp:
     """Say what became of step 13. Without a single-node baseline there is no ratio, and none is made up."""
     title = "Scale-up: the larger model (the plan's 32B)"
-    record = campaign.records.get(13)
+    record, skipped, unread = campaign.records.get(13), campaign.skipped(13), campaign.unreadable_step(13)
+    if unread:
+        return ScaleUp(title, [f"Step 13's record cannot be read: {clip(unread.words, cap=600)}"], arms_table(arms))
     if record is None:
         return ScaleUp(title, ["Step 13 (bench-scale-up) has not run."])
-    skipped = result_of(record, facts.Skipped)
-    if record.status == "skipped" or skipped is not None:
-        reason = (skipped.reason if skipped else "") or record.summary or "no reason was recorded"
+    if skipped:
+        reason = skipped.reason or "no reason was recorded"
         return ScaleUp(title, [f"Skipped: {clip(reason, plan.step_numbered(13).record_name, cap=600)}"])
     if record.errors:
         return ScaleUp(title, [f"Step 13 {record.status}: {clip(record.trouble, cap=600)}"], arms_table(arms))
-    benchmark = result_of(record, facts.Benchmark)
+    benchmark = campaign.benchmark(13)
     model = clip(benchmark.exo_model or "", cap=80) if benchmark else "the larger model"
     exo = next((arm for arm in arms if arm.engine == "exo" and arm.rate_tokens_per_s is not None), None)
     single = [arm for arm in arms if arm.engine == "ollama" and arm.rate_tokens_per_s is not None]
     if exo and not single:
         tried = any(arm.engine == "ollama" for arm in arms)
         why = "finished a request with this model (what went wrong is below)" if tried else "could run this model"
-        said = (
+        sentence = (
             f"No single node {why}, so there is no ratio and this is not a speed-up. EXO made it possible: {model} ran "
             f"over the cluster at {fmt.rate(exo.rate_tokens_per_s)} tokens per second in "
             f"{fmt.count(len(exo.runs), 'run')}."
         )
-        return ScaleUp(title, [said], arms_table(arms))
+        return ScaleUp(title, [sentence], arms_table(arms))
     table = speedups(decision) if decision and exo else None
     if table and decision:
         lines = [f"{model}: {clip(decision.headline, cap=400)}", "It does not change the verdict above."]
         return ScaleUp(title, lines, arms_table(arms), table)
-    return ScaleUp(title, ["Step 13 left no finished requests of both sides to compare."], arms_table(arms))
+    return ScaleUp(title, ["Step 13 left no finished requests of both engines to compare."], arms_table(arms))
 
 
 def concurrency_table(campaign: Campaign) -> Table | None:
@@ -68,13 +69,13 @@ def concurrency_table(campaign: Campaign) -> Table | None:
         elif sample.error is None and sample.text_sha256:
             alone.setdefault((sample.arm, sample.prompt_sha256), set()).add(sample.text_sha256)
     rows = []
-    for (arm, side, level), together in sorted(groups.items()):
-        good = [s for s in together if s.error is None]
+    for (arm, engine, level), together in sorted(groups.items()):
+        good = [s for s in together if rate_tokens_per_s(s) is not None]
         known = [s for s in good if (s.arm, s.prompt_sha256) in alone and s.text_sha256]
         differing = sum(s.text_sha256 not in alone[(s.arm, s.prompt_sha256)] for s in known)
         rows.append(
             [
-                arm_label(arm, side),
+                fmt.arm_label(arm, engine),
                 str(level),
                 str(len(together)),
                 str(len(together) - len(good)),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from reports.charts.data import TimePart, TokenBar, TokenTimeChart
-from reports.pages.results import arm_label
+from reports.charts.token_time import TokenBar, TokenTimeChart
 from reports.stats.arms import ArmEstimate
 from reports.stats.ceiling import Ceiling
 from reports.text import format as fmt
@@ -29,13 +28,13 @@ class TimeView(msgspec.Struct, frozen=True):
 
 def time_view(arms: list[ArmEstimate], ceiling: Ceiling | None, target: float) -> TimeView:
     """Put the token-time chart and the ceiling into words."""
-    chart = token_time_chart(arms, ceiling, target)
+    chart = TokenTimeChart.of(arms, ceiling, target)
     if chart is None:
         return TimeView([WHY_NO_FASTER, "Nothing has been measured yet that could be set against it."], None)
-    rows = []
-    for bar in chart.bars:
-        whole = sum(part.milliseconds for part in bar.parts)
-        rows.append([bar.label, fmt.digits(whole), fmt.digits(1000 / whole), _shares(bar, whole)])
+    rows = [
+        [bar.label, fmt.digits(bar.milliseconds), fmt.digits(1000 / bar.milliseconds), _shares(bar)]
+        for bar in chart.bars
+    ]
     table = Table(["System", "ms per token, decoding", "Tokens/s, decoding", "Of which"], rows, [1, 2])
     if ceiling is None:
         missing = "The ceiling of this pipeline is not known: it needs step 1's nodes and one measured baseline."
@@ -44,32 +43,10 @@ def time_view(arms: list[ArmEstimate], ceiling: Ceiling | None, target: float) -
     return TimeView([WHY_NO_FASTER, *_ceiling_said(ceiling, exo, target)], table, _stages(ceiling))
 
 
-def token_time_chart(arms: list[ArmEstimate], ceiling: Ceiling | None, target: float) -> TokenTimeChart | None:
-    """Return one bar a system; None where nothing was measured."""
-    times = {arm.arm: token_time_s(arm) for arm in arms}
-    bars = [
-        TokenBar(arm_label(arm.arm, arm.engine), [TimePart("one node", "whole", token_s * 1000)])
-        for arm in arms
-        if arm.engine == "ollama" and (token_s := times[arm.arm]) is not None
-    ]
-    single = [token_s for arm in arms if arm.engine == "ollama" and (token_s := times[arm.arm]) is not None]
-    best: list[TimePart] = []
-    if ceiling:
-        best = [TimePart("computing, in turn", "compute", ceiling.compute_s * 1000)]
-        best += [TimePart("hops between nodes", "hops", ceiling.hops_s * 1000)] if ceiling.hops_s > 0 else []
-        bars.append(TokenBar("Best pipeline", best))
-    exo = next((times[arm.arm] for arm in arms if arm.engine == "exo"), None)
-    if exo is not None:
-        beyond = exo - ceiling.token_s if ceiling else -1.0
-        parts = [*best, TimePart("beyond the ceiling", "rest", beyond * 1000)]
-        bars.append(TokenBar("EXO", parts if beyond > 0 else [TimePart("EXO, not divided", "undivided", exo * 1000)]))
-    return TokenTimeChart(bars, min(single) / target * 1000 if single else None) if bars else None
-
-
-def _shares(bar: TokenBar, whole: float) -> str:
+def _shares(bar: TokenBar) -> str:
     if len(bar.parts) < 2:
         return ""
-    return ", ".join(f"{part.label} {fmt.fraction(part.milliseconds / whole)}" for part in bar.parts)
+    return ", ".join(f"{part.label} {fmt.fraction(part.milliseconds / bar.milliseconds)}" for part in bar.parts)
 
 
 def _ceiling_said(ceiling: Ceiling, exo_s: float | None, target: float) -> list[str]:

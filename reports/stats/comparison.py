@@ -12,7 +12,11 @@ from records.settings import Limits
 from reports.stats import intervals
 from reports.stats.runs import RunValue
 
-METHOD = "Welch's t on the runs' mean log rates"
+Method = Literal["welch", "paired"]
+METHOD_WORDS: dict[Method, str] = {
+    "welch": "Welch's t on the runs' mean log rates",
+    "paired": "paired t on the rounds' log ratios, bounds of the last look taken",
+}
 SUPPORT_FACTOR = 2.0
 """The cross-check supports a verdict when it reaches it at this many times the error. See `Comparison.agree`."""
 ROUNDING = 1e-12
@@ -27,14 +31,14 @@ class Comparison(msgspec.Struct, frozen=True):
     baseline: str
     ratio: float
     lower: float
-    """One-sided lower bound at `confidence`; 0 where there are not two runs a side."""
+    """One-sided lower bound at `confidence`; 0 where an arm has not two runs."""
     upper: float
     """One-sided upper bound; infinite in the same case."""
     degrees_of_freedom: float
     hl_ratio: float
     """Hodges-Lehmann estimate."""
     hl_lower: float | None
-    """Exact bound of the same level; None where so few runs have none (fewer than 3 a side at 95 %)."""
+    """Exact bound of the same level; None where so few runs have none (fewer than 3 an arm at 95 %)."""
     hl_upper: float | None
     agree: bool
     """The cross-check supports what Welch's interval says of the target: it reaches the same side at twice the error
@@ -42,7 +46,7 @@ class Comparison(msgspec.Struct, frozen=True):
     at 6 runs and buys no lower error than was asked for. False where so few runs have no exact interval at all."""
     exo_runs: int
     ollama_runs: int
-    method: str
+    method: Method
     confidence: float = 0.95
     says: Side = "across"
     """Where Welch's interval lies: `above` (the lower bound reaches the target), `below` it, or `across`."""
@@ -56,7 +60,7 @@ def compare(exo: Sequence[RunValue], ollama: Sequence[RunValue], limits: Limits)
     a = [run.log_rate for run in exo]
     b = [run.log_rate for run in ollama]
     if not a or not b:
-        raise ValueError("a comparison needs a run on each side")
+        raise ValueError("a comparison needs a run of each arm")
     difference, lower, upper, freedom = intervals.welch(a, b, limits.confidence)
     differences = intervals.ordered_differences(a, b)
     exact = intervals.exact_bounds(differences, len(a), len(b), limits.confidence)
@@ -75,7 +79,7 @@ def compare(exo: Sequence[RunValue], ollama: Sequence[RunValue], limits: Limits)
         agree=exact is not None and support is not None and _supports(support, says, limits.target_ratio),
         exo_runs=len(a),
         ollama_runs=len(b),
-        method=METHOD,
+        method="welch",
         confidence=limits.confidence,
         says=says,
     )

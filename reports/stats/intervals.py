@@ -40,7 +40,7 @@ def welch(a: Sequence[float], b: Sequence[float], confidence: float) -> tuple[fl
     """Return mean(a) - mean(b), its lower and upper bound and the degrees of freedom.
 
     Welch's t with Satterthwaite's degrees of freedom (B. L. Welch, Biometrika 34, 1947). Below two values on either
-    side nothing bounds it: the bounds are infinite and the degrees of freedom 0. Without any variance on both sides
+    sample nothing bounds it: the bounds are infinite and the degrees of freedom 0. Without any variance in both
     the bounds are the difference itself.
     """
     mean_a, variance_a = mean_and_variance(a)

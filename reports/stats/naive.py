@@ -11,7 +11,7 @@ import msgspec
 
 from records.samples import Sample
 from records.settings import Limits
-from reports.stats.runs import is_good
+from reports.stats.runs import is_good, rate_tokens_per_s
 
 PlanWord = Literal["SUCCESS", "PARTIAL", "FAIL", "-"]
 
@@ -58,11 +58,10 @@ def naive_rules(samples: Iterable[Sample], limits: Limits) -> list[NaiveRule]:
     rates: dict[str, list[float]] = {}
     exo: list[float] = []
     for sample in samples:
-        if is_good(sample):
-            rate = (sample.output_tokens or 0) / (sample.total_s or 1.0)
+        if is_good(sample) and (rate := rate_tokens_per_s(sample)):
             (exo if sample.engine == "exo" else rates.setdefault(sample.arm, [])).append(rate)
-    found = []
+    rules = []
     for name, middle, note in RULES:
         ratio = middle(exo) / max(middle(values) for values in rates.values()) if exo and rates else None
-        found.append(NaiveRule(name, ratio, plan_word(ratio, limits.target_ratio), note))
-    return found
+        rules.append(NaiveRule(name, ratio, plan_word(ratio, limits.target_ratio), note))
+    return rules

@@ -36,13 +36,14 @@ def in_schedule(sample: Sample) -> bool:
 
 def is_good(sample: Sample) -> bool:
     """Tell whether a request counts: timed, of the schedule, whole, with tokens and a time."""
-    return (
-        not sample.warmup
-        and in_schedule(sample)
-        and sample.error is None
-        and bool(sample.output_tokens)
-        and bool(sample.total_s)
-    )
+    return not sample.warmup and in_schedule(sample) and rate_tokens_per_s(sample) is not None
+
+
+def rate_tokens_per_s(sample: Sample) -> float | None:
+    """Return a request's output tokens over its wall time; None where it failed, or tells no tokens or no time."""
+    if sample.error is not None or not sample.output_tokens or not sample.total_s or sample.total_s < 0:
+        return None
+    return sample.output_tokens / sample.total_s
 
 
 def decode_rate_tokens_per_s(sample: Sample) -> float | None:
@@ -81,13 +82,12 @@ def run_values(samples: Iterable[Sample]) -> list[RunValue]:
             by_run.setdefault(sample.run, []).append(sample)
     values = []
     for run, members in sorted(by_run.items()):
-        good = [sample for sample in members if is_good(sample)]
-        if not good:
+        logs = [math.log(rate) for s in members if is_good(s) and (rate := rate_tokens_per_s(s))]
+        if not logs:
             continue
-        logs = [math.log((sample.output_tokens or 0) / (sample.total_s or 1.0)) for sample in good]
         log_rate = math.fsum(logs) / len(logs)
         first = min(members, key=start_order)
         values.append(
-            RunValue(first.arm, run, math.exp(log_rate), log_rate, len(good), first.start_monotonic_s, first.start_utc)
+            RunValue(first.arm, run, math.exp(log_rate), log_rate, len(logs), first.start_monotonic_s, first.start_utc)
         )
     return values

@@ -16,9 +16,9 @@ from reports.stats.runs import RunValue, run_values, start_order
 ALTERNATIVE_RATIO = 1.40
 """The speed-up that a planned campaign is to tell from the target."""
 MOST_RUNS = 200
-"""No plan goes beyond it: at ten minutes a round of all sides that is a day and a half."""
+"""No plan goes beyond it: at ten minutes a round of all arms that is a day and a half."""
 FEWEST_RUNS = 3
-"""Below 3 a side there is no exact cross-check, hence no verdict."""
+"""Below 3 an arm there is no exact cross-check, hence no verdict."""
 SETTLE_PROBABILITY = 0.80
 
 
@@ -33,16 +33,13 @@ class SampleSize(msgspec.Struct, frozen=True):
     error: float
     """Of a false GO at the target, and of a missed GO at the alternative."""
     runs: int | None
-    """Runs a side; None where more than MOST_RUNS would be needed."""
-    run_s: float | None
-    """Median time from the start of one run to the start of the next."""
+    """Runs an arm; None where more than MOST_RUNS would be needed."""
     total_s: float | None
-    """Duration of the whole campaign with `sides` sides."""
-    sides: int
+    """Duration of the whole campaign, by the median time from the start of one run to the start of the next."""
 
 
 def power(runs: int, log_distance: float, spread_a: float, spread_b: float, confidence: float) -> float:
-    """Return the probability that a one-sided bound clears a line `log_distance` away, with `runs` runs a side.
+    """Return the probability that a one-sided bound clears a line `log_distance` away, with `runs` runs an arm.
 
     Noncentral t with Welch's degrees of freedom at the true spreads (standard deviations of log rates between runs).
     """
@@ -62,7 +59,7 @@ def power(runs: int, log_distance: float, spread_a: float, spread_b: float, conf
 def runs_needed(
     log_distance: float, spread_a: float, spread_b: float, confidence: float, wanted_power: float
 ) -> int | None:
-    """Return the fewest runs a side (at least FEWEST_RUNS) that reach `wanted_power`; None beyond MOST_RUNS."""
+    """Return the fewest runs an arm (at least FEWEST_RUNS) that reach `wanted_power`; None beyond MOST_RUNS."""
 
     def enough(runs: int) -> bool:
         return power(runs, log_distance, spread_a, spread_b, confidence) >= wanted_power
@@ -77,10 +74,10 @@ def runs_needed(
 
 
 def runs_to_settle(exo: Sequence[RunValue], baselines: Iterable[Sequence[RunValue]], limits: Limits) -> int | None:
-    """Return how many runs a side of a fresh campaign would settle it, if ratio and noise are as these runs say.
+    """Return how many runs an arm of a fresh campaign would settle it, if ratio and noise are as these runs say.
 
     Settle: reach GO against every baseline, or NO-GO against one, with SETTLE_PROBABILITY each. None where fewer than
-    two runs a side tell no noise, or where no number up to MOST_RUNS would do.
+    two runs an arm tell no noise, or where no number up to MOST_RUNS would do.
     """
     above: list[int | None] = []
     below: list[int | None] = []
@@ -102,8 +99,8 @@ def runs_to_settle(exo: Sequence[RunValue], baselines: Iterable[Sequence[RunValu
     return max(known) if known and len(known) == len(above) else None
 
 
-def plan_from_control(samples: Sequence[Sample], limits: Limits, sides: int = 3) -> SampleSize | None:
-    """Plan a campaign of `sides` arms from a control's samples; None where no arm of it has two runs."""
+def plan_from_control(samples: Sequence[Sample], limits: Limits, arms: int = 3) -> SampleSize | None:
+    """Plan a campaign of `arms` arms from a control's samples; None where no arm of it has two runs."""
     by_arm: dict[str, list[Sample]] = {}
     for sample in samples:
         by_arm.setdefault(sample.arm, []).append(sample)
@@ -121,8 +118,8 @@ def plan_from_control(samples: Sequence[Sample], limits: Limits, sides: int = 3)
     distance = math.log(alternative / limits.target_ratio)
     runs = runs_needed(distance, spread, spread, limits.confidence, 1 - error)
     run_s = seconds_per_run(samples)
-    total_s = runs * sides * run_s if runs is not None and run_s is not None else None
-    return SampleSize(spread, count, limits.target_ratio, alternative, error, runs, run_s, total_s, sides)
+    total_s = runs * arms * run_s if runs is not None and run_s is not None else None
+    return SampleSize(spread, count, limits.target_ratio, alternative, error, runs, total_s)
 
 
 def seconds_per_run(samples: Iterable[Sample]) -> float | None:

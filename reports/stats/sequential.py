@@ -1,7 +1,7 @@
 """The rule for `fab bench --until-decided`: paired t on log ratios with three looks.
 
 Looking three times at the usual level would cost more error than was asked for; the bounds are those of a group
-sequential design with looks after 6, 12 and 18 pairs (falling, as O'Brien and Fleming's do, but on t instead of z),
+sequential design with looks after 6, 12 and 18 rounds (falling, as O'Brien and Fleming's do, but on t instead of z),
 chosen by simulation so that all looks together say GO at exactly the target in 5 % of campaigns
 (benchmarks/verdict_error_rates.py measures it). They hold for a confidence of 95 % and for no other.
 """
@@ -20,18 +20,17 @@ from reports.stats.comparison import ROUNDING, Comparison, Side
 from reports.stats.runs import RunValue
 
 LOOK_AT: dict[int, float] = {6: 2.680, 12: 2.276, 18: 2.177}
-"""Pairs -> the bound of t at that look."""
+"""Rounds -> the bound of t at that look."""
 MOST_ROUNDS = max(LOOK_AT)
 CONFIDENCE = 0.95
-METHOD = "paired t on the pairs' log ratios, bounds of the last look taken"
 
 LookDecision = Literal["GO", "NO-GO", "go on", "INCONCLUSIVE"]
 
 
 class Look(msgspec.Struct, frozen=True):
-    """One look at the pairs so far. With several baselines `t` is the smallest, which decides for GO."""
+    """One look at the rounds so far. With several baselines `t` is the smallest, which decides for GO."""
 
-    pairs: int
+    rounds: int = msgspec.field(name="pairs")
     t: float
     decision: LookDecision
     bound: float = 0.0
@@ -40,34 +39,34 @@ class Look(msgspec.Struct, frozen=True):
 
 
 def log_ratios(exo: Sequence[RunValue], ollama: Sequence[RunValue]) -> list[float]:
-    """Return log(EXO / Ollama) of every pair, in order; a pair is the runs of equal number, where both have one."""
+    """Return log(EXO / Ollama) of every round that both have a run of, in order; a round is the runs of one number."""
     rates = {run.run: run.log_rate for run in ollama}
     return [run.log_rate - rates[run.run] for run in sorted(exo, key=lambda r: r.run) if run.run in rates]
 
 
 def look(log_ratios: Mapping[str, Sequence[float]], target_ratio: float) -> Look:
-    """Look at the pairs of every baseline (the same number each, one of LOOK_AT) and say GO, NO-GO or go on.
+    """Look at the rounds of every baseline (the same number each, one of LOOK_AT) and say GO, NO-GO or go on.
 
     Raises KeyError for any other number: peeking in between is what the bounds do not pay for.
     """
-    pairs = min(len(ratios) for ratios in log_ratios.values())
-    bound = LOOK_AT[pairs]
-    t = {baseline: _t(ratios[:pairs], target_ratio) for baseline, ratios in log_ratios.items()}
+    rounds = min(len(ratios) for ratios in log_ratios.values())
+    bound = LOOK_AT[rounds]
+    t = {baseline: _t(ratios[:rounds], target_ratio) for baseline, ratios in log_ratios.items()}
     smallest = min(t.values())
     decision: LookDecision = "GO" if smallest >= bound else "NO-GO" if smallest <= -bound else "go on"
-    if decision == "go on" and pairs == MOST_ROUNDS:
+    if decision == "go on" and rounds == MOST_ROUNDS:
         decision = "INCONCLUSIVE"
-    return Look(pairs, smallest, decision, bound, t)
+    return Look(rounds, smallest, decision, bound, t)
 
 
 def looks_so_far(log_ratios: Mapping[str, Sequence[float]], target_ratio: float) -> list[Look]:
-    """Return every look that these pairs allow, in order, up to the first that decides; empty before the first."""
+    """Return every look that these rounds allow, in order, up to the first that decides; empty before the first."""
     taken: list[Look] = []
     available = min((len(ratios) for ratios in log_ratios.values()), default=0)
-    for pairs in sorted(LOOK_AT):
-        if pairs > available:
+    for rounds in sorted(LOOK_AT):
+        if rounds > available:
             break
-        taken.append(look({name: ratios[:pairs] for name, ratios in log_ratios.items()}, target_ratio))
+        taken.append(look({name: ratios[:rounds] for name, ratios in log_ratios.items()}, target_ratio))
         if taken[-1].decision != "go on":
             break
     return taken
@@ -76,7 +75,7 @@ def looks_so_far(log_ratios: Mapping[str, Sequence[float]], target_ratio: float)
 def paired_comparison(baseline: str, ratios: Sequence[float], bound: float, limits: Limits) -> Comparison:
     """Return the ratio with the interval that the look's own bound gives, so that it agrees with the look.
 
-    There is no exact cross-check of the same level at a look; the Hodges-Lehmann estimate of the pairs is shown.
+    There is no exact cross-check of the same level at a look; the Hodges-Lehmann estimate of the rounds is shown.
     """
     mean, variance = intervals.mean_and_variance(ratios)
     reach = bound * math.sqrt(variance / len(ratios))
@@ -97,7 +96,7 @@ def paired_comparison(baseline: str, ratios: Sequence[float], bound: float, limi
         agree=True,
         exo_runs=len(ratios),
         ollama_runs=len(ratios),
-        method=METHOD,
+        method="paired",
         confidence=limits.confidence,
         says=says,
     )

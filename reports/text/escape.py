@@ -55,10 +55,19 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 def one_line(text: str, cap: int = CAP) -> str:
     """Return cleaned `text` on one line, cut after `cap` characters with a word on how many are missing."""
-    line = " ".join(clean(text[: 4 * cap + 400]).split())
-    if len(line) <= cap and len(text) <= 4 * cap + 400:
+    line = _line(text, cap)
+    if not is_cut(text, cap):
         return line
     return f"{line[:cap].rstrip()} [... cut, {len(text)} characters in all]"
+
+
+def is_cut(text: str, cap: int = CAP) -> bool:
+    """Tell whether `one_line` leaves something of `text` out."""
+    return len(text) > 4 * cap + 400 or len(_line(text, cap)) > cap
+
+
+def _line(text: str, cap: int) -> str:
+    return " ".join(clean(text[: 4 * cap + 400]).split())
 
 
 def markdown(value: object) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from math import isfinite
 
+from reports.text.escape import one_line
+
 UNKNOWN = "not known"
 
 
@@ -76,7 +78,7 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def size(bytes_: int | None) -> str:
+def size(bytes_: float | None) -> str:
     """Write a size in decimal units, as disks and model cards are labelled: `6.43 GB`."""
     if bytes_ is None:
         return UNKNOWN
@@ -101,9 +103,14 @@ def yes_no(value: bool | None) -> str:
     return UNKNOWN if value is None else "yes" if value else "no"
 
 
-def count(number: int, one: str, many: str = "") -> str:
+def arm_label(arm: str, engine: str) -> str:
+    """Name an arm for a reader: `EXO`, `Ollama srv1`."""
+    return "EXO" if engine == "exo" else f"Ollama {one_line(arm, 60)}"
+
+
+def count(number: int, singular: str, plural: str = "") -> str:
     """Count things: `1 run`, `3 runs`."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 def listed(names: list[str]) -> str:

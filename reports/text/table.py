@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from reports.text.escape import one_line
+from reports.text.escape import is_cut, one_line
 
 FOREIGN_CAP = 280
 """Characters of one foreign text that a report shows; the record has the rest."""
@@ -30,7 +30,7 @@ def clip(text: str | None, record_file: str = "", cap: int = FOREIGN_CAP) -> str
     if not text:
         return ""
     line = one_line(text, cap)
-    return f"{line}; all of it in {record_file}" if record_file and "[... cut, " in line else line
+    return f"{line}; all of it in {record_file}" if record_file and is_cut(text, cap) else line
 
 
 def without_empty_columns(table: Table) -> Table:

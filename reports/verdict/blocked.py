@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from records import plan
 from records.campaign import Campaign
-from records.facts import Skipped
-from records.record import Record, result_of
-from reports.checks.evidence import first_few, started_nodes, timed_by_arm
+from records.record import Record
+from reports.checks.evidence import first_few, timed_by_arm
 from reports.stats.runs import is_good
 
 LAST_PREPARATION = 9
@@ -24,7 +23,7 @@ def blocked_by(campaign: Campaign) -> Record | None:
         record = records.get(number)
         if record is None or record.status not in ("failed", "broken"):
             continue
-        since = [r for n in PROVES_THE_REST if n > number and (r := records.get(n)) and r.status in ("ok", "already")]
+        since = [r for n in PROVES_THE_REST if n > number and (r := records.get(n)) and campaign.done(n)]
         if not any(later.started_utc > record.started_utc for later in since):
             return record
     return None
@@ -43,7 +42,7 @@ def exo_never_answered(campaign: Campaign, step: int) -> str:
 
 def after_silence(campaign: Campaign) -> str:
     """Say what to do about an EXO that never answers: where its logs lie, as far as the starts were recorded."""
-    logs = ", ".join(f"{one.node}:{one.log}" for one in started_nodes(campaign) if one.log)
+    logs = ", ".join(f"{node}:{exo.log}" for node, exo in campaign.started.items() if exo.log)
     return f"read what EXO said ({logs}), then: fab start" if logs else "fab start"
 
 
@@ -54,23 +53,38 @@ def what_to_do(record: Record) -> str:
 
 def next_command(campaign: Campaign, step: int) -> str:
     """Return what to type next: the first step that has not been done, up to `step`."""
+    if unread := campaign.unreadable_step(step):
+        command = f"fab {plan.step_numbered(step).name}"
+        return f"read {unread.file} with the version that wrote it, or archive it and measure again: {command}"
     for number in range(1, step + 1):
         record = campaign.records.get(number)
         if record is None or record.status in UNDONE:
             return f"fab {plan.step_numbered(number).name}"
-    return "fab report"
+    return "fab report" if timed_by_arm(campaign, step) else f"fab {plan.step_numbered(step).name}"
 
 
 def standing(campaign: Campaign, step: int) -> str:
     """Say in one sentence how far the campaign has come and why `step` has no verdict yet."""
     record = campaign.records.get(step)
     name = f"step {step} ({plan.step_numbered(step).name})"
-    if record is not None and record.status == "skipped":
-        skipped = result_of(record, Skipped)
-        return f"{name} was skipped: {(skipped.reason if skipped else '') or record.summary or 'no reason given'}"
+    if unread := campaign.unreadable_step(step):
+        return f"{name} has left a record that cannot be read: {unread.words}"
+    if skipped := campaign.skipped(step):
+        return f"{name} was skipped: {skipped.reason or 'no reason given'}"
     if record is not None and record.status in UNDONE:
         return f"{name} {'was interrupted' if record.status == 'interrupted' else 'ended early'}: {record.trouble}"
+    if record is not None:
+        return f"{name} is done, but {_what_is_missing(campaign, step)}"
     if campaign.samples.get(step):
         return f"{name} has samples and no record: it is still running, or it was killed"
-    done = sorted(n for n, r in campaign.records.items() if r.status in ("ok", "already"))
+    done = sorted(filter(campaign.done, campaign.records))
     return f"{name} has not been run; done so far: {', '.join(map(str, done)) or 'nothing'}"
+
+
+def _what_is_missing(campaign: Campaign, step: int) -> str:
+    """Say why a step that says it is done has left nothing to decide on."""
+    name = plan.step_numbered(step).samples_name
+    torn = campaign.torn.get(name)
+    if timed_by_arm(campaign, step):
+        return "its rounds are too few for the first look of --until-decided"
+    return f"{name} cannot be read: line {torn[0].line}: {torn[0].reason}" if torn else f"{name} has no samples of it"

@@ -16,7 +16,7 @@ from records.campaign import Campaign
 from records.settings import Limits
 from reports.checks.catalogue import check_all
 from reports.checks.check import Check
-from reports.checks.evidence import benchmark_of, first_few, schedule_samples, timed_by_arm
+from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
 from reports.stats import sample_size
 from reports.stats.arms import ArmEstimate, arm_estimates
 from reports.stats.comparison import Comparison
@@ -56,7 +56,7 @@ class Decision(msgspec.Struct, frozen=True):
     checks: list[Check]
     naive: list[NaiveRule]
     further_runs: int | None
-    """INCONCLUSIVE: runs a side of a fresh campaign that would settle it at the noise seen; None where none would."""
+    """INCONCLUSIVE: runs an arm of a fresh campaign that would settle it at the noise seen; None where none would."""
     would_change: str
     """What would change this verdict, in one or two sentences."""
     blocked_step: int | None
@@ -90,6 +90,8 @@ def decide(campaign: Campaign, step: int = 12) -> Decision:
         limits=campaign.limits,
     )
     fatal = [check for check in checks if check.status == "fatal"]
+    if campaign.unreadable_step(step):
+        return _not_yet(base, campaign, step)
     record = blocked_by(campaign) if not timed_by_arm(campaign, step) and step == 12 else None
     if record is not None:
         needed = "; ".join(dict.fromkeys(problem.needed for problem in record.errors)) or "the step done"
@@ -102,7 +104,7 @@ def decide(campaign: Campaign, step: int = 12) -> Decision:
         return _blocked(base, step, campaign.records[step].name, silence, "one good answer", do)
     if fatal:
         return _invalid(base, fatal)
-    if benchmark_of(campaign, step) is None or rates.verdict == "go on":
+    if campaign.benchmark(step) is None or rates.verdict == "go on":
         return _not_yet(base, campaign, step)
     return _measured(base, rates, _arms(campaign, step), sample_size.seconds_per_run(schedule_samples(campaign, step)))
 
@@ -184,7 +186,7 @@ def _not_yet(base: Decision, campaign: Campaign, step: int) -> Decision:
     if base.looks:
         because.append(reasons.looks_spent(base.looks))
     if campaign.unreadable:
-        because.append(f"Records that cannot be read: {first_few(campaign.unreadable)}.")
+        because.append(f"Records that cannot be read: {first_few(entry.words for entry in campaign.unreadable)}.")
     if base.comparisons:
         because.append(
             "Ratios of an unfinished schedule are no evidence: stopping when it looks good decides by itself."
@@ -206,7 +208,7 @@ def _rates(campaign: Campaign, step: int) -> RateDecision:
     arms = _arms(campaign, step)
     exo = next((arm.runs for arm in arms if arm.engine == "exo"), [])
     baselines = {arm.arm: arm.runs for arm in arms if arm.engine == "ollama"}
-    benchmark = benchmark_of(campaign, step)
+    benchmark = campaign.benchmark(step)
     if benchmark is not None and benchmark.until_decided:
         return decide_rounds(exo, baselines, campaign.limits)
     return decide_rates(exo, baselines, campaign.limits)

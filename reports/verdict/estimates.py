@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from records import facts
 from records.campaign import Campaign
-from records.record import result_of
 from reports.stats.arms import ArmEstimate, arm_estimates
 from reports.stats.ceiling import Ceiling, pipeline_ceiling, stages_by_memory
 from reports.verdict.decision import Decision, decide
@@ -32,11 +30,11 @@ def campaign_ceiling(campaign: Campaign, arms: list[ArmEstimate]) -> Ceiling | N
 
     None where step 1 or every baseline is missing.
     """
-    preflight = result_of(campaign.records.get(1), facts.Preflight)
+    preflight, settings = campaign.preflight, campaign.settings
     if preflight is None:
         return None
     rates = {
-        _node_of(campaign, arm.arm): 1 / token_s
+        settings.node_of(arm.arm) or arm.arm: 1 / token_s
         for arm in arms
         if arm.engine == "ollama" and (token_s := token_time_s(arm)) is not None
     }
@@ -56,13 +54,3 @@ def token_time_s(arm: ArmEstimate) -> float | None:
     if arm.decode_tokens_per_s and arm.decode_tokens_per_s.median > 0:
         return 1 / arm.decode_tokens_per_s.median
     return 1 / arm.rate_tokens_per_s if arm.rate_tokens_per_s else None
-
-
-def _node_of(campaign: Campaign, arm: str) -> str:
-    """Return the node that a baseline's server runs on, as hosts.yaml said; the arm's own name where it is not told."""
-    for record in campaign.records.values():
-        baseline = record.settings.get("ollama")
-        spec = baseline.get(arm) if isinstance(baseline, dict) else None
-        if isinstance(spec, dict) and isinstance(spec.get("node"), str):
-            return str(spec["node"])
-    return arm

@@ -17,7 +17,7 @@ def times(ratio: float, limits: Limits) -> str:
 
 
 def go_headline(binding: Comparison, limits: Limits) -> str:
-    """Say GO with the smallest ratio, which is the one against the best baseline."""
+    """Return the headline of GO: the smallest ratio, which is the one against the best baseline."""
     return (
         f"GO: EXO on the cluster is {times(binding.ratio, limits)} times as fast as the best single-node Ollama "
         f"({binding.baseline}), at least {times(binding.lower, limits)} times with {limits.confidence:.0%} confidence; "
@@ -26,7 +26,7 @@ def go_headline(binding: Comparison, limits: Limits) -> str:
 
 
 def no_go_headline(binding: Comparison, limits: Limits) -> str:
-    """Say NO-GO with the baseline that EXO does not beat by enough."""
+    """Return the headline of NO-GO: the baseline that EXO does not beat by enough."""
     return (
         f"NO-GO: EXO on the cluster is {times(binding.ratio, limits)} times as fast as the single-node Ollama on "
         f"{binding.baseline}, at most {times(binding.upper, limits)} times with {limits.confidence:.0%} confidence; "
@@ -35,7 +35,7 @@ def no_go_headline(binding: Comparison, limits: Limits) -> str:
 
 
 def open_headline(comparisons: Sequence[Comparison], limits: Limits) -> str:
-    """Say INCONCLUSIVE with the smallest ratio and its interval."""
+    """Return the headline of INCONCLUSIVE: the smallest ratio and its interval."""
     if not comparisons:
         return "INCONCLUSIVE: there is no ratio of EXO to a single-node Ollama to decide by."
     binding, target = comparisons[0], f"{limits.target_ratio:.2f}"
@@ -57,20 +57,20 @@ def open_headline(comparisons: Sequence[Comparison], limits: Limits) -> str:
 
 
 def per_baseline(comparison: Comparison, limits: Limits) -> str:
-    """Say what one comparison shows, cross-check included."""
-    said = f"Against {comparison.baseline}: {times(comparison.ratio, limits)}"
+    """Return what one comparison shows, cross-check included."""
+    sentence = f"Against {comparison.baseline}: {times(comparison.ratio, limits)}"
     if comparison.degrees_of_freedom == 0:
-        return f"{said}, and no interval from a single run."
+        return f"{sentence}, and no interval from a single run."
     where = {"above": "reaches", "below": "misses", "across": "straddles"}[comparison.says]
-    check = "the looks' own bounds" if "paired" in comparison.method else f"exact interval {exact(comparison, limits)}"
+    check = "the looks' own bounds" if comparison.method == "paired" else f"exact interval {exact(comparison, limits)}"
     return (
-        f"{said}, interval between {between(comparison.lower, comparison.upper, limits)} {where} the target "
+        f"{sentence}, interval between {between(comparison.lower, comparison.upper, limits)} {where} the target "
         f"{limits.target_ratio:.2f} ({check})."
     )
 
 
 def disagreement(comparison: Comparison, limits: Limits) -> str:
-    """Say that the cross-check does not support what Welch's interval says."""
+    """Return that the cross-check does not support what Welch's interval says."""
     if comparison.hl_lower is None:
         return (
             f"Against {comparison.baseline} the cross-check cannot confirm anything: {comparison.exo_runs} and "
@@ -93,13 +93,13 @@ def exact(comparison: Comparison, limits: Limits) -> str:
 
 
 def looks_spent(looks: Sequence[Look]) -> str:
-    """Say which looks were taken and what each said."""
-    each = "; ".join(f"after {k.pairs} pairs t = {k.t:.2f} against ±{k.bound:.3f}: {k.decision}" for k in looks)
+    """Return which looks were taken and what each decided."""
+    each = "; ".join(f"after {k.rounds} rounds t = {k.t:.2f} against ±{k.bound:.3f}: {k.decision}" for k in looks)
     return f"Looks spent: {each}."
 
 
 def would_change_go(binding: Comparison, limits: Limits) -> str:
-    """Say how far a GO is from falling."""
+    """Return how far a GO is from falling."""
     slack = binding.lower / limits.target_ratio - 1
     return (
         f"The lower bound would have to fall by {slack / (1 + slack):.1%}: a fresh campaign with a slower EXO or a "
@@ -108,7 +108,7 @@ def would_change_go(binding: Comparison, limits: Limits) -> str:
 
 
 def would_change_no_go(binding: Comparison, limits: Limits) -> str:
-    """Say how far a NO-GO is from a GO."""
+    """Return how far a NO-GO is from a GO."""
     return (
         f"EXO would have to become {limits.target_ratio / binding.ratio - 1:.0%} faster than measured to reach "
         f"{limits.target_ratio:.2f} against {binding.baseline} (even at the upper bound "
@@ -119,19 +119,19 @@ def would_change_no_go(binding: Comparison, limits: Limits) -> str:
 def would_change_open(
     further_runs: int | None, seconds: float | None, comparisons: Sequence[Comparison], limits: Limits
 ) -> str:
-    """Say how to settle it and how long that takes (`seconds`, where known).
+    """Return how to settle it and how long that takes (`seconds`, where known).
 
     Runs added to these after looking at the result would cost error, so it is a fresh campaign.
     """
     if further_runs is not None:
         lasting = f", about {fmt.duration(seconds)}" if seconds is not None else ""
         return (
-            f"A fresh campaign of {further_runs} runs a side should settle it at the noise seen "
+            f"A fresh campaign of {further_runs} runs an arm should settle it at the noise seen "
             f"(`fab bench --runs {further_runs}`{lasting}), or `fab bench --until-decided`. Runs added to these "
             "after a look at the result would raise the error."
         )
     if any(c.degrees_of_freedom == 0 for c in comparisons):
-        return "At least 3 runs a side, better 6: `fab bench --runs 6`."
+        return "At least 3 runs an arm, better 6: `fab bench --runs 6`."
     return (
         f"No affordable number of runs would settle it: at the noise seen the speed-up is too close to "
         f"{limits.target_ratio:.2f}. Less noise between runs would (see the checks), or another target."
@@ -139,8 +139,8 @@ def would_change_open(
 
 
 def would_change_undecided_looks() -> str:
-    """Say what is left after the last look."""
+    """Return what is left to do after the last look."""
     return (
-        f"{MOST_ROUNDS} pairs did not settle it: the speed-up is close to the target or the runs are noisy. A fresh "
+        f"{MOST_ROUNDS} rounds did not settle it: the speed-up is close to the target or the runs are noisy. A fresh "
         "campaign with a fixed, larger number of runs would tell more."
     )

@@ -43,7 +43,7 @@ def decide_rates(exo: Sequence[RunValue], baselines: Mapping[str, Sequence[RunVa
 
 
 def decide_rounds(exo: Sequence[RunValue], baselines: Mapping[str, Sequence[RunValue]], limits: Limits) -> RateDecision:
-    """Apply the rule with looks after 6, 12 and 18 pairs; runs beyond the look that decided do not count.
+    """Apply the rule with looks after 6, 12 and 18 rounds; runs beyond the look that decided do not count.
 
     The bounds hold for a confidence of 95 %: at any other the verdict is INCONCLUSIVE.
     """
@@ -53,7 +53,7 @@ def decide_rounds(exo: Sequence[RunValue], baselines: Mapping[str, Sequence[RunV
         return RateDecision("go on", decide_rates(exo, baselines, limits).comparisons)
     last = looks[-1]
     comparisons = [
-        paired_comparison(name, pairs[: last.pairs], last.bound, limits) for name, pairs in sorted(ratios.items())
+        paired_comparison(name, rounds[: last.rounds], last.bound, limits) for name, rounds in sorted(ratios.items())
     ]
     comparisons.sort(key=lambda comparison: comparison.ratio)
     verdict = last.decision if abs(limits.confidence - CONFIDENCE) < 1e-9 else "INCONCLUSIVE"

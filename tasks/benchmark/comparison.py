@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from records import plan
-from records.facts import Benchmark, OllamaModel
+from records.facts import Benchmark, DeviceKind, OllamaModel
 from records.settings import ModelPair
 from tasks import console
 from tasks.benchmark.job import Job, archive_job, job_for
 from tasks.benchmark.measure import Measured, measure
 from tasks.benchmark.models import ollama_models
 from tasks.errors import StepError, one_each
-from tasks.exo.catalogue import generation_of
-from tasks.exo.cluster import cluster_now, topology_of
+from tasks.exo.cluster import ExoCluster
 from tasks.machines.lab import Lab
 from tasks.ollama import api as ollama
-from tasks.start import gpu_claimed
 from tasks.steps import StepNotes
 
 
@@ -35,7 +33,8 @@ def compare(
 
     With `until_decided` the schedule stops at the first of three looks (reports.stats.sequential) that decides.
     """
-    start = whole_cluster(lab)
+    cluster = ExoCluster(lab)
+    start = whole_cluster(cluster, lab.inventory.bench.exo_reload)
     step, arms = plan.step_named(name), ["exo", *baselines]
     if until_decided:
         job, measured = _until_decided(lab, pair, step, arms)
@@ -43,12 +42,12 @@ def compare(
         job = job_for(lab, step, pair, arms, runs)
         measured = measure(lab, job)
     notes.summary = summary_of(job, measured)
-    return benchmark_of(lab, size, job, measured, start, cluster_now(lab), until_decided=until_decided)
+    return benchmark_record(lab, size, job, measured, start, cluster.complete_now(), until_decided=until_decided)
 
 
-def whole_cluster(lab: Lab) -> dict[str, bool]:
+def whole_cluster(cluster: ExoCluster, reload: str) -> dict[str, bool]:
     """Return every node's view, all complete. Raises StepError where one is not, or hosts.yaml asks the impossible."""
-    start = cluster_now(lab)
+    start = cluster.complete_now()
     bad = [key for key, complete in start.items() if not complete]
     if bad:
         raise one_each(
@@ -56,9 +55,9 @@ def whole_cluster(lab: Lab) -> dict[str, bool]:
             "a whole cluster before anything is measured",
             "fab verify-cluster",
         )
-    if lab.inventory.bench.exo_reload == "reload" and not generation_of(lab.profile.exo.release).CAN_RELOAD:
+    if reload == "reload" and not cluster.generation.CAN_RELOAD:
         raise StepError(
-            f"bench.exo_reload is `reload`, and EXO {lab.profile.exo.release} cannot unload a model",
+            f"bench.exo_reload is `reload`, and EXO {cluster.exo.release} cannot unload a model",
             "restart or keep",
             "set bench.exo_reload: restart",
             who="hosts.yaml",
@@ -74,20 +73,20 @@ def _until_decided(lab: Lab, pair: ModelPair, step: plan.PlanStep, arms: list[st
     from reports.verdict.rule import RateDecision, decide_rounds
 
     def decision(job: Job) -> RateDecision:
-        found = arm_estimates([s for s in read_samples(job.samples)[0] if s.campaign == job.label])
-        exo = next((arm.runs for arm in found if arm.engine == "exo"), [])
+        estimates = arm_estimates([s for s in read_samples(job.samples)[0] if s.campaign == job.label])
+        exo = next((arm.runs for arm in estimates if arm.engine == "exo"), [])
         return decide_rounds(
-            exo, {arm.arm: arm.runs for arm in found if arm.engine == "ollama"}, lab.inventory.decision
+            exo, {arm.arm: arm.runs for arm in estimates if arm.engine == "ollama"}, lab.inventory.decision
         )
 
     last = job_for(lab, step, pair, arms, MOST_ROUNDS, MOST_ROUNDS)
     if decision(last).verdict != "go on":
-        archive_job(lab, last)
-    for pairs in sorted(LOOK_AT):
-        job = job_for(lab, step, pair, arms, pairs, MOST_ROUNDS)
+        archive_job(last)
+    for rounds in sorted(LOOK_AT):
+        job = job_for(lab, step, pair, arms, rounds, MOST_ROUNDS)
         measured = measure(lab, job)
         verdict = decision(job).verdict
-        console.note("", f"look after {pairs} pairs: {verdict}")
+        console.note("", f"look after {rounds} rounds: {verdict}")
         if verdict != "go on":
             break
     return job, measured
@@ -99,7 +98,7 @@ def summary_of(job: Job, measured: Measured) -> str:
     return f"{len(measured.order)} runs of {', '.join(job.arms)}{again}; samples in {job.samples.name}"
 
 
-def benchmark_of(
+def benchmark_record(
     lab: Lab,
     size: str,
     job: Job,
@@ -112,10 +111,12 @@ def benchmark_of(
     """Return what a step's record keeps of its measurement; the samples themselves lie beside it."""
     bench = lab.inventory.bench
     described = ollama_models(lab, job.pair) | measured.ollama
-    devices, kinds = _devices(lab, job, described)
+    placed = {
+        arm: _exo_device(ExoCluster(lab)) if arm == "exo" else _ollama_device(described.get(arm)) for arm in job.arms
+    }
     claims = {arm: lab.inventory.ollama[arm].gpu for arm in job.arms if arm != "exo"}
     if "exo" in job.arms:
-        claims["exo"] = any(gpu_claimed(lab, key) for key in lab.nodes)
+        claims["exo"] = any(exo.claims_gpu for exo in ExoCluster(lab).nodes.values())
     return Benchmark(
         pair=size,
         exo_model=job.pair.exo if "exo" in job.arms else None,
@@ -128,9 +129,9 @@ def benchmark_of(
         seed=bench.seed,
         order=measured.order,
         reload={arm: bench.exo_reload if arm == "exo" else bench.ollama_reload for arm in job.arms},
-        devices=devices,
+        devices={arm: words for arm, (words, _) in placed.items()},
         gpu_claims=claims,
-        gpu_kinds=kinds,  # type: ignore[arg-type]
+        gpu_kinds={arm: kind for arm, (_, kind) in placed.items()},
         topology_start=start,
         topology_end=end,
         ollama=described,
@@ -140,23 +141,18 @@ def benchmark_of(
     )
 
 
-def _devices(lab: Lab, job: Job, described: dict[str, OllamaModel]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return where each arm computed, in its server's words and as gpu, cpu or unknown.
+def _exo_device(cluster: ExoCluster) -> tuple[str, DeviceKind]:
+    """Return where EXO computed, in its own words and as a kind.
 
-    EXO counts as `gpu` when every node that claims one says so: one node on its CPU is what slows a pipeline down.
+    It counts as `gpu` when every node that claims one says so: one node on its CPU is what slows a pipeline down.
     """
-    devices: dict[str, str] = {}
-    kinds: dict[str, str] = {}
-    for arm in job.arms:
-        if arm == "exo":
-            topology = topology_of(lab, lab.bench_node.key)
-            nodes = topology.nodes if topology else {}
-            devices[arm] = "; ".join(f"{key}: {nodes.get(key, 'unknown')}" for key in lab.nodes)
-            generation = generation_of(lab.profile.exo.release)
-            claiming = [key for key in lab.nodes if gpu_claimed(lab, key)] or list(lab.nodes)
-            said = {generation.device_kind(nodes.get(key, "")) for key in claiming}
-            kinds[arm] = said.pop() if len(said) == 1 else ("cpu" if "cpu" in said else "unknown")
-            continue
-        model = described.get(arm)
-        devices[arm], kinds[arm] = ollama.device_of(model) if model else ("not told by its server", "unknown")
-    return devices, kinds
+    topology = cluster.entry.topology()
+    devices = topology.nodes if topology else {}
+    words = "; ".join(f"{key}: {devices.get(key, 'unknown')}" for key in cluster.nodes)
+    claiming = [key for key, exo in cluster.nodes.items() if exo.claims_gpu] or list(cluster.nodes)
+    kinds = {cluster.generation.device_kind(devices.get(key, "")) for key in claiming}
+    return words, kinds.pop() if len(kinds) == 1 else "cpu" if "cpu" in kinds else "unknown"
+
+
+def _ollama_device(model: OllamaModel | None) -> tuple[str, DeviceKind]:
+    return ollama.device_of(model) if model else ("not told by its server", "unknown")

@@ -35,6 +35,7 @@ def control(lab: Lab, runs: int | None) -> None:
     Whatever differs between two names of one server is the pipeline's own error. Raises StepError.
     """
     from reports.stats.sample_size import plan_from_control
+    from reports.text.format import duration
 
     arm = next(iter(lab.inventory.ollama))
     pair = lab.profile.models.small
@@ -47,29 +48,31 @@ def control(lab: Lab, runs: int | None) -> None:
     )
     measure(twin, job)
     samples = [s for s in read_samples(job.samples)[0] if s.campaign == job.label]
-    sides = 1 + len(lab.inventory.ollama)
-    settling = plan_from_control(samples, lab.inventory.decision, sides)
-    if settling is None:
+    arms = 1 + len(lab.inventory.ollama)
+    sample_size = plan_from_control(samples, lab.inventory.decision, arms)
+    if sample_size is None:
         raise StepError("fewer than two good runs of it", "two runs", "fab bench --control --runs 5", who="control")
     console.text(
-        f"control: Ollama '{arm}' against itself, {settling.control_runs} runs: CV {settling.rate_cv:.1%} between runs"
+        f"control: Ollama '{arm}' against itself, {sample_size.control_runs} runs:"
+        f" CV {sample_size.rate_cv:.1%} between runs"
     )
-    if settling.runs is None:
+    if sample_size.runs is None:
         console.text(
             "at that noise no number of runs that a weekend holds tells the target from what lies just above it"
         )
         return
-    lasting = f", about {settling.total_s / 60:.0f} min" if settling.total_s else ""
+    lasting = f", about {duration(sample_size.total_s)}" if sample_size.total_s else ""
     console.text(
-        f"to tell {settling.alternative_ratio:.2f}x from {settling.target_ratio:.2f}x with {settling.error:.0%} error"
-        f" both ways: {settling.runs} runs of each of {sides} sides{lasting}: fab bench --runs {settling.runs}"
+        f"to tell {sample_size.alternative_ratio:.2f}x from {sample_size.target_ratio:.2f}x with"
+        f" {sample_size.error:.0%} error both ways: {sample_size.runs} runs of each of {arms} arms{lasting}:"
+        f" fab bench --runs {sample_size.runs}"
     )
 
 
 def concurrency(lab: Lab, levels: str) -> None:
-    """Send several requests at once to every side; show aggregate rates and where texts differ from a single one's.
+    """Send several requests at once to every arm; show aggregate rates and where texts differ from a single one's.
 
-    EXO 0.0.15 answers wrongly from three at once on, with HTTP 200. Raises StepError where a side does not answer.
+    EXO 0.0.15 answers wrongly from three at once on, with HTTP 200. Raises StepError where an arm does not answer.
     """
     if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", levels):
         raise usage_error(f"--concurrency {levels}: needs whole numbers like 1,2,4")
@@ -87,14 +90,14 @@ def concurrency(lab: Lab, levels: str) -> None:
 
 
 def _no_answers(file: Path, arms: Sequence[str]) -> StepError:
-    """Return the error that names the sides of which some number of requests at once got no answer at all."""
+    """Return the error that names the arms of which some number of requests at once got no answer at all."""
     samples = read_samples(file)[0]
     whole = {(sample.arm, sample.concurrency) for sample in samples if sample.error is None}
     failed = {s.arm: s.error for s in samples if s.error and (s.arm, s.concurrency) not in whole}
-    said = {arm: failed[arm] or "" for arm in arms if arm in failed}
+    causes = {arm: failed[arm] or "" for arm in arms if arm in failed}
     return one_each(
-        said or {"concurrency": "the script ended with an error, see above"},
-        "an answer of every side at every number of requests",
+        causes or {"concurrency": "the script ended with an error, see above"},
+        "an answer of every arm at every number of requests",
         "fab verify-cluster; then the same command again",
     )
 

@@ -27,9 +27,9 @@ CALIBRATION_TIMEOUT_S = 120
 def create_benchmark(lab: Lab, notes: StepNotes) -> ScriptReady:
     """Put the benchmark script on the bench node and measure its own error there."""
     notes.deviation(
-        "a script that times whole answers with the wall clock and compares each side's best run",
+        "a script that times whole answers with the wall clock and compares each arm's best run",
         "a script that streams, stamps every frame on the monotonic clock and states its own error",
-        "wall clocks jump, a cold load or a cached prompt passes for speed, and best-of-N favours the noisier side",
+        "wall clocks jump, a cold load or a cached prompt passes for speed, and best-of-N favours the noisier arm",
     )
     node = lab.bench_node
     digest, was_there = ensure_script(node)

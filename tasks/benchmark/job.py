@@ -46,11 +46,12 @@ def job_for(
     return Job(step, pair, named, runs, *files, label, planned or runs)
 
 
-def take_up(lab: Lab, job: Job) -> dict[tuple[str, int], list[Sample]]:
+def take_up(job: Job, requests: int) -> dict[tuple[str, int], list[Sample]]:
     """Return what an interrupted call of this very job measured, by (arm, run), warm-ups and failures included.
 
-    Samples of another job, or of this one when it is complete, are moved to the archive first. A request that failed
-    is finished all the same: doing it again until it succeeds would hide how often it fails.
+    A run is whole with `requests` timed ones. Samples of another job, or of this one when it is complete, are moved
+    to the archive first. A request that failed is finished all the same: doing it again until it succeeds would hide
+    how often it fails.
     """
     samples, _ = read_samples(job.samples)
     if not samples:
@@ -59,11 +60,10 @@ def take_up(lab: Lab, job: Job) -> dict[tuple[str, int], list[Sample]]:
     for sample in samples:
         if sample.campaign == job.label:
             done.setdefault((sample.arm, sample.run), []).append(sample)
-    wanted = lab.inventory.bench.requests
     runs = [(arm, run) for arm in job.arms for run in range(1, job.runs + 1)]
-    complete = job.runs == job.planned and all(timed_count(done.get(one, [])) >= wanted for one in runs)
+    complete = job.runs == job.planned and all(timed_count(done.get(turn, [])) >= requests for turn in runs)
     if complete or any(s.campaign != job.label for s in samples):
-        archive_job(lab, job)
+        archive_job(job)
         return {}
     console.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
     return done
@@ -74,6 +74,7 @@ def timed_count(samples: Sequence[Sample]) -> int:
     return sum(not sample.warmup for sample in samples)
 
 
-def archive_job(lab: Lab, job: Job) -> None:
+def archive_job(job: Job) -> None:
     """Move everything a job has measured, and its step's record, to the archive."""
-    archive(lab.logs, [job.samples, job.conditions, lab.logs / job.step.record_name])
+    logs = job.samples.parent
+    archive(logs, [job.samples, job.conditions, logs / job.step.record_name])

@@ -8,16 +8,11 @@ from collections.abc import Mapping, Sequence
 from records.facts import ModelReady, OllamaModel
 from records.settings import ModelPair
 from tasks import console
-from tasks.benchmark.arms import exo_targets
 from tasks.errors import StepError, one_each
-from tasks.exo.catalogue import generation_of
-from tasks.exo.interface import Answer, Prepared
-from tasks.machines import daemon
-from tasks.machines.http import call, call_url, drive
+from tasks.exo.cluster import ExoCluster
+from tasks.exo.interface import Answer
 from tasks.machines.lab import Lab
-from tasks.machines.paths import run_folder
-from tasks.ollama import api as ollama
-from tasks.ollama.servers import ask_servers
+from tasks.ollama.servers import ask_servers, refuse_silent, servers_of
 from tasks.steps import StepNotes, step
 
 PROOF_PROMPT = "Say hello."
@@ -50,20 +45,20 @@ def make_ready(lab: Lab, notes: StepNotes, name: str, pair: ModelPair, *, every_
     `every_baseline` False lets Ollama servers lack the model (step 13: no single node may be able to hold it).
     Raises StepError.
     """
-    models = ollama_models(lab, pair)
+    cluster, models = ExoCluster(lab), ollama_models(lab, pair)
     if every_baseline:
         _need_everywhere(lab, pair, models)
     for arm, model in models.items():
         if model.quantization and model.quantization.lower() != pair.ollama_precision.lower():
             notes.warn(f"{arm}: {pair.ollama} is {model.quantization}, hosts.yaml says {pair.ollama_precision}")
-    logs = lab.each(lambda node: daemon.log_size(node, run_folder(lab, node)))
-    prepared = _download(lab, pair)
+    logs = cluster.each(lambda exo: exo.log_size())
+    prepared = cluster.make_ready(pair)
     if prepared.silent:
-        refuse_unreachable_hub(lab, prepared.silent, logs)
+        refuse_unreachable_hub(cluster, prepared.silent, logs)
     try:
-        answer, elapsed_s = first_answer(lab, pair)
+        answer, elapsed_s = first_answer(cluster, pair, lab.inventory.bench.request_timeout_s)
     except StepError:
-        refuse_unreachable_hub(lab, list(lab.nodes), logs)  # where the logs know why, they are told instead
+        refuse_unreachable_hub(cluster, list(lab.nodes), logs)  # where the logs know why, they are told instead
         raise
     return ModelReady(
         pair=name,
@@ -76,26 +71,21 @@ def make_ready(lab: Lab, notes: StepNotes, name: str, pair: ModelPair, *, every_
     )
 
 
-def first_answer(lab: Lab, pair: ModelPair) -> tuple[Answer, float]:
+def first_answer(cluster: ExoCluster, pair: ModelPair, timeout_s: float) -> tuple[Answer, float]:
     """Have the cluster answer one chat, which loads the model; return the answer and the seconds it took.
 
     Raises StepError where another model answers, or none.
     """
-    exo = lab.profile.exo
-    generation = generation_of(exo.release)
-    entry, begin = exo_targets(lab)[lab.bench_node.key], time.monotonic()
+    generation, begin = cluster.generation, time.monotonic()
     console.note("exo", f"waits for the first answer of {pair.exo} (loads the model)")
-    reply = call(*entry, generation.chat_request(pair.exo, PROOF_PROMPT, 1, lab.inventory.bench.request_timeout_s))
+    reply = cluster.entry.ask(generation.chat_request(pair.exo, PROOF_PROMPT, 1, timeout_s))
     return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
 
 
-def refuse_unreachable_hub(lab: Lab, keys: Sequence[str], logs: Mapping[str, int]) -> None:
+def refuse_unreachable_hub(cluster: ExoCluster, keys: Sequence[str], logs: Mapping[str, int]) -> None:
     """Raise StepError with every node of `keys` whose log, beyond its size in `logs`, says that no hub answers it."""
-    generation = generation_of(lab.profile.exo.release)
-    said = lab.each(
-        lambda node: generation.hub_problem(daemon.log_since(node, run_folder(lab, node), logs[node.key])), keys
-    )
-    problems = {key: problem for key, problem in said.items() if problem}
+    causes = cluster.each(lambda exo: exo.generation.hub_problem(exo.log_since(logs[exo.key])), keys)
+    problems = {key: cause for key, cause in causes.items() if cause}
     if problems:
         raise one_each(
             problems,
@@ -107,16 +97,9 @@ def refuse_unreachable_hub(lab: Lab, keys: Sequence[str], logs: Mapping[str, int
 
 def ollama_models(lab: Lab, pair: ModelPair) -> dict[str, OllamaModel]:
     """Return the pair's model at every baseline that has it. Raises StepError where a server does not answer."""
-    servers = ask_servers(lab)
-    silent = {f"Ollama '{arm}'": f"{state.url}: {state.error}" for arm, state in servers.items() if state.error}
-    if silent:
-        raise one_each(silent, "every baseline answering", "is it running? then type it again")
-    found = {}
-    for arm, baseline in lab.inventory.ollama.items():
-        shown = ollama.parse_model(arm, pair.ollama, call_url(lab.bench_node, baseline.url, ollama.tags_request()))
-        if shown is not None:
-            found[arm] = shown
-    return found
+    refuse_silent(ask_servers(lab).values(), "every baseline answering", "is it running? then type it again")
+    models = {arm: server.model(pair.ollama) for arm, server in servers_of(lab).items()}
+    return {arm: model for arm, model in models.items() if model is not None}
 
 
 def _need_everywhere(lab: Lab, pair: ModelPair, models: dict[str, OllamaModel]) -> None:
@@ -130,11 +113,3 @@ def _need_everywhere(lab: Lab, pair: ModelPair, models: dict[str, OllamaModel]) 
                 for arm, baseline in lacking.items()
             },
         )
-
-
-def _download(lab: Lab, pair: ModelPair) -> Prepared:
-    exo = lab.profile.exo
-    flow = generation_of(exo.release).make_ready(pair, list(lab.nodes), lab.bench_node.key, exo.download_timeout_s)
-    prepared = drive(exo_targets(lab), flow, lambda text: console.note("exo", text))
-    assert isinstance(prepared, Prepared)
-    return prepared

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from records.samples import Sample
 from reports.stats.intervals import median_of_sorted
 from reports.stats.runs import is_good, run_values
+from reports.text.format import duration
 from tasks import console
 
 
@@ -29,7 +30,7 @@ class Progress:
         self._good: dict[str, list[Sample]] = {}
 
     def begin(self, arm: str, run: int) -> None:
-        """Say that a run's side is being loaded, which may take longer than the run."""
+        """Say that a run's arm is being loaded, which may take longer than the run."""
         self._of_run = 0
         self._show(f"[{arm}] run {run} of {self._runs}: loading")
 
@@ -39,9 +40,9 @@ class Progress:
         if is_good(sample):
             self._good.setdefault(sample.arm, []).append(sample)
         kind = "warm-up" if sample.warmup else "request"
-        said = f"failed: {sample.error}" if sample.error else f"first token {_milliseconds(sample.first_token_s)}"
+        outcome = f"failed: {sample.error}" if sample.error else f"TTFT {duration(sample.first_token_s)}"
         where = f"[{sample.arm}] run {sample.run} of {self._runs}, {self._of_run} of {self._requests_a_run}"
-        self._show(f"{where} ({kind}) {said}")
+        self._show(f"{where} ({kind}) {outcome}")
 
     def end(self, arm: str, run: int, samples: Sequence[Sample]) -> None:
         """Say what a run, all of whose samples are given, came to."""
@@ -66,26 +67,16 @@ class Progress:
         if not share:
             return ""
         left_s = (time.monotonic() - self._begin) / share * (len(self._left) - share)
-        return f", about {duration(left_s)} left" if left_s >= 1 else ""
+        return f", about {duration(round(left_s))} left" if left_s >= 1 else ""
 
 
 def run_words(samples: Sequence[Sample]) -> str:
-    """Return a run's rate and median first token in words, and how many of its requests failed."""
+    """Return a run's rate and median TTFT (time to first token) in words, and how many of its requests failed."""
     good = [sample for sample in samples if is_good(sample)]
     failed = sum(sample.error is not None for sample in samples)
     words = "no good request"
     if good:
         waits = sorted(sample.first_token_s for sample in good if sample.first_token_s is not None)
-        wait = _milliseconds(median_of_sorted(waits)) if waits else "not told"
-        words = f"{run_values(good)[-1].rate_tokens_per_s:.1f} tok/s, first token {wait}"
+        ttft = duration(median_of_sorted(waits) if waits else None)
+        words = f"{run_values(good)[-1].rate_tokens_per_s:.1f} tok/s, TTFT {ttft}"
     return f"{words}, {failed} of {len(samples)} requests failed" if failed else words
-
-
-def duration(seconds: float) -> str:
-    """Return a time as a person says it."""
-    whole = round(seconds)
-    return f"{whole} s" if whole < 90 else f"{round(whole / 60)} min" if whole < 5400 else f"{whole / 3600:.1f} h"
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "not told" if seconds is None else f"{seconds * 1000:.0f} ms"

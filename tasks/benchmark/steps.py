@@ -5,7 +5,7 @@ from __future__ import annotations
 from records import plan
 from records.archive import archive_step
 from records.facts import Benchmark, ModelReady, Skipped
-from tasks.benchmark.comparison import benchmark_of, compare, summary_of
+from tasks.benchmark.comparison import benchmark_record, compare, summary_of
 from tasks.benchmark.instrument import create_benchmark
 from tasks.benchmark.job import job_for
 from tasks.benchmark.measure import measure
@@ -32,7 +32,7 @@ def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark:
     job = job_for(lab, plan.step_named("bench-baseline"), pair, lab.inventory.ollama, count)
     measured = measure(lab, job)
     notes.summary = summary_of(job, measured)
-    return benchmark_of(lab, "small", job, measured, {}, {})
+    return benchmark_record(lab, "small", job, measured, {}, {})
 
 
 @step
@@ -40,16 +40,16 @@ def bench_comparison(lab: Lab, notes: StepNotes, runs: str = "", until_decided: 
     """Measure EXO and Ollama in one interleaved schedule.
 
     Options:
-      runs: freshly loaded runs of each side (bench.runs of hosts.yaml when left out)
+      runs: freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)
       until_decided: as many runs as it takes, with looks after 6, 12 and 18
     """
     at_most_one({"--runs": runs, "--until-decided": until_decided})
     count = whole_number("runs", runs) or lab.inventory.bench.runs
-    how_many = "6, 12 or 18 runs a side, as it takes," if until_decided else f"{count} runs a side"
+    how_many = "6, 12 or 18 runs an arm, as it takes," if until_decided else f"{count} runs an arm"
     notes.deviation(
-        "run the script once, all of one side and then all of the other, five requests each",
-        f"{how_many} in ABBA order with a seeded start, the side that does not run unloaded and that verified",
-        "one side after the other lets a drift decide (10-25 % false GO), and five requests of one load are one run",
+        "run the script once, all of one arm and then all of the other, five requests each",
+        f"{how_many} in ABBA order with a seeded start, the arm that does not run unloaded and that verified",
+        "one arm after the other lets a drift decide (10-25 % false GO), and five requests of one load are one run",
     )
     pair, baselines = lab.profile.models.small, lab.inventory.ollama
     return compare(lab, notes, "bench-comparison", "small", pair, baselines, count, until_decided=until_decided)
@@ -60,7 +60,7 @@ def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark | Sk
     """Repeat with the large model, only if the comparison said GO.
 
     Options:
-      runs: freshly loaded runs of each side (bench.baseline_runs of hosts.yaml when left out)
+      runs: freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)
     """
     from records.campaign import load_campaign
     from reports.verdict.decision import decide

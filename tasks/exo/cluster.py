@@ -1,109 +1,124 @@
-"""The cluster as its nodes see it: one topology a node, all of them complete, or an error that says what each sees."""
+"""The EXO cluster of one Lab: its nodes side by side, its topology as every node sees it, its model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from records.facts import Cluster, NodeView
-from records.settings import ports_of
+from records.settings import ModelPair
 from tasks import console
 from tasks.errors import StepError, one_each
 from tasks.exo.catalogue import generation_of
-from tasks.exo.interface import Topology
-from tasks.machines import daemon
-from tasks.machines.http import call
+from tasks.exo.interface import Generation, Prepared, Topology
+from tasks.exo.node import ExoNode
+from tasks.machines.http import drive
 from tasks.machines.lab import Lab
-from tasks.machines.node import Node
-from tasks.machines.paths import run_folder
+from tasks.machines.wire import Flow
 
+T = TypeVar("T")
 POLL_S = 0.3
 
 
-def wait_for_cluster(lab: Lab, timeout_s: float, tell: Callable[[str, str], None] = console.note) -> Cluster:
-    """Poll every node's own topology, side by side, until all are complete; returns what each sees.
+class ExoCluster:
+    """EXO on every node of a Lab, under the profile in force."""
 
-    Complete topologies are believed only while all our processes live: after a loss they stay stale for 9 to 12 s.
-    Raises StepError with what each node sees once `timeout_s` has passed.
-    """
-    keys = list(lab.nodes)
-    begin = time.monotonic()
-    views = lab.each(lambda node: _watch(lab, node, keys, begin, timeout_s, tell))
-    dead = [
-        key
-        for key, alive in lab.each(lambda node: daemon.find(node, run_folder(lab, node)) is not None).items()
-        if not alive
-    ]
-    cluster = Cluster(
-        views, keys, len(keys) * (len(keys) - 1), all(view.complete for view in views.values()) and not dead
-    )
-    if not cluster.complete:
-        raise _not_formed(lab, cluster, dead, timeout_s)
-    return cluster
+    def __init__(self, lab: Lab) -> None:
+        inventory, self.exo = lab.inventory, lab.profile.exo
+        self.lab = lab
+        self.nodes = {
+            key: ExoNode(node, inventory.profile, self.exo, lab.addresses, inventory.bench.max_tokens)
+            for key, node in lab.nodes.items()
+        }
+        self.entry = self.nodes[inventory.bench.node]
+        """The node that is asked on behalf of the cluster."""
 
+    @property
+    def generation(self) -> Generation:
+        """The module that knows this release. Raises StepError where none does."""
+        return generation_of(self.exo.release)
 
-def cluster_now(lab: Lab) -> dict[str, bool]:
-    """Return, for every node, whether its own topology is complete at this moment and its process lives."""
-    keys = list(lab.nodes)
+    def each(self, work: Callable[[ExoNode], T], keys: Iterable[str] | None = None) -> dict[str, T]:
+        """Do `work` on the nodes side by side; see Lab.each."""
+        return self.lab.each(lambda node: work(self.nodes[node.key]), keys)
 
-    def complete(node: Node) -> bool:
-        topology = topology_of(lab, node.key)
-        return _is_complete(topology, keys) and daemon.find(node, run_folder(lab, node)) is not None
+    def is_complete(self, topology: Topology | None) -> bool:
+        """Tell whether a node's topology has every node and an edge from each to each other."""
+        keys = self.nodes
+        wanted = {(a, b) for a in keys for b in keys if a != b}
+        return topology is not None and set(topology.nodes) == set(keys) and wanted <= topology.edges
 
-    return lab.each(complete)
+    def complete_now(self) -> dict[str, bool]:
+        """Return, for every node, whether its own topology is complete at this moment and its process lives."""
+        return self.each(lambda exo: self.is_complete(exo.topology()) and exo.process() is not None)
 
+    def wait_until_complete(self, timeout_s: float, tell: Callable[[str, str], None] = console.note) -> Cluster:
+        """Poll every node's own topology, side by side, until all are complete; returns what each sees.
 
-def _watch(
-    lab: Lab, node: Node, keys: list[str], begin: float, timeout_s: float, tell: Callable[[str, str], None]
-) -> NodeView:
-    seen = ""
-    while True:
-        topology = topology_of(lab, node.key)
-        elapsed_s = time.monotonic() - begin
-        complete = _is_complete(topology, keys)
-        nodes = topology.nodes if topology else {}
-        if complete or elapsed_s > timeout_s:
-            edges = len(topology.edges) if topology else 0
-            return NodeView(node.key, sorted(nodes), edges, complete, round(elapsed_s, 2) if complete else None, nodes)
-        if elapsed_s > 2 and (now := ", ".join(sorted(nodes)) or "nothing") != seen:
-            tell(node.key, f"sees {now}")
-            seen = now
-        time.sleep(POLL_S)
+        Complete topologies are believed only while all our processes live: after a loss they stay stale for 9 to 12 s.
+        Raises StepError with what each node sees once `timeout_s` has passed.
+        """
+        begin = time.monotonic()
+        views = self.each(lambda exo: self._watch(exo, begin, timeout_s, tell))
+        dead = [key for key, alive in self.each(lambda exo: exo.process() is not None).items() if not alive]
+        keys = list(self.nodes)
+        complete = all(view.complete for view in views.values()) and not dead
+        cluster = Cluster(views, keys, len(keys) * (len(keys) - 1), complete)
+        if not complete:
+            raise self._not_formed(cluster, dead, timeout_s)
+        return cluster
 
+    def restart(self) -> None:
+        """Restart EXO on every node and wait for the cluster. Raises StepError."""
+        self.each(lambda exo: exo.restart())
+        self.wait_until_complete(self.exo.start_timeout_s + self.exo.cluster_timeout_s)
 
-def _is_complete(topology: Topology | None, keys: list[str]) -> bool:
-    if topology is None:
-        return False
-    wanted = {(a, b) for a in keys for b in keys if a != b}
-    return set(topology.nodes) == set(keys) and wanted <= topology.edges
+    def make_ready(self, pair: ModelPair) -> Prepared:
+        """Download (and on 1.x place) the model of `pair`. Raises StepError."""
+        return self._drive(self.generation.make_ready(pair, *self._whole()))
 
+    def unload(self, pair: ModelPair) -> Prepared:
+        """Take the model of `pair` out of memory, where the generation can. Raises StepError."""
+        return self._drive(self.generation.unload(pair, *self._whole()))
 
-def topology_of(lab: Lab, key: str) -> Topology | None:
-    """Return the cluster as node `key` tells it now; None where its API does not answer sensibly."""
-    generation = generation_of(lab.profile.exo.release)
-    peers = lab.addresses()
-    reply = call(lab.nodes[key], peers[key], ports_of(lab.profile.exo, key).api, generation.topology_request())
-    if reply.status != 200:
-        return None
-    try:
-        return generation.parse_topology(reply.text, peers)
-    except StepError:
-        return None
+    def _whole(self) -> tuple[list[str], str, float]:
+        return list(self.nodes), self.entry.key, self.exo.download_timeout_s
 
+    def _drive(self, flow: Flow[T]) -> T:
+        return drive(
+            lambda key, request: self.nodes[key].ask(request), flow, lambda progress: console.note("exo", progress)
+        )
 
-def _not_formed(lab: Lab, cluster: Cluster, dead: list[str], timeout_s: float) -> StepError:
-    bad = {key: view for key, view in cluster.nodes.items() if not view.complete or key in dead}
-    said = {
-        key: "its EXO is not running"
-        if key in dead
-        else f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
-        for key, view in bad.items()
-    }
-    exo, first = lab.profile.exo, next(iter(bad))
-    try_it = f"nc -vz {lab.addresses()[first]} {ports_of(exo, first).peer}"
-    return one_each(
-        said,
-        f"all of {', '.join(cluster.expected_nodes)} and {cluster.expected_edges} edges in every node's own topology"
-        f" within {timeout_s:g} s",
-        f"fab start; are the peer ports open between the nodes? from another node: {try_it}",
-    )
+    def _watch(self, exo: ExoNode, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> NodeView:
+        seen_before = ""
+        while True:
+            topology = exo.topology()
+            elapsed_s = time.monotonic() - begin
+            complete = self.is_complete(topology)
+            nodes = topology.nodes if topology else {}
+            if complete or elapsed_s > timeout_s:
+                edges = len(topology.edges) if topology else 0
+                formed_s = round(elapsed_s, 2) if complete else None
+                return NodeView(exo.key, sorted(nodes), edges, complete, formed_s, nodes)
+            if elapsed_s > 2 and (seen := ", ".join(sorted(nodes)) or "nothing") != seen_before:
+                tell(exo.key, f"sees {seen}")
+                seen_before = seen
+            time.sleep(POLL_S)
+
+    def _not_formed(self, cluster: Cluster, dead: list[str], timeout_s: float) -> StepError:
+        bad = {key: view for key, view in cluster.nodes.items() if not view.complete or key in dead}
+        sees = {
+            key: "its EXO is not running"
+            if key in dead
+            else f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
+            for key, view in bad.items()
+        }
+        first = self.nodes[next(iter(bad))]
+        return one_each(
+            sees,
+            f"all of {', '.join(cluster.expected_nodes)} and {cluster.expected_edges} edges in every node's own"
+            f" topology within {timeout_s:g} s",
+            "fab start; are the peer ports open between the nodes? from another node:"
+            f" nc -vz {first.address} {first.ports.peer}",
+        )

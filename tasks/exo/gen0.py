@@ -9,25 +9,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
-from records.settings import Exo, ModelPair, exo_on, ports_of
+from records.facts import DeviceKind
+from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError
-from tasks.exo import chat, gen0_download, logtext
+from tasks.exo import chat
+from tasks.exo.chat import request as chat_request
+from tasks.exo.gen0_download import does_not_run, hub_problem, make_ready, unload
 from tasks.exo.gen0_install import install_plan
 from tasks.exo.interface import Answer, Topology
+from tasks.exo.logtext import start_problems as log_problems
+from tasks.exo.models import LINUX_0
 from tasks.machines.daemon import Launch
-from tasks.machines.wire import Flow, Reply, Request, message_of, read_json, said, shortened
+from tasks.machines.wire import Reply, Request, message_of, read_json, shortened
 
 NAME = "0.0.x"
 PYTHON = ">=3.12,<3.14"
 """Its pins (numpy 2.0.0, grpcio 1.68.0, aiohttp 3.10.11) have no wheels for 3.14 and later."""
 CAN_RELOAD = False
-FIXES_LENGTH_PER_REQUEST = False
-SETTLE_S = 15.0
-"""Observed: a lost node stays in the topology for 9 to 12.5 s."""
 
 RESPONSE_TIMEOUT_S = 900
 """EXO's own limit for one answer; a stream cut by it looks like a clean end."""
@@ -40,10 +42,8 @@ _CPU_NAMES = re.compile(r"\b(RYZEN|EPYC|XEON|CORE|THREADRIPPER)\b", re.IGNORECAS
 
 __all__ = [
     "CAN_RELOAD",
-    "FIXES_LENGTH_PER_REQUEST",
     "NAME",
     "PYTHON",
-    "SETTLE_S",
     "chat_request",
     "device_kind",
     "hub_problem",
@@ -124,7 +124,7 @@ def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
     return Topology({key: _device_text(found) for key, found in raw.nodes.items()}, frozenset(edges))
 
 
-def device_kind(device_text: str) -> str:
+def device_kind(device_text: str) -> DeviceKind:
     """Return `gpu`, `cpu` or `unknown` for a device text of `parse_topology`.
 
     A processor's name decides nothing: that of the Ryzen AI Max ends in "w/ Radeon 8060S".
@@ -138,38 +138,13 @@ def device_kind(device_text: str) -> str:
     return "gpu" if _GPU_NAMES.search(device_text) else "unknown"
 
 
-def log_problems(log: str) -> list[str]:
-    """Return the lines of a node's log that mean a failed or half-dead start; see interface.Generation."""
-    return logtext.start_problems(log)
-
-
-def hub_problem(log: str) -> str:
-    """Return why the model hub cannot be reached; see gen0_download, which has the wording of 0.0.x."""
-    return gen0_download.hub_problem(log)
-
-
-def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
-    """Put the whole model on every node; see gen0_download for why on every one."""
-    return gen0_download.make_ready(pair, peers, entry, timeout_s)
-
-
-def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
-    """Do nothing: 0.0.x cannot unload a model, only end (CAN_RELOAD is False)."""
-    return gen0_download.unload(pair, peers, entry, timeout_s)
-
-
-def chat_request(model: str, prompt: str, max_tokens: int, timeout_s: float) -> Request:
-    """Return a non-streaming chat request; `max_tokens` and `temperature` are sent although 0.0.x ignores them."""
-    return chat.request(model, prompt, max_tokens, timeout_s)
-
-
 def parse_chat(reply: Reply, model: str) -> Answer:
     """Read a non-streaming chat answer. Raises StepError for every error and where another model answered."""
     if reply.status != 200:
         raise _chat_refused(reply, model)
     advice = (
         "EXO 0.0.x answers a name it does not know with its default model; put the id EXO uses into hosts.yaml"
-        f" (models that run on Linux: {', '.join(gen0_download.LINUX_MODELS)})"
+        f" (models that run on Linux: {', '.join(LINUX_0)})"
     )
     return chat.read_answer(reply, model, advice)
 
@@ -178,7 +153,7 @@ def _chat_refused(reply: Reply, model: str) -> StepError:
     message = message_of(reply.text)
     if reply.status == 0:
         return StepError(
-            f"the chat got {said(reply)}",
+            f"the chat got {reply.words}",
             "an answer; a peer that was lost a moment ago makes EXO hang in silence",
             "fab verify-cluster; where that is complete, the EXO log of the entry node says more",
         )
@@ -186,7 +161,7 @@ def _chat_refused(reply: Reply, model: str) -> StepError:
     if unsupported:
         tried, engine, known = unsupported.groups()
         fallback = "" if tried == model else f" (EXO does not know '{model}' and fell back to '{tried}')"
-        return gen0_download.does_not_run(model, f"{engine} cannot run '{tried}'{fallback}", known.replace("'", ""))
+        return does_not_run(model, f"{engine} cannot run '{tried}'{fallback}", known.replace("'", ""))
     if "failed to connect to all addresses" in message or "UNAVAILABLE" in message:
         return StepError(
             f"a peer of the entry node is gone: {shortened(message)}",
@@ -200,7 +175,7 @@ def _chat_refused(reply: Reply, model: str) -> StepError:
             "look at the EXO logs of all nodes for a download or a device that hangs, then type it again",
         )
     return StepError(
-        f"the chat with `{model}` failed: {said(reply)}",
+        f"the chat with `{model}` failed: {reply.words}",
         "HTTP 200",
         "look at the EXO log of the entry node: a tokenizer that cannot be fetched, a missing compiler (clang) and a"
         " full memory are the usual causes",

@@ -19,33 +19,11 @@ from collections.abc import Sequence
 import msgspec
 
 from records.settings import ModelPair
+from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo.interface import Prepared
-from tasks.machines.wire import (
-    Flow,
-    Reply,
-    Request,
-    Wait,
-    ask,
-    message_of,
-    read_json,
-    read_reply,
-    said,
-    shortened,
-    size,
-)
-
-LINUX_MODELS = (
-    "llama-3.2-1b",
-    "llama-3.2-3b",
-    "llama-3.1-8b",
-    "llama-3-8b",
-    "llama-3.1-70b",
-    "llama-3.3-70b",
-    "llama-3-70b",
-)
-"""Ids that tinygrad, the only engine on Linux, can run; all at 16 bit whatever the name says (exo/models.py, v0.0.15).
-The names with `-8bit` and `-bf16` run too and load the very same weights."""
+from tasks.exo.models import LINUX_0
+from tasks.machines.wire import Flow, Reply, Request, Wait, ask, message_of, read_json, read_reply, shortened
 
 _POLL_S = 1.0
 _APPEARS_S = 6.0
@@ -63,19 +41,19 @@ _STALLED_S = 180.0
 """No byte for this long means failed: EXO leaves a broken download in the progress for ever."""
 
 
-def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
     """Download the model of `pair` to every node of `peers` and watch it; returns Prepared. Raises StepError."""
     del entry  # every node is asked alike
     for node in peers:
         reply = yield from ask(node, Request("GET", "/initial_models"))
         _knows(node, reply, pair.exo)
-    told: dict[str, str] = {}
+    without_download: dict[str, str] = {}
     for node in peers:
         reply = yield from ask(node, Request("POST", "/download", {"model": pair.exo}, timeout_s=30))
         if _starts(node, reply, pair.exo):
             continue
-        told[node] = "nothing to download: the dummy engine has no weights"
-    watched = {node: _Watch() for node in peers if node not in told}
+        without_download[node] = "nothing to download: the dummy engine has no weights"
+    watched = {node: _Watch() for node in peers if node not in without_download}
     waited_s = 0.0
     while pending := [node for node, watch in watched.items() if not watch.over(waited_s)]:
         if waited_s >= timeout_s:
@@ -86,7 +64,7 @@ def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: flo
             reply = yield from ask(node, Request("GET", "/v1/download/progress", timeout_s=15))
             watched[node].note(reply, node, waited_s)
     silent = [node for node, watch in watched.items() if watch.last is None]
-    return Prepared({node: told.get(node) or watched[node].told() for node in peers}, silent)
+    return Prepared({node: without_download.get(node) or watched[node].outcome() for node in peers}, silent)
 
 
 def hub_problem(log: str) -> str:
@@ -106,7 +84,7 @@ def hub_problem(log: str) -> str:
     )
 
 
-def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
     """Return at once: there is no way to unload a model from EXO 0.0.x but to end it."""
     del pair, entry, timeout_s
     return Prepared(dict.fromkeys(peers, "stays loaded until EXO ends"))
@@ -147,9 +125,10 @@ class _Watch:
             self._see(every.get(node), now_s)
         if self.last is not None and not self.absent and now_s - self.moved_s >= _STALLED_S:
             raise StepError(
-                f"{node}: the download stands still at {self.progress()} for {_STALLED_S:.0f} s",
+                f"the download stands still at {self.progress()} for {_STALLED_S:.0f} s",
                 "a download that moves",
                 f"look at the EXO log of {node} and at its disk and way to the model hub, then: fab download-model",
+                who=node,
             )
 
     def _see(self, found: _Progress | None, now_s: float) -> None:
@@ -170,11 +149,12 @@ class _Watch:
             return "asks the hub"
         return f"{100 * self.last.downloaded_bytes / self.last.total_bytes:.0f} %" if self.last.total_bytes else "0 %"
 
-    def told(self) -> str:
+    def outcome(self) -> str:
         """Return what is known in the end, and no more than that."""
         if self.last is None:
             return "showed no download: the model was there already, or the hub could not be asked"
-        return f"{size(self.last.total_bytes)} in {self.last.total_files} files, downloaded in full or to its last file"
+        whole = size(self.last.total_bytes)
+        return f"{whole} in {self.last.total_files} files, downloaded in full or to its last file"
 
 
 def _knows(node: str, reply: Reply, model: str) -> None:
@@ -183,7 +163,7 @@ def _knows(node: str, reply: Reply, model: str) -> None:
         return  # a neighbour of 0.0.15 without this request; POST /download will say
     known = read_reply(reply, dict[str, object], f"the models of {node}")
     if model not in known:
-        raise does_not_run(model, f"{node}: its engine does not offer '{model}'", ", ".join(known))
+        raise does_not_run(model, f"its engine does not offer '{model}'", ", ".join(known)).about(node)
 
 
 def _starts(node: str, reply: Reply, model: str) -> bool:
@@ -195,14 +175,15 @@ def _starts(node: str, reply: Reply, model: str) -> bool:
     if "DummyInferenceEngine" in message and "shard_downloader" in message:
         return False
     if message.startswith("Invalid model:"):
-        raise does_not_run(model, f"{node}: EXO does not know a model '{model}'", ", ".join(LINUX_MODELS))
+        raise does_not_run(model, f"EXO does not know a model '{model}'", ", ".join(LINUX_0)).about(node)
     if message.startswith("Could not build shard"):
-        found = f"{node}: EXO lists '{model}', but only for Apple's MLX: {shortened(message)}"
-        raise does_not_run(model, found, ", ".join(LINUX_MODELS))
+        found = f"EXO lists '{model}', but only for Apple's MLX: {shortened(message)}"
+        raise does_not_run(model, found, ", ".join(LINUX_0)).about(node)
     raise StepError(
-        f"{node}: the download was refused: {said(reply)}",
+        f"the download was refused: {reply.words}",
         "HTTP 200",
         f"look at the EXO log of {node}",
+        who=node,
     )
 
 

@@ -90,9 +90,7 @@ def requirement(source: str, extras: list[str]) -> str:
 def override_line(override: str) -> str:
     """Return one line of uv's override file; a bare local path gets the name and the URL that uv wants there."""
     text = override.strip()
-    if not text.startswith(("/", "~/")):
-        return text
-    return f"{override_name(text)} @ file://{text}"
+    return f"{override_name(text)} @ file://{text}" if text.startswith(("/", "~/")) else text
 
 
 def _make_venv(venv: str, base_python: str) -> str:

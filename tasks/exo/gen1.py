@@ -8,34 +8,33 @@ happen: gen1_placing waits for the runners. Later commits replaced libp2p by zen
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from records.settings import Exo, ModelPair, exo_on, ports_of
+from records.facts import DeviceKind
+from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError
-from tasks.exo import chat, gen1_placing, logtext
+from tasks.exo import chat
+from tasks.exo.chat import request as chat_request
 from tasks.exo.gen1_install import install_plan
+from tasks.exo.gen1_placing import make_ready, unload
 from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.interface import Answer, Topology
+from tasks.exo.logtext import start_problems as log_problems
 from tasks.machines.daemon import Launch
 from tasks.machines.network import in_tailscale_range
-from tasks.machines.wire import Flow, Reply, Request, message_of, said, shortened
+from tasks.machines.wire import Reply, Request, message_of, shortened
 
 NAME = "1.x"
 PYTHON = ">=3.13,<3.14"
 CAN_RELOAD = True
-FIXES_LENGTH_PER_REQUEST = True
-SETTLE_S = 60.0
-"""Observed: a killed node was still in the state of another after about 60 s, an ended one for less than 2 s."""
 
 _FIRST_WITH_PEERS = (1, 0, 69)
 _LAST_WITH_LIBP2P = (1, 0, 71)
 
 __all__ = [
     "CAN_RELOAD",
-    "FIXES_LENGTH_PER_REQUEST",
     "NAME",
     "PYTHON",
-    "SETTLE_S",
     "chat_request",
     "device_kind",
     "hub_problem",
@@ -101,8 +100,8 @@ def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
     keys = keys_by_id(state, peers)
     nodes = {}
     for node in state.topology.nodes:
-        told = state.node_identities.get(node)
-        words = [told.model_id, told.chip_id, told.os_version] if told else []
+        identity = state.node_identities.get(node)
+        words = [identity.model_id, identity.chip_id, identity.os_version] if identity else []
         nodes[keys.get(node, node)] = ", ".join(word for word in words if word)
     edges = {
         (keys.get(source, source), keys.get(sink, sink))
@@ -113,7 +112,7 @@ def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
     return Topology(nodes, frozenset(edges))
 
 
-def device_kind(device_text: str) -> str:
+def device_kind(device_text: str) -> DeviceKind:
     """Return `gpu`, `cpu` or `unknown`: under Linux 1.x computes on the CPU (it has no code for AMD's GPUs).
 
     A CUDA build says "Linux" too and would be called `cpu`; none of the plan's nodes has such a GPU.
@@ -123,30 +122,10 @@ def device_kind(device_text: str) -> str:
     return "cpu" if "Linux" in device_text else "unknown"
 
 
-def log_problems(log: str) -> list[str]:
-    """Return the lines of a node's log that mean a failed or half-dead start; see interface.Generation."""
-    return logtext.start_problems(log)
-
-
 def hub_problem(log: str) -> str:
     """Return "": 1.x tells a failed download in /state, where gen1_download sees it."""
     del log
     return ""
-
-
-def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
-    """Add, download on every node, place over all nodes, wait for every runner."""
-    return gen1_placing.make_ready(pair, peers, entry, timeout_s)
-
-
-def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
-    """Delete the instances of the model and wait until they are gone."""
-    return gen1_placing.unload(pair, peers, entry, timeout_s)
-
-
-def chat_request(model: str, prompt: str, max_tokens: int, timeout_s: float) -> Request:
-    """Return a non-streaming chat request; 1.x honours `max_tokens` and `temperature`."""
-    return chat.request(model, prompt, max_tokens, timeout_s)
 
 
 def parse_chat(reply: Reply, model: str) -> Answer:
@@ -160,16 +139,16 @@ def parse_chat(reply: Reply, model: str) -> Answer:
             "a placed instance whose runners are all ready (losing a node deletes it)",
             "fab verify-cluster download-model",
         )
-    raise StepError(f"the chat with `{model}` failed: {said(reply)}", "HTTP 200", "look at the EXO logs of all nodes")
+    raise StepError(f"the chat with `{model}` failed: {reply.words}", "HTTP 200", "look at the EXO logs of all nodes")
 
 
 def _refuse_tailscale(release: str, peers: Mapping[str, str]) -> None:
     inside = {key: address for key, address in peers.items() if in_tailscale_range(address)}
     if inside:
-        told = ", ".join(f"{key} {address}" for key, address in sorted(inside.items()))
+        addresses = ", ".join(f"{key} {address}" for key, address in sorted(inside.items()))
         raise StepError(
             f"EXO {release} finds its peers by IPv6 multicast only (--bootstrap-peers does nothing there), and these"
-            f" addresses are Tailscale's, which carries no multicast: {told}",
+            f" addresses are Tailscale's, which carries no multicast: {addresses}",
             "EXO 1.0.69 to 1.0.71, or addresses of one local network",
             "set exo.release and exo.source in hosts.yaml to 1.0.71, or nodes.*.address to the nodes' LAN addresses",
         )

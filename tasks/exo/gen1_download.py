@@ -6,26 +6,26 @@ that `POST /download/start` wants back. A card that was just added is not listed
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from urllib.parse import quote
 
 import msgspec
 
+from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo.gen1_state import Assignments, State, Tagged, download_of, read_state, shard_of
 from tasks.exo.patience import Patience
-from tasks.machines.wire import Ask, Reply, Request, Wait, ask, message_of, read_reply, said, shortened, size
+from tasks.machines.wire import Flow, Request, ask, message_of, read_reply, shortened
 
 HUB_TIMEOUT_S = 90
 """EXO retries an unreachable hub for about 22 s before it answers."""
 _STALLED_S = 180.0
 
 
-def state_at(entry: str) -> Generator[Ask | Wait, Reply | None, State]:
+def state_at(entry: str) -> Flow[State]:
     """Ask `entry` for the whole state. Raises StepError."""
     reply = yield from ask(entry, Request("GET", "/state", timeout_s=30))
     if reply.status != 200:
-        raise StepError(f"{entry}: EXO's state: {said(reply)}", "HTTP 200", f"look at the EXO log of {entry}")
+        raise StepError(f"EXO's state: {reply.words}", "HTTP 200", f"look at the EXO log of {entry}", who=entry)
     return read_state(reply.text)
 
 
@@ -37,7 +37,7 @@ class _Models(msgspec.Struct, frozen=True):
     data: list[_Listed] = []
 
 
-def add_card(model: str, entry: str) -> Generator[Ask | Wait, Reply | None, None]:
+def add_card(model: str, entry: str) -> Flow[None]:
     """Have EXO make a card for a model it has none for; that asks the hub."""
     reply = yield from ask(entry, Request("GET", "/v1/models", timeout_s=30))
     if any(card.id == model for card in read_reply(reply, _Models, "EXO's list of models").data):
@@ -52,9 +52,7 @@ def add_card(model: str, entry: str) -> Generator[Ask | Wait, Reply | None, None
         )
 
 
-def download(
-    model: str, ids: dict[str, str], entry: str, patience: Patience
-) -> Generator[Ask | Wait, Reply | None, dict[str, str]]:
+def download(model: str, ids: dict[str, str], entry: str, patience: Patience) -> Flow[dict[str, str]]:
     """Start the download where it is not complete, and follow it; returns what is where, in words."""
     state = yield from state_at(entry)
     lacking = {node: key for node, key in ids.items() if download_of(state, key, model)[0] != "DownloadCompleted"}
@@ -66,13 +64,13 @@ def download(
             body = {"targetNodeId": key, "shardMetadata": shard}
             reply = yield from ask(entry, Request("POST", "/download/start", body, timeout_s=30))
             if reply.status != 200:
-                raise StepError(f"a download was refused: {said(reply)}", "HTTP 200", f"look at the EXO log of {entry}")
+                raise StepError(f"a download was refused: {reply.words}", "HTTP 200", f"look at the EXO log of {entry}")
     moved: dict[str, tuple[float, float]] = {}
     while True:
-        told = {node: _download_words(state, node, key, model, moved, patience) for node, key in ids.items()}
-        if all(done for done, _ in told.values()):
-            return {node: words for node, (_, words) in told.items()}
-        progress = ", ".join(f"{node} {words}" for node, (done, words) in told.items() if not done)
+        states = {node: _download_words(state, node, key, model, moved, patience) for node, key in ids.items()}
+        if all(done for done, _ in states.values()):
+            return {node: words for node, (_, words) in states.items()}
+        progress = ", ".join(f"{node} {words}" for node, (done, words) in states.items() if not done)
         yield from patience.wait(progress, f"'{model}' downloaded on every node")
         state = yield from state_at(entry)
 
@@ -86,18 +84,20 @@ def _download_words(
         return True, f"{size(download.total.in_bytes)}, complete"
     if name == "DownloadFailed":
         raise StepError(
-            f"{node}: the download failed: {shortened(download.error_message)}",
+            f"the download failed: {shortened(download.error_message)}",
             f"'{model}' on every node",
             f"look at the disk of {node} and its way to the model hub, then: fab download-model",
+            who=node,
         )
     done, whole = download.download_progress.downloaded.in_bytes, download.download_progress.total.in_bytes
     if moved.get(node, (-1.0, 0.0))[0] != done:
         moved[node] = (done, patience.waited_s)
     elif patience.waited_s - moved[node][1] >= _STALLED_S:
         raise StepError(
-            f"{node}: the download stands still at {size(done)} of {size(whole)} for {_STALLED_S:.0f} s",
+            f"the download stands still at {size(done)} of {size(whole)} for {_STALLED_S:.0f} s",
             "a download that moves",
             f"look at the EXO log of {node}, its disk and its way to the model hub, then: fab download-model",
+            who=node,
         )
     return False, f"{100 * done / whole:.0f} %" if whole else "waits for its download"
 
@@ -115,7 +115,7 @@ class _Previews(msgspec.Struct, frozen=True):
     previews: list[_Preview] = []
 
 
-def _previewed_shard(model: str, entry: str) -> Generator[Ask | Wait, Reply | None, Tagged]:
+def _previewed_shard(model: str, entry: str) -> Flow[Tagged]:
     """Get a fresh card's metadata from a placement that EXO would make; nothing else tells it."""
     path = f"/instance/previews?model_id={quote(model, safe='')}"
     reply = yield from ask(entry, Request("GET", path, timeout_s=HUB_TIMEOUT_S))

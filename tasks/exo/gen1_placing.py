@@ -8,7 +8,7 @@ ones too, and do not count. When a runner fails, EXO deletes the instance; the r
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from records.settings import ModelPair
@@ -17,7 +17,7 @@ from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, download, state_at
 from tasks.exo.gen1_state import Assignments, instances_of, runner_state
 from tasks.exo.interface import Prepared
 from tasks.exo.patience import Patience
-from tasks.machines.wire import Ask, Flow, Reply, Request, Wait, ask, read_reply, said, shortened
+from tasks.machines.wire import Flow, Request, ask, read_reply, shortened
 
 _APPEARS_S = 10.0
 """How long an accepted placement may take to show as an instance before it is placed again."""
@@ -25,7 +25,7 @@ _PLACINGS = 12
 _GONE_S = 60.0
 
 
-def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
     """Bring the model of `pair` to every node of `peers` and place it over all of them; returns Prepared.
 
     Raises StepError.
@@ -36,12 +36,12 @@ def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: flo
         reply = yield from ask(node, Request("GET", "/node_id"))
         ids[node] = read_reply(reply, str, f"the id of {node}")
     yield from add_card(pair.exo, entry)
-    told = yield from download(pair.exo, ids, entry, patience)
+    downloaded = yield from download(pair.exo, ids, entry, patience)
     instance = yield from _place(pair.exo, len(peers), entry, patience)
-    return Prepared(told, instance=instance)
+    return Prepared(downloaded, instance=instance)
 
 
-def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
     """Delete every instance of the model and wait until the state has none; returns Prepared. Raises StepError."""
     patience = Patience(min(timeout_s, _GONE_S))
     state = yield from state_at(entry)
@@ -49,7 +49,7 @@ def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) 
     return Prepared(dict.fromkeys(peers, "on disk, not in memory"))
 
 
-def _place(model: str, nodes: int, entry: str, patience: Patience) -> Generator[Ask | Wait, Reply | None, str]:
+def _place(model: str, nodes: int, entry: str, patience: Patience) -> Flow[str]:
     """Place the model over `nodes` nodes, again and again until it shows, and wait for its runners; returns its id."""
     state = yield from state_at(entry)
     there = instances_of(state, model)
@@ -62,7 +62,7 @@ def _place(model: str, nodes: int, entry: str, patience: Patience) -> Generator[
     for attempt in range(1, _PLACINGS + 1):
         reply = yield from ask(entry, Request("POST", "/place_instance", body, timeout_s=HUB_TIMEOUT_S))
         if reply.status != 200:
-            raise StepError(f"'{model}' cannot be placed: {said(reply)}", "HTTP 200", f"look at the EXO log of {entry}")
+            raise StepError(f"'{model}' cannot be placed: {reply.words}", "HTTP 200", f"look at the EXO log of {entry}")
         since_s = patience.waited_s
         while patience.waited_s - since_s < _APPEARS_S:
             state = yield from state_at(entry)
@@ -77,9 +77,7 @@ def _place(model: str, nodes: int, entry: str, patience: Patience) -> Generator[
     )
 
 
-def _wait_ready(
-    key: str, found: Assignments, model: str, entry: str, patience: Patience
-) -> Generator[Ask | Wait, Reply | None, str]:
+def _wait_ready(key: str, found: Assignments, model: str, entry: str, patience: Patience) -> Flow[str]:
     runners = list(found.runner_to_shard)
     while True:
         state = yield from state_at(entry)
@@ -117,12 +115,12 @@ def _runner_failed(model: str, messages: list[str]) -> StepError:
     )
 
 
-def _delete(keys: list[str], model: str, entry: str, patience: Patience) -> Generator[Ask | Wait, Reply | None, None]:
+def _delete(keys: list[str], model: str, entry: str, patience: Patience) -> Flow[None]:
     """Delete instances and wait until the state has them no more."""
     for key in keys:
         reply = yield from ask(entry, Request("DELETE", f"/instance/{quote(key, safe='')}", timeout_s=30))
         if reply.status not in (200, 404):
-            raise StepError(f"the instance of '{model}' cannot be deleted: {said(reply)}", "HTTP 200", "fab cleanup")
+            raise StepError(f"the instance of '{model}' cannot be deleted: {reply.words}", "HTTP 200", "fab cleanup")
     while keys:
         state = yield from state_at(entry)
         left = [key for key in keys if key in state.instances]

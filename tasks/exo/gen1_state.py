@@ -118,26 +118,26 @@ def keys_by_id(state: State, peers: Mapping[str, str]) -> dict[str, str]:
     reached: dict[str, set[str]] = {}
     for sinks in state.topology.connections.values():
         for sink, tries in sinks.items():
-            reached.setdefault(sink, set()).update(_address(one) for one in tries)
+            reached.setdefault(sink, set()).update(_address(attempt) for attempt in tries)
     owned = {node: {i.ip_address for i in network.interfaces} for node, network in state.node_network.items()}
-    found: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for key, address in peers.items():
         for claims in (reached, owned):
             holders = [node for node in state.topology.nodes if address in claims.get(node, ())]
             if len(holders) == 1:
-                found.setdefault(holders[0], key)
+                keys.setdefault(holders[0], key)
                 break
-    return found
+    return keys
 
 
 def instances_of(state: State, model: str) -> dict[str, Assignments]:
     """Return the placed instances of `model` by id."""
-    found = {}
+    instances = {}
     for identity, tagged in state.instances.items():
         for instance in tagged.values():
             if instance.shard_assignments.model_id == model:
-                found[identity] = instance.shard_assignments
-    return found
+                instances[identity] = instance.shard_assignments
+    return instances
 
 
 def runner_state(state: State, runner: str) -> tuple[str, Runner]:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from tasks.errors import StepError
+from tasks.errors import StepError, one_each
 from tasks.machines.wire import shortened
 
 Kind = Literal["0.0.x", "1.x", "1.x-head", "yeast", "exoscale", "unknown", "missing"]
@@ -79,12 +79,10 @@ def same_revision(revisions: Mapping[str, str]) -> None:
     """Raise StepError where `revisions` (node -> commit or digest) are not all the same."""
     if len(set(revisions.values())) <= 1:
         return
-    told = ", ".join(f"{node} {revision[:12]}" for node, revision in revisions.items())
-    raise StepError(
-        f"the nodes run different revisions of EXO: {told}",
-        "one revision everywhere",
+    raise one_each(
+        {node: f"has EXO at {revision[:12]}" for node, revision in revisions.items()},
+        "one revision of EXO on all nodes",
         "give exo.source a tag instead of a branch (or the same folder everywhere), then: fab install",
-        who=", ".join(revisions),
     )
 
 

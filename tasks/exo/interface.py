@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from records.facts import DeviceKind
 from records.settings import Exo, ModelPair
 from tasks.machines.daemon import Launch
 from tasks.machines.wire import Flow, Reply, Request
@@ -80,10 +81,6 @@ class Generation(Protocol):
     """Versions its releases run on, `>=3.12`."""
     CAN_RELOAD: bool
     """Whether a model can be unloaded and loaded again without a restart."""
-    FIXES_LENGTH_PER_REQUEST: bool
-    """Whether `max_tokens` of a request is honoured; otherwise the length is fixed at the start."""
-    SETTLE_S: float
-    """How long a topology may stay stale after a node is lost: poll at least this long before believing it."""
 
     def install_plan(self, exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
         """Return how to install `exo` on `node` below `home`, with `base_python` (absolute) to make the venv."""
@@ -99,7 +96,7 @@ class Generation(Protocol):
     def parse_topology(self, text: str, peers: Mapping[str, str]) -> Topology:
         """Read the answer; raises StepError where it is none."""
 
-    def device_kind(self, device_text: str) -> str:
+    def device_kind(self, device_text: str) -> DeviceKind:
         """Return `gpu`, `cpu` or `unknown` for a device text of the topology."""
 
     def log_problems(self, log: str) -> list[str]:
@@ -108,10 +105,10 @@ class Generation(Protocol):
     def hub_problem(self, log: str) -> str:
         """Return why this node cannot reach the model hub, where its log says so; "" where it does not."""
 
-    def make_ready(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    def make_ready(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
         """Download (and on 1.x place) the EXO model of `pair`, asking `entry`; returns Prepared."""
 
-    def unload(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow:
+    def unload(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
         """Take the model out of memory where the generation can (CAN_RELOAD); returns Prepared."""
 
     def chat_request(self, model: str, prompt: str, max_tokens: int, timeout_s: float) -> Request:

@@ -33,6 +33,9 @@ _PLAIN = re.compile(
 _ABOUT_A_PEER = re.compile(r"^Error (?:connecting peer|collecting topology|sending|broadcasting)\b")
 _IN_A_TRACEBACK = re.compile(r"^(?:Traceback |The above exception |During handling )")
 _STOPPING = "Received exit signal"
+_SOUNDS_WRONG = re.compile(
+    r"\b(?:\w*error|\w*exception|fatal|failed|cannot|could not|required|denied)\b", re.IGNORECASE
+)
 
 
 def without_escapes(log: str) -> str:
@@ -42,16 +45,25 @@ def without_escapes(log: str) -> str:
 
 def start_problems(log: str) -> list[str]:
     """Return the lines that mean a failed or half-dead start, each once, in their order."""
-    found: list[str] = []
+    problems: list[str] = []
     about_peer = False
     for raw in without_escapes(log).splitlines():
         line = raw.strip()
         if line.startswith(_STOPPING):
             break  # what follows is the end of this process, not its start
         about_peer = bool(_ABOUT_A_PEER.match(raw)) or (about_peer and _goes_on(raw))
-        if not about_peer and _is_problem(raw, line) and line not in found:
-            found.append(line)
-    return found
+        if not about_peer and _is_problem(raw, line) and line not in problems:
+            problems.append(line)
+    return problems
+
+
+def likely_cause(log: str) -> str:
+    """Return what a log without a known problem says of an end: its last line that sounds wrong, else its last line."""
+    lines = [line.strip() for line in without_escapes(log).splitlines() if line.strip()]
+    if not lines:
+        return "its log is empty"
+    wrong = [line for line in lines if _SOUNDS_WRONG.search(line)]
+    return f"its log says: {wrong[-1][:200]}" if wrong else f"last line of its log: {lines[-1][:200]}"
 
 
 def _goes_on(raw: str) -> bool:

@@ -23,6 +23,8 @@ class Known(msgspec.Struct, frozen=True):
     """Ollama's name of the same weights at the same precision, "" where there is none."""
     note: str = ""
     """What the name does not say."""
+    other_weights: bool = False
+    """EXO's copy has the shape of Ollama's model and other weights."""
 
 
 LINUX_0 = {
@@ -35,6 +37,7 @@ LINUX_0 = {
         8,
         "llama3.1:8b-instruct-fp16",
         "EXO's copy is mlabonne/Meta-Llama-3.1-8B-Instruct-abliterated: of the same shape, but other weights",
+        other_weights=True,
     ),
     "llama-3-8b": Known(
         16_060_500_000,
@@ -43,6 +46,7 @@ LINUX_0 = {
         8,
         "llama3:8b-instruct-fp16",
         "EXO's copy is SFR-Iterative-DPO-LLaMA-3-8B-R: of the same shape, but other weights",
+        other_weights=True,
     ),
     "llama-3.1-70b": Known(141_107_000_000, 80, 8192, 8, "llama3.1:70b-instruct-fp16"),
     "llama-3.3-70b": Known(141_107_000_000, 80, 8192, 8, "llama3.3:70b-instruct-fp16"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 from tasks.errors import StepError
-from tasks.machines.wire import Ask, Reply, Wait
+from tasks.machines.wire import Flow, Wait
 
 POLL_S = 1.0
 
@@ -17,7 +15,7 @@ class Patience:
         self.timeout_s = timeout_s
         self.waited_s = 0.0
 
-    def wait(self, what: str, needed: str) -> Generator[Ask | Wait, Reply | None, None]:
+    def wait(self, what: str, needed: str) -> Flow[None]:
         """Wait one poll; `what` is the progress. Raises StepError, with `what` and `needed`, once the time is over."""
         if self.waited_s >= self.timeout_s:
             raise StepError(

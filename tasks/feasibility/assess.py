@@ -13,11 +13,13 @@ import msgspec
 
 from records.facts import Feasible, NodePython
 from records.settings import Inventory, ModelPair
+from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo import models
 from tasks.exo.catalogue import generation_of
 from tasks.feasibility import obstacles
-from tasks.feasibility.obstacles import MEMORY_SHARE, Findings, gigabytes
+from tasks.feasibility.obstacles import MEMORY_SHARE, Findings
+from tasks.machines.network import Way
 
 
 class Assessment(msgspec.Struct, frozen=True):
@@ -32,14 +34,13 @@ def assess(
     inventory: Inventory,
     nodes: Mapping[str, NodePython],
     addresses: Mapping[str, str],
-    network: Mapping[str, str] | None = None,
+    ways: Mapping[str, Way] | None = None,
 ) -> Assessment:
-    """Judge every profile's pairs on `nodes`; `addresses` and `network` (ways in words) may lack nodes."""
+    """Judge every profile's pairs on `nodes`; `addresses` and `ways` may lack nodes."""
     rows = []
     for key, profile in inventory.profiles.items():
-        for name in ("small", "large"):
-            pair: ModelPair = getattr(profile.models, name)
-            rows.append(_row(inventory, key, name, pair, nodes, addresses, network or {}))
+        for name, pair in profile.models.by_size.items():
+            rows.append(_row(inventory, key, name, pair, nodes, addresses, ways or {}))
     mine = {row.pair: row for row in rows if row.profile == inventory.profile}
     because = _unreachable(inventory, mine["small"], inventory.profiles[inventory.profile].models.small)
     bad = bool(because) or not all(row.can_run and row.equal_precision for row in mine.values())
@@ -53,7 +54,7 @@ def _row(
     pair: ModelPair,
     nodes: Mapping[str, NodePython],
     addresses: Mapping[str, str],
-    network: Mapping[str, str],
+    ways: Mapping[str, Way],
 ) -> Feasible:
     exo = inventory.profiles[key].exo
     found = Findings()
@@ -66,13 +67,13 @@ def _row(
     obstacles.model(generation.NAME, exo, pair, found)
     obstacles.stack(generation.NAME, exo, found)
     obstacles.discovery(generation, exo, addresses, found)
-    device = obstacles.device(inventory, generation.NAME, exo, found)
+    devices = obstacles.devices(inventory, generation.NAME, exo, found)
     obstacles.room(size_bytes, nodes, found)
     if name == "large":
         obstacles.single_nodes(inventory, size_bytes, nodes, found)
     obstacles.split(generation.NAME, known, len(inventory.nodes), found)
     equal = obstacles.precision(generation.NAME, pair, known, found)
-    relayed = [f"{node} ({way})" for node, way in network.items() if way.startswith("relayed")]
+    relayed = [f"{key} ({way.words})" for key, way in ways.items() if way.kind == "relayed"]
     if relayed:
         found.telling.append(f"the way to {', '.join(relayed)} is relayed: each hop costs tens of milliseconds a token")
     return Feasible(
@@ -81,9 +82,10 @@ def _row(
         exo_model=pair.exo,
         ollama_model=pair.ollama,
         can_run=not found.blocking,
-        device=device,
+        device=devices.words,
         equal_precision=equal,
         reasons=[*found.blocking, *found.telling],
+        cpu_only=devices.cpu_only,
     )
 
 
@@ -100,8 +102,8 @@ def _unreachable(inventory: Inventory, row: Feasible, pair: ModelPair) -> str:
         return f"GO cannot be reached because EXO cannot run `{pair.exo}` here: {row.reasons[0]}"
     if inventory.rehearsal is not None or pair.exo == "dummy":
         return ""
-    gpus = [f"'{arm}'" for arm, one in inventory.ollama.items() if one.gpu]
-    if gpus and row.device.startswith("CPU on all"):
+    gpus = [f"'{arm}'" for arm, baseline in inventory.ollama.items() if baseline.gpu]
+    if gpus and row.cpu_only:
         return (
             f"GO cannot be reached because EXO computes on the CPU of every node and Ollama {', '.join(gpus)} on a GPU:"
             " a pipeline gives one stream no more than its fastest node alone"
@@ -119,7 +121,7 @@ def _unreachable(inventory: Inventory, row: Feasible, pair: ModelPair) -> str:
 
 def _alternatives(inventory: Inventory, rows: list[Feasible], nodes: Mapping[str, NodePython]) -> list[str]:
     """Name what can run instead: other profiles, and pairs of equal precision that fit the nodes."""
-    found = [
+    alternatives = [
         f"FABRIC_EXO_PROFILE={row.profile}: `{row.exo_model}` against `{row.ollama_model}`, {row.device}"
         + ("" if row.equal_precision else " (the weights differ in precision)")
         for row in rows
@@ -129,13 +131,13 @@ def _alternatives(inventory: Inventory, rows: list[Feasible], nodes: Mapping[str
     try:
         table = models.TABLES[generation_of(exo.release).NAME]
     except (StepError, KeyError):
-        return found
+        return alternatives
     memory = sum(node.memory_bytes for node in nodes.values())
     used = {row.exo_model for row in rows if row.profile == inventory.profile and row.can_run and row.equal_precision}
     for model, known in table.items():
         fits = not memory or known.size_bytes <= MEMORY_SHARE * memory
-        if known.ollama and not known.note.startswith("EXO's copy") and fits and model not in used:
-            found.append(
-                f"in this profile: `{model}` against `{known.ollama}`, both 16 bit, {gigabytes(known.size_bytes)}"
+        if known.ollama and not known.other_weights and fits and model not in used:
+            alternatives.append(
+                f"in this profile: `{model}` against `{known.ollama}`, both 16 bit, {size(known.size_bytes)}"
             )
-    return found
+    return alternatives

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from records.facts import NodePython
-from records.settings import Exo, Inventory, ModelPair, exo_on
+from records.settings import Exo, Inventory, ModelPair, exo_on, override_name
+from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo import models
 from tasks.exo.interface import Generation
@@ -27,6 +30,17 @@ class Findings:
     def __init__(self) -> None:
         self.blocking: list[str] = []
         self.telling: list[str] = []
+
+
+class Devices(msgspec.Struct, frozen=True):
+    """On what the nodes will compute."""
+
+    words: str
+    cpu_only: bool = False
+    """Every node computes on its CPU."""
+
+
+CPU_ONLY = Devices("CPU on all nodes", cpu_only=True)
 
 
 def model(generation: str, exo: Exo, pair: ModelPair, found: Findings) -> None:
@@ -55,8 +69,8 @@ def model(generation: str, exo: Exo, pair: ModelPair, found: Findings) -> None:
 
 def stack(generation: str, exo: Exo, found: Findings) -> None:
     """Name the pins that are known not to work."""
-    named = " ".join(exo.overrides).lower()
-    if generation == "1.x" and kind_of(exo.source) != "file" and exo.release == "1.0.71" and "mlx" not in named:
+    replaced = {override_name(text) for text in exo.overrides}
+    if generation == "1.x" and kind_of(exo.source) != "file" and exo.release == "1.0.71" and "mlx" not in replaced:
         found.blocking.append(
             "as locked, EXO 1.0.71 cannot run a model on Linux (exo#2043): override mlx and mlx-cpu with 0.31.2"
         )
@@ -72,19 +86,19 @@ def discovery(generation: Generation, exo: Exo, addresses: Mapping[str, str], fo
         found.blocking.append(error.problem.found)
         return
     if any(in_tailscale_range(address) for address in addresses.values()):
-        told = "a manual discovery file" if generation.NAME == "0.0.x" else "--bootstrap-peers"
-        found.telling.append(f"these are Tailscale addresses, which carry no discovery: the peers are told by {told}")
+        means = "a manual discovery file" if generation.NAME == "0.0.x" else "--bootstrap-peers"
+        found.telling.append(f"these are Tailscale addresses, which carry no discovery: the peers are told by {means}")
 
 
-def device(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> str:
-    """Say on which device each node will compute, and what is missing for its GPU."""
+def devices(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> Devices:
+    """Tell on which device each node will compute, and what is missing for its GPU."""
     if generation == "1.x":
         cuda = any(extra.startswith("cuda") for extra in exo.extras)
         if not cuda and any(node.gpu for node in inventory.nodes.values()):
             found.telling.append("EXO 1.x has no code for AMD GPUs: under Linux it computes on the CPU")
-        return "CUDA where there is one" if cuda else "CPU on all nodes"
+        return Devices("CUDA where there is one") if cuda else CPU_ONLY
     if engine_of(exo) == "dummy":
-        return "none (dummy engine)"
+        return Devices("none (dummy engine)")
     nodes = {key: exo_on(exo, key) for key in inventory.nodes}
     on_gpu = [key for key, spec in inventory.nodes.items() if spec.gpu and _on(nodes[key].environment.get("AMD"))]
     on_cpu = [key for key in nodes if key not in on_gpu]
@@ -105,8 +119,8 @@ def device(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> 
     if on_cpu:
         found.telling.append(f"on the CPU tinygrad compiles with clang: {', '.join(on_cpu)} must have it")
     if not on_gpu:
-        return "CPU on all nodes"
-    return f"GPU on {', '.join(on_gpu)}" + (f", CPU on {', '.join(on_cpu)}" if on_cpu else "")
+        return CPU_ONLY
+    return Devices(f"GPU on {', '.join(on_gpu)}" + (f", CPU on {', '.join(on_cpu)}" if on_cpu else ""))
 
 
 def _on(switch: str | None) -> bool:
@@ -120,14 +134,12 @@ def room(size_bytes: int | None, nodes: Mapping[str, NodePython], found: Finding
         return
     memory = sum(node.memory_bytes for node in nodes.values())
     if memory and size_bytes > MEMORY_SHARE * memory:
-        found.blocking.append(
-            f"{gigabytes(size_bytes)} of weights do not fit into {gigabytes(memory)} of all nodes' memory"
-        )
+        found.blocking.append(f"{size(size_bytes)} of weights do not fit into {size(memory)} of all nodes' memory")
     short = {key: n for key, n in nodes.items() if n.disk_free_bytes < _DISK_RESERVE * size_bytes}
     if short:
-        told = ", ".join(f"{key} has {gigabytes(node.disk_free_bytes)} free" for key, node in short.items())
+        disks = ", ".join(f"{key} has {size(node.disk_free_bytes)} free" for key, node in short.items())
         found.telling.append(
-            f"every node gets a full copy of {gigabytes(size_bytes)}: {told} (enough if it is there already)"
+            f"every node gets a full copy of {size(size_bytes)}: {disks} (enough if it is there already)"
         )
 
 
@@ -179,8 +191,3 @@ def engine_of(exo: Exo) -> str:
             if name == "--inference-engine":
                 chosen = inline if given else value
     return chosen
-
-
-def gigabytes(count: float) -> str:
-    """Return a number of bytes as `6.4 GB`."""
-    return f"{count / 1e9:.1f} GB"

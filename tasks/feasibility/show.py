@@ -2,61 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from records.facts import Feasible
 from tasks import console
 from tasks.errors import StepError
 from tasks.feasibility.assess import Assessment
-from tasks.machines.lab import Lab
+from tasks.machines.network import Way
 
 
-def warnings_of(lab: Lab, found: Assessment, ways: dict[str, str]) -> list[str]:
+def warnings_of(assessment: Assessment, profile: str, ways: Mapping[str, Way]) -> list[str]:
     """Return what the owner should hear of the profile in force: pairs that cannot run, GO out of reach, relays."""
-    mine = [row for row in found.feasible if row.profile == lab.inventory.profile]
-    said = [f"EXO cannot run `{row.exo_model}` here: {row.reasons[0]}" for row in mine if not row.can_run]
-    if found.go_unreachable_because and not said:
-        said.append(found.go_unreachable_because)
-    relayed = [f"{way} ({how})" for way, how in ways.items() if how.startswith("relayed")]
-    return said + ([f"relayed by Tailscale instead of direct: {', '.join(relayed)}"] if relayed else [])
+    relayed = [f"{key} ({way.words})" for key, way in ways.items() if way.kind == "relayed"]
+    relays = [f"relayed by Tailscale instead of direct: {', '.join(relayed)}"] if relayed else []
+    return _in_the_way(assessment, profile) + relays
 
 
-def refuse_infeasible(lab: Lab, found: Assessment) -> None:
+def refuse_infeasible(assessment: Assessment, profile: str) -> None:
     """Raise StepError where a pair of the profile in force cannot run, or GO cannot be reached with it."""
-    bad = [row for row in found.feasible if row.profile == lab.inventory.profile and not row.can_run]
-    reasons = [f"EXO cannot run `{row.exo_model}`: {row.reasons[0]}" for row in bad]
-    if found.go_unreachable_because and not reasons:
-        reasons.append(found.go_unreachable_because)
+    reasons = _in_the_way(assessment, profile)
     if reasons:
         raise StepError(
             "; ".join(reasons),
             "model pairs that EXO can run on these nodes, with GO within reach",
-            "\n".join(found.alternatives)
+            "\n".join(assessment.alternatives)
             or "fab feasibility shows what is in the way; change the profile in hosts.yaml",
-            who=lab.inventory.profile,
+            who=profile,
         )
 
 
-def show_feasibility(found: Assessment) -> None:
+def _in_the_way(assessment: Assessment, profile: str) -> list[str]:
+    """Return which pairs of the profile cannot run; where all can, why GO is out of reach, if it is."""
+    mine = [row for row in assessment.feasible if row.profile == profile]
+    reasons = [f"EXO cannot run `{row.exo_model}` here: {row.reasons[0]}" for row in mine if not row.can_run]
+    return reasons or [reason for reason in (assessment.go_unreachable_because,) if reason]
+
+
+def show_feasibility(assessment: Assessment) -> None:
     """Print a line a pair with what to expect below it, then why GO is out of reach and what could run instead."""
     console.text("\nfeasibility, by profile and pair:")
-    for row in found.feasible:
+    for row in assessment.feasible:
         console.text(_line(row))
         for reason in row.reasons:
             console.text(f"      - {reason}")
-    if found.go_unreachable_because:
-        console.text(f"\n{found.go_unreachable_because}")
-    if found.alternatives:
+    if assessment.go_unreachable_because:
+        console.text(f"\n{assessment.go_unreachable_because}")
+    if assessment.alternatives:
         console.text("what could run instead:")
-        for alternative in found.alternatives:
+        for alternative in assessment.alternatives:
             console.text(f"  - {alternative}")
 
 
-def show_ceiling(lab: Lab) -> None:
+def show_ceiling(logs: Path) -> None:
     """Print the best that a pipeline over these nodes could give, where single-node rates were measured before."""
     from records.campaign import load_campaign
     from reports.stats.arms import arm_estimates
     from reports.verdict.estimates import campaign_ceiling
 
-    campaign = load_campaign(lab.logs)
+    campaign = load_campaign(logs)
     samples = campaign.samples.get(12) or campaign.samples.get(11) or []
     ceiling = campaign_ceiling(campaign, arm_estimates(samples)) if samples else None
     if ceiling is not None:

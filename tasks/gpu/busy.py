@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 
 from tasks.errors import StepError
 from tasks.gpu import witnesses
-from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 
 EVERY_S = 0.5
 
 
 class GpuWatch:
-    """While entered, asks every node that has a GPU how busy it is; `busy` holds the percentages by node after that."""
+    """While entered, asks each of `nodes` that has a GPU how busy it is; `busy` then holds the percentages by node."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, nodes: Iterable[Node]) -> None:
         self.busy: dict[str, list[float]] = {}
-        self._nodes = [node for node in lab.nodes.values() if node.spec.gpu is not None]
+        self._nodes = [node for node in nodes if node.spec.gpu is not None]
         self._end = threading.Event()
         self._threads: list[threading.Thread] = []
 

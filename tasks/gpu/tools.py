@@ -62,14 +62,14 @@ def rocm_smi_cards(text: str) -> list[Card]:
 
 def amdgpu_top_cards(text: str) -> list[Card]:
     """Read amdgpu_top's JSON of any version: every object that has a DeviceID (a number) and a DeviceName."""
-    found: dict[tuple[str, str], Card] = {}
+    cards: dict[tuple[str, str], Card] = {}
     for node in _objects(_first_json(text)):
         number = node.get("DeviceID")
         if isinstance(number, int) and 0 < number < 0x10000:
             gfx = re.search(r"gfx[0-9a-f]+", str(node.get("ASIC Name", "")), re.IGNORECASE)
             card = Card(str(node.get("DeviceName", "")), gfx.group(0).lower() if gfx else "", (f"{number:04x}",))
-            found.setdefault((card.ids[0], card.name), card)
-    return list(found.values())
+            cards.setdefault((card.ids[0], card.name), card)
+    return list(cards.values())
 
 
 def rocminfo_agents(text: str) -> list[Agent]:
@@ -104,9 +104,9 @@ def _tells_a_name(name: str) -> bool:
 def _card(table: dict[str, str]) -> Card:
     """Read one card's fields; any of them may hold a name, a hex id or N/A, whatever it is called."""
     lower = {key.strip().lower(): value.strip() for key, value in table.items()}
-    told = [lower.get(key, "") for key in ("device id", "card series", "device name", "card model")]
-    ids = [value[2:].lower().zfill(4) for value in told if re.fullmatch(r"0[xX][0-9a-fA-F]{1,4}", value)]
-    names = [value for value in told[1:] if value and not value.lower().startswith("0x")]
+    values = [lower.get(key, "") for key in ("device id", "card series", "device name", "card model")]
+    ids = [value[2:].lower().zfill(4) for value in values if re.fullmatch(r"0[xX][0-9a-fA-F]{1,4}", value)]
+    names = [value for value in values[1:] if value and not value.lower().startswith("0x")]
     named = next((name for name in names if _tells_a_name(name)), names[0] if names else "")
     gfx = lower.get("gfx version", "").lower()
     return Card(named, gfx if gfx.startswith("gfx") else "", tuple(dict.fromkeys(ids)))
@@ -156,15 +156,15 @@ def _first_json(text: str) -> Any:
 
 def _objects(tree: Any) -> list[dict[str, Any]]:
     """Return every object in a JSON tree, the outer ones first; not deeper than eight levels."""
-    found: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
     level = [tree]
     for _ in range(8):
         following: list[Any] = []
         for node in level:
             if isinstance(node, dict):
-                found.append(node)
+                objects.append(node)
                 following += node.values()
             elif isinstance(node, list):
                 following += node
         level = following
-    return found
+    return objects

@@ -61,13 +61,13 @@ def read_probe(text: str, node: str, gpu: Gpu) -> GpuTruth:
     present = any(witness.agrees for witness in witnesses)
     kfd = (sections.get("kfd") or "").strip()
     usable = None if not kfd else kfd == "writable"
-    surroundings = [_kfd(kfd), _groups(sections.get("groups")), *_override(sections.get("override"), gpu)]
+    conditions = [_kfd(kfd), _groups(sections.get("groups")), *_override(sections.get("override"), gpu)]
     return GpuTruth(
         node=node,
         expected=f"{gpu.name} ({gpu.gfx}, PCI {gpu.pci_id})",
         present=present,
         usable=usable,
-        witnesses=[*witnesses, *surroundings, _processor(sections.get("cpu"))],
+        witnesses=[*witnesses, *conditions, _processor(sections.get("cpu"))],
     )
 
 
@@ -78,23 +78,23 @@ def busy_command() -> str:
 
 def read_busy(text: str) -> float | None:
     """Return the busiest GPU's percentage (0 to 100) from `busy_command`, None where nothing was told."""
-    told = [float(line) for line in text.split() if re.fullmatch(r"[0-9]{1,3}", line) and int(line) <= 100]
-    return max(told, default=None)
+    percents = [float(line) for line in text.split() if re.fullmatch(r"[0-9]{1,3}", line) and int(line) <= 100]
+    return max(percents, default=None)
 
 
 def _sections(text: str) -> dict[str, str]:
     """Split what the probe printed; a tool that exits 126 or 127 is not there and has no section."""
-    found: dict[str, str] = {}
+    sections: dict[str, str] = {}
     name = ""
     for part in re.split(rf"^{re.escape(_MARK)} ", text, flags=re.MULTILINE)[1:]:
         head, _, body = part.partition("\n")
         if head.startswith("exit "):
             if head.strip() in ("exit 126", "exit 127"):
-                found.pop(name, None)
+                sections.pop(name, None)
             continue
         name = head.strip()
-        found[name] = body
-    return found
+        sections[name] = body
+    return sections
 
 
 def _tool(name: str, text: str | None, gpu: Gpu, read: Callable[[str], list[Card]]) -> Witness:
@@ -115,18 +115,18 @@ def _rocminfo(text: str | None, gpu: Gpu) -> Witness:
         return Witness("rocminfo", shortened(text, 200) or "nothing", None)
     gpus = [Card(name=a.marketing, gfx=a.name) for a in agents if a.kind == "GPU"]
     if not gpus:
-        told = ", ".join(f"{a.name} ({a.kind})" for a in agents)
-        return Witness("rocminfo", f"no agent of type GPU among {told}", False)
+        kinds = ", ".join(f"{a.name} ({a.kind})" for a in agents)
+        return Witness("rocminfo", f"no agent of type GPU among {kinds}", False)
     return Witness("rocminfo", "; ".join(card.words() for card in gpus), judge(gpus, gpu))
 
 
 def _sysfs(text: str | None, gpu: Gpu) -> Witness:
     if text is None:
         return Witness("sysfs", "was not asked", None)
-    found = re.findall(r"^(card\d+) 0x([0-9a-fA-F]{4}) 0x([0-9a-fA-F]{4})\s*$", text, re.MULTILINE)
-    if not found:
+    cards = re.findall(r"^(card\d+) 0x([0-9a-fA-F]{4}) 0x([0-9a-fA-F]{4})\s*$", text, re.MULTILINE)
+    if not cards:
         return Witness("sysfs", "no graphics card in /sys/class/drm", False)
-    ids = {card: f"{vendor}:{device}".lower() for card, vendor, device in found}
+    ids = {card: f"{vendor}:{device}".lower() for card, vendor, device in cards}
     return Witness("sysfs", ", ".join(f"{card} {pci}" for card, pci in ids.items()), gpu.pci_id in ids.values())
 
 
@@ -143,8 +143,8 @@ def _kfd(said: str) -> Witness:
 def _groups(text: str | None) -> Witness:
     groups = (text or "").split()
     lacking = [name for name in ("render", "video") if name not in groups]
-    said = " ".join(groups) or "not told"
-    return Witness("groups", f"{said} (without {' and '.join(lacking)})" if groups and lacking else said, None)
+    words = " ".join(groups) or "not told"
+    return Witness("groups", f"{words} (without {' and '.join(lacking)})" if groups and lacking else words, None)
 
 
 def _override(text: str | None, gpu: Gpu) -> list[Witness]:
@@ -152,8 +152,8 @@ def _override(text: str | None, gpu: Gpu) -> list[Witness]:
     if not value:
         return []
     seen = _gfx_of(value)
-    said = f"{value} is set: ROCm programs see a {seen}" + ("" if seen == gpu.gfx else f" instead of the {gpu.gfx}")
-    return [Witness("HSA_OVERRIDE_GFX_VERSION", said, None if seen == gpu.gfx else False)]
+    words = f"{value} is set: ROCm programs see a {seen}" + ("" if seen == gpu.gfx else f" instead of the {gpu.gfx}")
+    return [Witness("HSA_OVERRIDE_GFX_VERSION", words, None if seen == gpu.gfx else False)]
 
 
 def _processor(text: str | None) -> Witness:

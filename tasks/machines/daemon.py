@@ -14,6 +14,7 @@ import shlex
 
 import msgspec
 
+from records.facts import StopMethod
 from tasks.errors import StepError
 from tasks.machines.node import Node
 
@@ -47,10 +48,15 @@ class Daemon(msgspec.Struct, frozen=True):
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """How a stop went: `how` is `TERM`, `KILL` or `not running`."""
+    """How a stop went."""
 
-    how: str
+    how: StopMethod
     seconds: float
+
+    @property
+    def was_running(self) -> bool:
+        """Whether there was a process to end."""
+        return self.how != "not running"
 
 
 # Prints "alive" where the process that the note names still runs as noted, "zombie" where it has ended unreaped,
@@ -142,7 +148,7 @@ echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
         timeout_s=TERM_GRACE_S + 20,
         check=False,
     )
-    how, milliseconds, *left = ran.stdout.split() or ["?", "0", "?"]
+    signal, milliseconds, *left = ran.stdout.split() or ["?", "0", "?"]
     if left:
         raise StepError(
             f"processes {' '.join(left)} of EXO's group {pid} survive SIGKILL",
@@ -150,13 +156,13 @@ echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
             f"look at them on {node.spec.host}: ps -fp {','.join(left)}",
             who=node.key,
         )
-    return Ending(how, int(milliseconds) / 1000)
+    return Ending("KILL" if signal == "KILL" else "TERM", int(milliseconds) / 1000)
 
 
 def log_size(node: Node, folder: str) -> int:
     """Return how many bytes the process's log has so far, 0 where there is none."""
-    said = node.run(f"stat -c %s {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout.strip()
-    return int(said) if said.isdigit() else 0
+    count = node.run(f"stat -c %s {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout.strip()
+    return int(count) if count.isdigit() else 0
 
 
 def log_since(node: Node, folder: str, size: int) -> str:

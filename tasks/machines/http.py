@@ -11,7 +11,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from records.record import Command, capped
@@ -19,6 +19,7 @@ from tasks.errors import StepError
 from tasks.machines.node import Node, journal
 from tasks.machines.wire import Ask, Flow, Reply, Request, Wait
 
+T = TypeVar("T")
 ANSWER_CAP_BYTES = 8_000_000
 """A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""
 
@@ -29,10 +30,10 @@ def call(node: Node, host: str, port: int, request: Request) -> Reply:
     reply = _exchange(node, host, port, request)
     commands = journal.get()
     if commands is not None and not _repeats(commands, node.key, request, reply):
-        said = f"{request.method} http://{host}:{port}{request.path}"
+        asked = f"{request.method} http://{host}:{port}{request.path}"
         body = f" {json.dumps(request.body)}" if request.body is not None else ""
         elapsed_s = time.monotonic() - start
-        commands.append(Command(node.key, said + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+        commands.append(Command(node.key, asked + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
     return reply
 
 
@@ -42,8 +43,8 @@ def call_url(node: Node, url: str, request: Request) -> Reply:
     return call(node, parts.hostname or "", parts.port or 80, request)
 
 
-def drive(nodes: dict[str, tuple[Node, str, int]], flow: Flow, tell: Callable[[str], None] = lambda _: None) -> Any:
-    """Perform `flow`: ask where it says (node key -> node, host, port), wait when it says, return its finding.
+def drive(ask: Callable[[str, Request], Reply], flow: Flow[T], tell: Callable[[str], None] = lambda _: None) -> T:
+    """Perform `flow`: have `ask` send its requests (node key, request), wait when it says, return its finding.
 
     `tell` gets the progress of every wait. Raises StepError as the flow does.
     """
@@ -52,9 +53,9 @@ def drive(nodes: dict[str, tuple[Node, str, int]], flow: Flow, tell: Callable[[s
         try:
             turn = flow.send(reply)
         except StopIteration as end:
-            return end.value
+            return cast("T", end.value)
         if isinstance(turn, Ask):
-            reply = call(*nodes[turn.node], turn.request)
+            reply = ask(turn.node, turn.request)
         else:
             reply = None
             _wait(turn, tell)

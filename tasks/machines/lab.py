@@ -98,9 +98,9 @@ def _address(node: Node) -> str:
     ran = node.run(network.address_command(), check=False)
     address = network.parse_address(ran.stdout)
     if address is None:
-        said = (ran.stderr or ran.stdout).strip()[:200]
+        answer = (ran.stderr or ran.stdout).strip()[:200]
         raise StepError(
-            f"has no address in hosts.yaml and `tailscale ip -4` says: {said}",
+            f"has no address in hosts.yaml and `tailscale ip -4` says: {answer}",
             "the IPv4 address by which the other nodes reach it",
             f"set nodes.{node.key}.address in hosts.yaml",
             who=node.key,

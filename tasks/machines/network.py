@@ -12,12 +12,19 @@ import re
 import shlex
 import statistics
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
+
+from reports.text.format import duration
 
 _TAILSCALE = ipaddress.ip_network("100.64.0.0/10")
 _MARK = "@@exo-phase1@@"
 _WAY = "@@way@@"
+
+
+WayKind = Literal["direct", "relayed", "own", "offline", "no-tailscale", "unknown"]
+_WORDS: dict[WayKind, str] = {"own": "own node", "no-tailscale": "no Tailscale address", "unknown": "not known"}
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -27,8 +34,20 @@ class Way(msgspec.Struct, frozen=True):
     address: str
     round_trip_s: float | None
     """Median; None where neither ping nor a TCP connection got an answer."""
-    how: str
-    """`direct`, `relayed (fra)`, `own node`, `no Tailscale address`, or why it is not known."""
+    kind: WayKind
+    detail: str = ""
+    """For people: the relay server's region, or why it is not known."""
+
+    @property
+    def phrase(self) -> str:
+        """The kind in words: `direct`, `relayed (fra)`, `not known (idle)`."""
+        words = _WORDS.get(self.kind, self.kind)
+        return f"{words} ({self.detail})" if self.detail else words
+
+    @property
+    def words(self) -> str:
+        """The way for people: `direct, 1.2 ms`."""
+        return f"{self.phrase}, {'no answer' if self.round_trip_s is None else duration(self.round_trip_s)}"
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -97,27 +116,13 @@ def read_probe(text: str, peers: Mapping[str, str], own: str) -> Network:
     sections = _sections(text)
     own_address = parse_address(sections.get("own", ""))
     status = _status(sections.get("status", ""))
-    return Network(
-        own_address=own_address,
-        ways={
-            key: Way(
-                node=key,
-                address=address,
-                round_trip_s=_round_trip("\n".join(re.findall(rf"^{_WAY} {re.escape(key)} (.*)$", text, re.MULTILINE))),
-                how="own node" if key == own else _how(address, status, sections.get("status", "")),
-            )
-            for key, address in peers.items()
-        },
-    )
-
-
-def words(network: Network) -> dict[str, str]:
-    """Return every way for people, node key -> `direct, 1.2 ms`."""
-    told = {}
-    for key, way in network.ways.items():
-        took = "no answer" if way.round_trip_s is None else f"{1000 * way.round_trip_s:.2g} ms"
-        told[key] = f"{way.how}, {took}"
-    return told
+    ways = {}
+    for key, address in peers.items():
+        trips = re.findall(rf"^{_WAY} {re.escape(key)} (.*)$", text, re.MULTILINE)
+        kind, detail = _kind(address, status, sections.get("status", ""))
+        took_s = _round_trip("\n".join(trips))
+        ways[key] = Way(key, address, took_s, "own") if key == own else Way(key, address, took_s, kind, detail)
+    return Network(own_address, ways)
 
 
 def _sections(text: str) -> dict[str, str]:
@@ -145,26 +150,28 @@ def _status(text: str) -> _Status | None:
         return None
 
 
-def _how(address: str, status: _Status | None, said: str) -> str:
-    """Say how Tailscale reaches `address`: `CurAddr` is the direct UDP way, `Relay` the DERP region otherwise."""
+def _kind(address: str, status: _Status | None, printed: str) -> tuple[WayKind, str]:
+    """Return how Tailscale reaches `address`, with a detail: `CurAddr` is the direct UDP way, `Relay` the DERP region.
+
+    `printed` is what `tailscale status` printed, readable or not.
+    """
     if status is None and not in_tailscale_range(address):
-        return "no Tailscale address"
+        return "no-tailscale", ""
     if status is None:
-        return "not known (Tailscale does not tell)" if said.strip() else "not known (no tailscale program)"
+        return "unknown", "Tailscale does not tell" if printed.strip() else "no tailscale program"
     if status.BackendState not in ("", "Running"):
-        return f"not known (Tailscale is {status.BackendState})"
+        return "unknown", f"Tailscale is {status.BackendState}"
     if status.Self and address in (status.Self.TailscaleIPs or []):
-        return "own node"
+        return "own", ""
     peer = next((p for p in (status.Peer or {}).values() if address in (p.TailscaleIPs or [])), None)
     if peer is None:
-        known = in_tailscale_range(address)
-        return "not known (Tailscale has no such peer)" if known else "no Tailscale address"
+        return ("unknown", "Tailscale has no such peer") if in_tailscale_range(address) else ("no-tailscale", "")
     if peer.CurAddr:
-        return "direct"
+        return "direct", ""
     if peer.PeerRelay:
-        return f"relayed (peer {peer.PeerRelay})"
+        return "relayed", f"peer {peer.PeerRelay}"
     if peer.Online is False:
-        return "offline"
+        return "offline", ""
     if not peer.Active:
-        return "not known (idle)"
-    return f"relayed ({peer.Relay})" if peer.Relay else "not known"
+        return "unknown", "idle"
+    return ("relayed", peer.Relay) if peer.Relay else ("unknown", "")

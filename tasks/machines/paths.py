@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 
 ROOT = ".exo-phase1"
 
 
-def state_folder(lab: Lab, node: Node) -> str:
+def state_folder(node: Node, profile: str) -> str:
     """Return `~/.exo-phase1/<profile>` on `node`, absolute: venv, sources, notes."""
-    return f"{node.home()}/{ROOT}/{lab.inventory.profile}"
-
-
-def run_folder(lab: Lab, node: Node) -> str:
-    """Return the folder of the running EXO: its note, log and discovery file."""
-    return f"{state_folder(lab, node)}/run"
+    return f"{node.home()}/{ROOT}/{profile}"
 
 
 def script_path(node: Node) -> str:
@@ -23,6 +17,6 @@ def script_path(node: Node) -> str:
     return f"{node.home()}/{ROOT}/scripts/benchmark_exo_vs_ollama.py"
 
 
-def ollama_before_path(lab: Lab) -> str:
+def ollama_before_path(node: Node, profile: str) -> str:
     """Return where the state of the Ollama servers before the first step is kept, on the bench node."""
-    return f"{state_folder(lab, lab.bench_node)}/ollama-before.json"
+    return f"{state_folder(node, profile)}/ollama-before.json"

@@ -45,13 +45,13 @@ def listening(table: str) -> set[tuple[str, int, str]]:
 
     Format: Linux, Documentation/networking/proc_net_tcp.rst; addresses are little-endian words in hex.
     """
-    found = set()
+    sockets = set()
     for words, port, inode in _LISTEN.findall(table):
         last = words[-8:]
         if len(words) == 32 and words[:24] != "0" * 16 + "FFFF0000" and int(words, 16) != 0:
             continue  # a real IPv6 address is none that EXO is asked to use
-        found.add((".".join(str(int(last[i : i + 2], 16)) for i in (6, 4, 2, 0)), int(port, 16), inode))
-    return found
+        sockets.add((".".join(str(int(last[i : i + 2], 16)) for i in (6, 4, 2, 0)), int(port, 16), inode))
+    return sockets
 
 
 def _owner(named: str, port: int) -> str:

@@ -45,13 +45,13 @@ def fitting_python(node: Node, wanted: str) -> Python:
     """
     if "pythons" not in node.remembered:
         node.remembered["pythons"] = parse_pythons(node.run(_PROBE, timeout_s=60).stdout)
-    found: list[Python] = node.remembered["pythons"]
-    for python in found:
+    pythons: list[Python] = node.remembered["pythons"]
+    for python in pythons:
         if python.can_venv and fits(python.version, wanted):
             return python
-    said = ", ".join(f"{p.version}{'' if p.can_venv else ' without venv'} ({p.path})" for p in found)
+    versions = ", ".join(f"{p.version}{'' if p.can_venv else ' without venv'} ({p.path})" for p in pythons)
     raise StepError(
-        f"has {said or 'no python3'}",
+        f"has {versions or 'no python3'}",
         f"a Python {wanted} with venv",
         f"on {node.spec.host}: install one (apt install python3.12 python3.12-venv, or pyenv, or uv python install)",
         who=node.key,

@@ -30,6 +30,13 @@ class Reply(msgspec.Struct, frozen=True):
     status: int
     text: str
 
+    @property
+    def words(self) -> str:
+        """The reply for people: `no answer (refused)`, `HTTP 500: Error processing prompt ...`."""
+        if self.status == 0:
+            return f"no answer ({shortened(self.text)})"
+        return f"HTTP {self.status}: {shortened(message_of(self.text))}"
+
 
 class Ask(msgspec.Struct, frozen=True):
     """A turn of a Flow: send `request` to `node`; the Reply is sent back into the generator."""
@@ -45,12 +52,12 @@ class Wait(msgspec.Struct, frozen=True):
     progress: str = ""
 
 
-Flow = Generator[Ask | Wait, Reply | None, msgspec.Struct]
+Flow = Generator[Ask | Wait, Reply | None, T]
 """Ends with `return finding`; raises StepError where the server will not do what is needed. Keeps its own time by
 adding up the seconds it waited, so that a test needs no clock."""
 
 
-def ask(node: str, request: Request) -> Generator[Ask | Wait, Reply | None, Reply]:
+def ask(node: str, request: Request) -> Flow[Reply]:
     """Be one turn of a Flow: send the request to the node and return its reply, with `yield from`."""
     reply = yield Ask(node, request)
     return reply if reply is not None else Reply(0, "nothing was sent")
@@ -72,18 +79,11 @@ def read_reply(reply: Reply, kind: type[T], what: str) -> T:
     """Decode a 200 answer as `kind`. Raises StepError for any other status and for what cannot be read."""
     if reply.status != 200:
         raise StepError(
-            f"{what}: {said(reply)}",
+            f"{what}: {reply.words}",
             "HTTP 200",
             "look at the node's EXO log; `fab start` starts EXO again where it does not run",
         )
     return read_json(reply.text, kind, what)
-
-
-def said(reply: Reply) -> str:
-    """Return a reply in words: `no answer (refused)`, `HTTP 500: Error processing prompt ...`."""
-    if reply.status == 0:
-        return f"no answer ({shortened(reply.text)})"
-    return f"HTTP {reply.status}: {shortened(message_of(reply.text))}"
 
 
 def message_of(text: str) -> str:
@@ -104,12 +104,3 @@ def shortened(text: str, length: int = 300) -> str:
     """Return `text` on one line, cut after `length` characters."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 3] + "..."
-
-
-def size(count: float) -> str:
-    """Return a number of bytes for people: `3.2 GB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from records.facts import OllamaModel, OllamaState
+from records.facts import DeviceKind, OllamaModel, OllamaState
 from tasks.errors import StepError
-from tasks.machines.wire import Reply, Request, message_of, read_reply, said, shortened
-
-LOAD_TIMEOUT_S = 600
+from tasks.machines.wire import Reply, Request, read_reply
 
 
 class _Details(msgspec.Struct, frozen=True):
@@ -37,13 +35,6 @@ class _Version(msgspec.Struct, frozen=True):
     version: str | None = None
 
 
-class _Generated(msgspec.Struct, frozen=True):
-    model: str = ""
-    done: bool = False
-    done_reason: str | None = None
-    eval_count: int | None = None
-
-
 def version_request() -> Request:
     """Return the request for the server's version."""
     return Request("GET", "/api/version")
@@ -59,36 +50,20 @@ def ps_request() -> Request:
     return Request("GET", "/api/ps")
 
 
-def show_request(model: str) -> Request:
-    """Return the request for one model's description."""
-    return Request("POST", "/api/show", {"model": model})
-
-
-def load_request(model: str) -> Request:
-    """Return the request that loads `model` and generates nothing: one without a prompt."""
-    return Request("POST", "/api/generate", {"model": model, "stream": False}, LOAD_TIMEOUT_S)
-
-
 def unload_request(model: str) -> Request:
     """Return the request that takes `model` out of memory; only /api/ps tells when it is gone."""
     return Request("POST", "/api/generate", {"model": model, "keep_alive": 0, "stream": False}, 60)
 
 
-def one_token_request(model: str, prompt: str = "Say hello.") -> Request:
-    """Return the smallest request that proves that `model` computes."""
-    body = {"model": model, "prompt": prompt, "stream": False, "options": {"num_predict": 1, "temperature": 0}}
-    return Request("POST", "/api/generate", body, LOAD_TIMEOUT_S)
-
-
 def parse_state(arm: str, url: str, version: Reply, tags: Reply, loaded: Reply) -> OllamaState:
     """Read the answers to version, tags and ps; the first that is none becomes `error`, for people."""
     try:
-        told = read_reply(version, _Version, "Ollama's version").version
+        number = read_reply(version, _Version, "Ollama's version").version
         models = {m.name or m.model: m.digest or "" for m in _models(tags, "Ollama's models")}
         memory = [m.name or m.model for m in _models(loaded, "Ollama's loaded models")]
     except StepError as error:
         return OllamaState(arm, url, None, {}, error=error.problem.found)
-    return OllamaState(arm, url, told, models, memory)
+    return OllamaState(arm, url, number, models, memory)
 
 
 def parse_model(arm: str, model: str, tags: Reply) -> OllamaModel | None:
@@ -101,24 +76,7 @@ def parse_loaded(arm: str, model: str, loaded: Reply) -> OllamaModel | None:
     return _described(arm, model, _find(model, _models(loaded, "Ollama's loaded models")))
 
 
-def parse_loading(reply: Reply, model: str) -> None:
-    """Read the answer to `load_request` or `unload_request`. Raises StepError where it was not done."""
-    _done(reply, model)
-
-
-def parse_generated(reply: Reply, model: str) -> int:
-    """Return the tokens that `one_token_request` brought. Raises StepError where it did not compute."""
-    answer = _done(reply, model)
-    if not answer.eval_count:
-        raise StepError(
-            f"'{model}' ended with {answer.done_reason or 'no reason'} and no token",
-            "one token",
-            "look at Ollama's own log (journalctl -u ollama)",
-        )
-    return answer.eval_count
-
-
-def device_of(model: OllamaModel) -> tuple[str, str]:
+def device_of(model: OllamaModel) -> tuple[str, DeviceKind]:
     """Return where a loaded model computes, as words and as `gpu`, `cpu` or `unknown`.
 
     Ollama offloads layers: with a part of the model in VRAM, the GPU and the CPU both compute, which is not `gpu`.
@@ -145,13 +103,13 @@ def changes(before: OllamaState, after: OllamaState) -> list[str]:
     """
     if before.error or after.error:
         return [f"{state.arm}: {state.error}" for state in (before, after) if state.error]
-    found = []
+    changed = []
     if before.version != after.version:
-        found.append(f"version {before.version} is now {after.version}")
-    found += [f"{name} is gone" for name in sorted(before.models.keys() - after.models.keys())]
+        changed.append(f"version {before.version} is now {after.version}")
+    changed += [f"{name} is gone" for name in sorted(before.models.keys() - after.models.keys())]
     both = sorted(before.models.keys() & after.models.keys())
-    found += [f"{name} has another digest" for name in both if before.models[name] != after.models[name]]
-    return [f"{before.arm}: {change}" for change in found]
+    changed += [f"{name} has another digest" for name in both if before.models[name] != after.models[name]]
+    return [f"{before.arm}: {change}" for change in changed]
 
 
 def _models(reply: Reply, what: str) -> list[_Model]:
@@ -175,18 +133,6 @@ def _described(arm: str, model: str, found: _Model | None) -> OllamaModel | None
         size_bytes=found.size,
         size_vram_bytes=found.size_vram,
     )
-
-
-def _done(reply: Reply, model: str) -> _Generated:
-    if reply.status == 404 and "not found" in reply.text:
-        raise StepError(f"Ollama has no model '{model}'", f"'{model}' on this server", f"ollama pull {model}")
-    if reply.status != 200:
-        raise StepError(f"Ollama with '{model}': {said(reply)}", "HTTP 200", "look at Ollama's own log")
-    answer = read_reply(reply, _Generated, "Ollama's answer")
-    if not answer.done:
-        said_instead = shortened(message_of(reply.text))
-        raise StepError(f"Ollama with '{model}' did not finish: {said_instead}", "done", "look at Ollama's own log")
-    return answer
 
 
 def _tagged(name: str) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from records.campaign import load_campaign
 from records.plan import STEPS
-from records.record import read_records
 from records.samples import read_conditions, read_samples
 from rehearsal import cluster
 from tests import PROJECT
@@ -36,10 +36,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def done(root: Path) -> Done:
     """Type the four commands, once for all tests of this file."""
-    return {words: fab(*words, hosts=root / "hosts.yaml", timeout_s=300) for words in COMMANDS}
+    return {words: fab(*words, hosts=root / "hosts.yaml") for words in COMMANDS}
 
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(1200)
 
 
 def test_every_command_ends_well(done: Done) -> None:
@@ -57,7 +57,7 @@ def test_each_step_has_its_summary_line(done: Done) -> None:
 def test_fifteen_records_fit_their_schema(root: Path, done: Done) -> None:
     """Every step left a record that the published schema accepts, with commands, departures and no traceback."""
     schema = json.loads((PROJECT / "schemas" / "record.schema.json").read_text(encoding="utf-8"))
-    records = read_records(root / "logs" / PROFILE)
+    records = load_campaign(root / "logs" / PROFILE).records
     assert list(records) == [step.number for step in STEPS]
     for step in STEPS:
         jsonschema.validate(json.loads((root / "logs" / PROFILE / step.record_name).read_bytes()), schema)
@@ -83,8 +83,8 @@ def test_samples_are_complete_and_interleaved(root: Path, done: Done) -> None:
         jsonschema.validate(json.loads(line), schema)
 
 
-def test_the_side_that_does_not_run_is_out_of_memory(root: Path, done: Done) -> None:
-    """Before each run every other side was unloaded, and before each EXO run the cluster was whole."""
+def test_the_arms_that_do_not_run_are_out_of_memory(root: Path, done: Done) -> None:
+    """Before each run every other arm was unloaded, and before each EXO run the cluster was whole."""
     notes, _ = read_conditions(root / "logs" / PROFILE / "12-bench-comparison.conditions.jsonl")
     assert len(notes) == 15
     assert all(note.neighbours_loaded == [] for note in notes)
@@ -127,7 +127,7 @@ def test_rendering_again_gives_the_same_bytes(root: Path, done: Done) -> None:
 
 def test_cleanup_leaves_the_nodes_and_ollama_alone(root: Path, done: Done) -> None:
     """After cleanup no EXO of ours runs, its ports are free, both Ollama answer with the models they had."""
-    cleaned = read_records(root / "logs" / PROFILE)[15].result
+    cleaned = load_campaign(root / "logs" / PROFILE).records[15].result
     assert cleaned["ollama_unchanged"] is True
     assert all(free for node in cleaned["nodes"].values() for free in node["ports_free"].values())
     assert [line for line in marked(root) if "/venv/bin/exo" in line] == []
@@ -139,7 +139,7 @@ def test_steps_converge(root: Path, done: Done) -> None:
     for task, number in (("install-srv1", 2), ("stop-cluster", 15)):
         again = fab(task, hosts=root / "hosts.yaml")
         assert (again.returncode, again.stderr) == (0, "")
-        assert read_records(root / "logs" / PROFILE)[number].status == "already"
+        assert load_campaign(root / "logs" / PROFILE).records[number].status == "already"
 
 
 def test_two_campaigns_side_by_side(root: Path, done: Done) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -38,12 +39,10 @@ def interrupted(root: Path, after: int, how: signal.Signals) -> int:
         cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,
     ) as running:  # fmt: skip
-        for _ in range(600):
-            if len(read_samples(root / SAMPLES)[0]) >= after or running.poll() is not None:
-                break
+        while len(read_samples(root / SAMPLES)[0]) < after and running.poll() is None:
             time.sleep(0.05)
         running.send_signal(how)
-        return running.wait(30)
+        return running.wait(60)
 
 
 @pytest.mark.parametrize(("after", "how"), [(1, signal.SIGKILL), (5, signal.SIGKILL), (9, signal.SIGINT)])
@@ -80,42 +79,28 @@ def test_control_plans_the_runs(root: Path) -> None:
     done = fab("bench", "--control", "--runs", "3", hosts=root / "hosts.yaml")
     assert (done.returncode, done.stderr) == (0, "")
     assert "against itself, 6 runs" in done.stdout
-    assert "runs of each of 3 sides" in done.stdout
+    assert "runs of each of 3 arms" in done.stdout
     samples, _ = read_samples(root / "logs/llama-0015/control.samples.jsonl")
     assert {s.arm for s in samples} == {"a", "b"}
 
 
 def test_ctrl_c_leaves_at_once(root: Path) -> None:
-    """Ctrl-C ends `fab` within seconds although the node's command goes on, with one line and exit 130."""
-    hosts = (root / "hosts.yaml").read_bytes()
-    slow = root / "slow-python" / "python3"
-    slow.parent.mkdir()
-    slow.write_text("#!/bin/bash\nsleep 9\n", encoding="utf-8")
-    slow.chmod(0o755)
-    target = root / "nodes" / "srv1" / "bin" / "python3"
-    kept = target.readlink() if target.is_symlink() else None
-    body = target.read_bytes() if kept is None and target.exists() else None
-    target.unlink(missing_ok=True)
-    target.symlink_to(slow)
+    """Ctrl-C ends `fab` although the node's command goes on for minutes, with one line and exit 130."""
+    slow, began = root / "nodes" / "srv1" / "bin" / "python3", root / "began"
+    body = slow.read_bytes()
+    slow.write_text(f"#!/bin/bash\ntouch {shlex.quote(str(began))}\nsleep 600\n", encoding="utf-8")
     try:
-        begin = time.monotonic()
         with subprocess.Popen(
             [FAB, "verify-python"],
             cwd=PROJECT, env=os.environ | {"FABRIC_EXO_INVENTORY": str(root / "hosts.yaml")},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         ) as running:  # fmt: skip
-            time.sleep(3)
+            while not began.exists() and running.poll() is None:
+                time.sleep(0.05)
             running.send_signal(signal.SIGINT)
-            _, said = running.communicate(timeout=30)
+            _, said = running.communicate(timeout=60)
         assert running.returncode == 130
-        assert time.monotonic() - begin < 8.5
         assert "type the same command to go on" in said
         assert "Traceback" not in said
     finally:
-        target.unlink()
-        if kept is not None:
-            target.symlink_to(kept)
-        elif body is not None:
-            target.write_bytes(body)
-            target.chmod(0o755)
-    assert (root / "hosts.yaml").read_bytes() == hosts
+        slow.write_bytes(body)

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from records.facts import Cleaned, Preflight
+from records.facts import Cleaned
 from rehearsal import cluster
 from rehearsal.layout import Layout
 from tasks.benchmark.models import download_model
@@ -22,10 +23,7 @@ from tasks.ollama.servers import ask_servers
 from tasks.preflight import verify_python
 from tasks.start import start_group, start_srv1, start_srv2
 from tasks.steps import StepNotes
-from tests import PROJECT
 from tests.support.gallery import check_named, decided, laid
-
-pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +48,13 @@ def test_split_ports(nodes: Layout) -> None:
     """split-ports: three processes serve, and verify-cluster says that each sees only itself."""
     with laid(nodes, "split-ports") as lab, pytest.raises(StepError) as caught:
         start_group(lab)
-    for key in ("srv1", "srv2", "rog"):
-        assert f"{key} sees {key} (0 edges)" in caught.value.problem.found
+    sees = {problem.what: problem.found for problem in caught.value.problems}
+    assert sees == {key: f"sees {key} (0 edges)" for key in ("srv1", "srv2", "rog")}
 
 
 def test_silent_discovery_error(nodes: Layout) -> None:
     """silent-discovery-error: srv2 is an island that no log mentions; its own topology gives it away."""
-    with laid(nodes, "silent-discovery-error") as lab, pytest.raises(StepError, match=r"srv2 sees srv2 \(0 edges\)"):
+    with laid(nodes, "silent-discovery-error") as lab, pytest.raises(StepError, match=r"srv2: sees srv2 \(0 edges\)"):
         start_group(lab)
 
 
@@ -71,7 +69,7 @@ def test_rocm_missing(nodes: Layout) -> None:
     """rocm-missing: without tools and /dev/kfd the GPU is said to be unusable, and no grep in the CPU's name counts."""
     with laid(nodes, "rocm-missing") as lab:
         notes = StepNotes(4)
-        truth = verify_rocm(lab, notes, "rog")
+        truth = verify_rocm(lab.nodes["rog"], notes)
     assert truth is not None
     assert truth.usable is not True
     assert not any(w.agrees for w in truth.witnesses if "rocm" in w.name)
@@ -82,8 +80,8 @@ def test_relayed_tailnet(nodes: Layout) -> None:
     """relayed-tailnet: preflight says which ways are relayed and through which region."""
     with laid(nodes, "relayed-tailnet") as lab:
         result = verify_python(lab)
-    assert isinstance(result, Preflight)
-    assert any(way.startswith("relayed (fra)") for way in result.network.values())
+    assert result.relayed
+    assert all(result.network[way].startswith("relayed (fra)") for way in result.relayed)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +90,7 @@ def test_relayed_tailnet(nodes: Layout) -> None:
         ("always-ready-models", ["llama-3.2-3b"]),
         (
             "hub-unreachable",
-            ["srv2: cannot fetch model.safetensors.index.json of ", "huggingface.co:443", "HF_ENDPOINT"],
+            ["srv2 cannot fetch model.safetensors.index.json of ", "huggingface.co:443", "HF_ENDPOINT"],
         ),
         ("wrong-model", ["qwen2.5:3b"]),
         ("mlx-only-model", ["qwen-2.5-3b", "llama-3.2-3b"]),
@@ -104,8 +102,8 @@ def test_models(nodes: Layout, trap: str, words: list[str]) -> None:
         start_group(lab)
         with pytest.raises(StepError) as caught:
             download_model(lab)
-    said = f"{caught.value.problem.found} {caught.value.problem.needed} {caught.value.problem.do}"
-    assert all(word in said for word in words), said
+    text = " ".join(msgspec.structs.astuple(caught.value.problem))
+    assert all(word in text for word in words), text
 
 
 @pytest.mark.parametrize(
@@ -114,6 +112,7 @@ def test_models(nodes: Layout, trap: str, words: list[str]) -> None:
         ("cut-stream", "errors", "finish_reason"),
         ("cold-load-in-run", "warm", "rog"),
         ("neighbour-loaded", "no neighbour", "qwen2.5-coder:32b"),
+        ("busy-machine", "no neighbour", "per CPU on srv2"),
         ("unequal-length", "same work", "tokens"),
     ],
 )
@@ -184,7 +183,7 @@ def test_ollama_changed(tmp_path: Path) -> None:
 
 
 def _compare(lab: Lab) -> None:
-    """Measure one run a side; a trap may also make the step itself fail, which is told by the caller's checks."""
+    """Measure one run an arm; a trap may also make the step itself fail, which is told by the caller's checks."""
     try:
         bench_comparison(lab, runs="1")
     except StepError as error:
@@ -205,11 +204,9 @@ def _generate(lab: Lab) -> None:
 
 
 def test_every_trap_of_the_gallery_has_a_test() -> None:
-    """No trap is without a test that catches it, nor without a line in docs/traps.md."""
+    """No trap is without a test that catches it."""
     from rehearsal.traps import TRAPS
 
     folder = Path(__file__).parent
     tested = "".join((folder / name).read_text(encoding="utf-8") for name in ("test_traps.py", "test_traps_install.py"))
-    docs = (PROJECT / "docs" / "traps.md").read_text(encoding="utf-8")
     assert [name for name in TRAPS if f'"{name}"' not in tested] == []
-    assert [name for name in TRAPS if f"`{name}`" not in docs] == []

@@ -47,6 +47,23 @@ def told(stderr: str, *words: str) -> None:
         assert word in stderr, stderr
 
 
+def one_block_each(stderr: str, *names: str) -> dict[str, dict[str, str]]:
+    """Return the blocks of a message, who -> found, needed and do; these and no others, each once, no name doubled."""
+    blocks: dict[str, dict[str, str]] = {}
+    name = ""
+    for line in stderr.strip().splitlines():
+        if line.startswith("  "):
+            part, _, words = line.strip().partition(":")
+            blocks[name][part] = words.strip()
+            assert not words.strip().startswith(f"{name}:"), line
+        else:
+            name = line.removesuffix(": could not go on.")
+            assert name not in blocks, stderr
+            blocks[name] = {}
+    assert sorted(blocks) == sorted(names), stderr
+    return blocks
+
+
 def test_hosts_file_that_is_not_there(tmp_path: Path) -> None:
     """A missing hosts file is one line with its name."""
     done = fab("preflight", hosts=tmp_path / "none.yaml")
@@ -82,7 +99,9 @@ def test_missing_python_is_named_on_every_node(hosts: Path) -> None:
     edit(hosts, "profiles", "llama-0015", "exo", "python", value=">=3.99")
     done = fab("preflight", hosts=hosts)
     assert done.returncode == 1
-    told(done.stderr, "3 nodes (srv1, srv2, rog)", "a Python >=3.99 with venv", "srv2: has 3.")
+    for problem in one_block_each(done.stderr, "srv1", "srv2", "rog").values():
+        assert problem["found"].startswith("has 3.")
+        assert problem["needed"] == "a Python >=3.99 with venv"
 
 
 def test_dead_ollama_is_named(nodes: Layout, hosts: Path) -> None:
@@ -118,7 +137,37 @@ def test_start_before_install(hosts: Path) -> None:
     """A start without an install names all three nodes and what to type."""
     done = fab("start", hosts=hosts)
     assert done.returncode == 1
-    told(done.stderr, "3 nodes", "fab install-srv1")
+    problems = one_block_each(done.stderr, "srv1", "srv2", "rog")
+    assert {node: problem["do"] for node, problem in problems.items()} == {
+        node: f"fab install-{node}" for node in problems
+    }
+    assert done.stdout.count("needed:") == 0  # the summary lines say where, the blocks below say what
+
+
+def test_an_install_that_fails_everywhere_is_one_block_a_node(hosts: Path) -> None:
+    """Three installs side by side leave three failed records, and each node's trouble stands on the terminal once."""
+    edit(hosts, "profiles", "llama-0015", "exo", "source", value="/no/such/folder")
+    done = fab("install", hosts=hosts)
+    assert done.returncode == 1
+    for node, problem in one_block_each(done.stderr, "srv1", "srv2", "rog").items():
+        assert problem["found"].count("there is no folder /no/such/folder") == 1
+        assert f"fab install-{node}" in problem["do"]
+    statuses = {read_record(path).status for path in (hosts.parent / LOGS).glob("0[234]-install-*.json")}
+    assert statuses == {"failed"}
+
+
+def test_two_dead_ollamas_are_two_blocks(hosts: Path) -> None:
+    """Two baselines that do not answer at the benchmark are told one by one, each with its address once."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    arms = ("srv1", "rog")
+    for arm in arms:
+        edit(hosts, "ollama", arm, "url", value=url)
+    done = fab("download-model", hosts=hosts)
+    assert done.returncode == 1
+    problems = one_block_each(done.stderr, *(f"Ollama '{arm}'" for arm in arms))
+    assert all(problem["found"].startswith(f"{url}: Ollama's version: no answer") for problem in problems.values())
 
 
 def test_wrong_source_is_named_and_leaves_nothing_unnamed(hosts: Path) -> None:
@@ -169,7 +218,7 @@ def test_ollama_that_dies_is_named_by_cleanup(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         done = fab("cleanup", hosts=hosts)
         assert done.returncode == 1
-        told(done.stderr, "Ollama at http://", "never stops or starts it")
+        told(done.stderr, "Ollama 'srv1': could not go on", "never stops or starts it")
     finally:
         cluster.down(tmp_path)
 

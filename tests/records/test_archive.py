@@ -26,7 +26,7 @@ def failing(logs: Path) -> Record:
     """Return the record of an attempt that failed."""
     good = read_record(logs / STEP.record_name)
     return msgspec.structs.replace(
-        good, status="failed", result={}, error=Problem("rog", "it is not there", "rog", "fab start")
+        good, status="failed", result={}, errors=[Problem("rog", "it is not there", "rog", "fab start")]
     )
 
 

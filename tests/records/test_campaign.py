@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import msgspec
-
 from records.campaign import load_campaign
+from records.facts import Documented
 from records.settings import Limits
 from reports.verdict.decision import decide
-from tests.support.campaigns import make_campaign, write_campaign
+from tests.support.campaigns import make_campaign, with_records, write_campaign
 from tests.support.made_records import record
 
 
@@ -38,7 +37,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     samples = tmp_path / "12-bench-comparison.samples.jsonl"
     samples.write_bytes(samples.read_bytes() + b'{"schema": 1, "arm": "ex')
     read = load_campaign(tmp_path)
-    assert [text.partition(":")[0] for text in read.unreadable] == ["12-bench-comparison.json"]
+    assert [entry.file for entry in read.unreadable] == ["12-bench-comparison.json"]
     assert [line.line for line in read.torn[samples.name]] == [len(read.samples[12]) + 1]
     found = decide(read)
     assert found.verdict == "NOT YET"
@@ -60,14 +59,14 @@ def test_hashes_are_of_the_raw_files_and_leave_out_the_reports_own_record(tmp_pa
 def test_limits_are_those_in_force_when_it_was_measured(tmp_path: Path) -> None:
     """Editing hosts.yaml and reporting again does not move a verdict: step 12's limits count, not step 14's."""
     made = make_campaign(limits=Limits(target_ratio=1.5))
-    later = record(14, None, limits=Limits(target_ratio=1.01))
-    write_campaign(tmp_path, msgspec.structs.replace(made, records={**made.records, 14: later}))
+    later = record(14, Documented("GO", []), limits=Limits(target_ratio=1.01))
+    write_campaign(tmp_path, with_records(made, {**made.records, 14: later}))
     assert load_campaign(tmp_path).limits.target_ratio == 1.5
 
 
 def test_before_step_12_the_newest_record_has_the_limits(tmp_path: Path) -> None:
     """Without a measurement the last step that ran says what is in force."""
     made = make_campaign(last_step=3)
-    newest = record(3, None, limits=Limits(confidence=0.99))
-    write_campaign(tmp_path, msgspec.structs.replace(made, records={**made.records, 3: newest}))
+    newest = record(3, made.installed["srv2"], limits=Limits(confidence=0.99))
+    write_campaign(tmp_path, with_records(made, {**made.records, 3: newest}))
     assert load_campaign(tmp_path).limits.confidence == 0.99

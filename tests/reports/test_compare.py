@@ -35,7 +35,7 @@ def test_a_faster_exo_is_called_faster_and_the_rest_is_not(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_difference_is_claimed_only_where_the_interval_leaves_one_out(seed: int, tmp_path: Path) -> None:
-    """Three runs a side with 10 % noise and a true +3 %: what is said follows the printed interval."""
+    """Three runs an arm with 10 % noise and a true +3 %: what is said follows the printed interval."""
     for name, speedup in (("old", 1.50), ("new", 1.545)):
         made = campaigns.make_campaign(speedup=speedup, cv=0.1, runs=3, seed=seed + (10 if name == "new" else 0))
         campaigns.write_campaign(tmp_path / name, made)

@@ -61,7 +61,7 @@ def test_partial_campaigns_are_valid_too(last: int) -> None:
 
 
 def test_an_infinite_bound_is_null() -> None:
-    """One run a side bounds nothing: JSON has no infinity, so the bound is null."""
+    """One run an arm bounds nothing: JSON has no infinity, so the bound is null."""
     found = exported(campaigns.make_campaign(runs=1))
     assert found["decision"]["comparisons"][0]["upper"] is None
 
@@ -72,7 +72,7 @@ def test_a_failed_step_is_in_it(tmp_path: Path) -> None:
     found = exported(load_campaign(tmp_path))
     step = next(step for step in found["steps"] if step["step"] == 4)
     assert step["status"] == "failed"
-    assert step["error"]["do"] == "install ROCm"
+    assert [problem["do"] for problem in step["errors"]] == ["install ROCm"]
     assert found["decision"]["blocked_step"] == 4
     assert found["gate_exit"] == 10
 

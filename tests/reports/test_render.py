@@ -168,7 +168,7 @@ def test_broken_files_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
     write_campaign(folder, runs=2)
     (folder / "03-install-srv2.json").write_bytes(b"{torn")
     text = (folder / "06-start-srv2.json").read_text(encoding="utf-8")
-    (folder / "06-start-srv2.json").write_text(text.replace('"schema": 1', '"schema": 99'), encoding="utf-8")
+    (folder / "06-start-srv2.json").write_text(text.replace('"schema": 2', '"schema": 99'), encoding="utf-8")
     text = (folder / "08-verify-cluster.json").read_text(encoding="utf-8")
     (folder / "08-verify-cluster.json").write_text(text.replace('"expected_edges"', '"odd"'), encoding="utf-8")
     with (folder / "12-bench-comparison.samples.jsonl").open("ab") as file:
@@ -176,9 +176,15 @@ def test_broken_files_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
     write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE, html=True)
     page = (tmp_path / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
     broken = page.split("### Files that could not be read")[1].split("\n## ")[0]
-    for named in ("03-install-srv2.json", "06-start-srv2.json", "12-bench-comparison.samples.jsonl, line 25"):
+    for named in (
+        "03-install-srv2.json",
+        "06-start-srv2.json",
+        "08-verify-cluster.json",
+        "12-bench-comparison.samples.jsonl, line 25",
+    ):
         assert named in broken
-    assert "## Cluster formation: fail" in page
+    assert "## Cluster formation: not known" in page
+    assert page.count("| UNREADABLE |") == 3
     assert str(tmp_path) not in page
 
 

@@ -31,7 +31,7 @@ def acting(act: Act) -> Iterator[str]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    thread.join(timeout=10)
+    thread.join(timeout=30)
     listener.close()
 
 
@@ -82,11 +82,12 @@ def stop_after_finish(connection: socket.socket) -> None:
 def test_hostile_server_is_a_failed_sample(act: Act, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason is named, and it does not take longer than the time-out allows."""
     monkeypatch.setattr(script, "ANSWER_LIMIT_BYTES", 4 * 1024 * 1024)
-    settings = script.Settings(1, 1, 0, 8, 1, 1.0, "", (), False)
+    # Only who never ends an answer is waited for that shortly: on a busy machine a second is little for the others.
+    settings = script.Settings(1, 1, 0, 8, 1, 1.0 if "within 1 s" in error else 60.0, "", (), False)
     begin = time.monotonic()
     with acting(act) as url:
         sample = script.ask(script.Arm("a", "exo", url, "m", "keep"), settings, 1, 0, False)
-        assert time.monotonic() - begin < 8
+        assert time.monotonic() - begin < 30
     assert error in (sample["error"] or "")
     assert script.rate(sample) is None
 
@@ -99,9 +100,9 @@ def test_whole_answer_on_a_connection_left_open_does_not_wait() -> None:
         connection.sendall(head + b"".join(frames) + end)
         connection.recv(1)
 
-    settings = script.Settings(1, 1, 0, 8, 1, 30.0, "", (), False)
+    settings = script.Settings(1, 1, 0, 8, 1, 60.0, "", (), False)
     begin = time.monotonic()
     with acting(keep_open) as url:
         sample = script.ask(script.Arm("a", "ollama", url, "m", "keep"), settings, 1, 0, False)
     assert sample["error"] is None
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 30

@@ -13,7 +13,7 @@ import pytest
 from scripts import benchmark_exo_vs_ollama as script
 
 
-def test_schedule_of_two_arms_is_abba_with_a_seeded_first_side() -> None:
+def test_schedule_of_two_arms_is_abba_with_a_seeded_first_arm() -> None:
     """Rounds go forward and backward in turn; over many seeds each arm begins about half of the time."""
     order = [arm for arm, _ in script.schedule(["exo", "srv1"], 4, 1)]
     first, second = order[:2]

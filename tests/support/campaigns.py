@@ -17,7 +17,7 @@ import msgspec
 
 from records import plan
 from records.campaign import CONTROL_NAME, Campaign
-from records.record import Problem
+from records.record import Problem, Record, decoded_result, decoded_settings
 from records.samples import Conditions, Sample
 from records.settings import Limits
 from tests.support.made_records import (
@@ -63,7 +63,17 @@ def make_campaign(
         for number, result in made.items()
         if number <= last_step
     }
-    return Campaign("llama-0015", records, samples, conditions, {}, {}, limits, [])
+    return with_records(Campaign("llama-0015", samples=samples, conditions=conditions), records)
+
+
+def with_records(campaign: Campaign, records: dict[int, Record]) -> Campaign:
+    """Return the campaign with these records instead of its own, decoded as reading them would."""
+    return msgspec.structs.replace(
+        campaign,
+        records=records,
+        results={n: result for n, kept in records.items() if (result := decoded_result(kept)) is not None},
+        settings_by_step={n: decoded_settings(kept) for n, kept in records.items()},
+    )
 
 
 def measurement(
@@ -146,9 +156,8 @@ def changed(campaign: Campaign, change: Callable[[Sample], Sample | None], step:
 
 def with_result(campaign: Campaign, step: int, **fields: Any) -> Campaign:
     """Return the campaign with these fields of `step`'s result replaced."""
-    old = campaign.records[step]
-    new = msgspec.structs.replace(old, result=old.result | msgspec.to_builtins(fields))
-    return msgspec.structs.replace(campaign, records={**campaign.records, step: new})
+    new = msgspec.structs.replace(campaign.results[step], **fields)
+    return msgspec.structs.replace(campaign, results={**campaign.results, step: new})
 
 
 def with_conditions(campaign: Campaign, change: Callable[[Conditions], Conditions], step: int = 12) -> Campaign:
@@ -163,11 +172,8 @@ def with_failed_step(campaign: Campaign, step: int, found: str = "the API never 
     base = campaign.records.get(step) or record(step, None)
     new = msgspec.structs.replace(base, status="failed", result={}, summary=found, errors=[problem])
     records = {number: kept for number, kept in campaign.records.items() if number < step} | {step: new}
-    return msgspec.structs.replace(
-        campaign,
-        records=records,
-        samples={number: kept for number, kept in campaign.samples.items() if number <= step},
-    )
+    samples = {number: kept for number, kept in campaign.samples.items() if number <= step}
+    return with_records(msgspec.structs.replace(campaign, samples=samples), records)
 
 
 def write_campaign(folder: Path, campaign: Campaign) -> None:

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rehearsal.cluster import environment
-from rehearsal.layout import NODES, Layout
+from rehearsal.layout import NODES, Layout, environment
 from tests.support.wire import Answer, ask, documents
 
 QUICK = {"download_s": 0.2, "cold_s": 0.0, "first_token_s": 0.01, "tokens_per_s": 500.0, "stale_s": 1.5, "stop_s": 0.05}

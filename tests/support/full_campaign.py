@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from records import plan
-from records.record import Command, Deviation, Problem, Record, write_record
+from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, write_record
 from records.samples import Conditions, Sample
 from tests.support.full_facts import BASELINES, NODES, Text, results_of_steps
 
@@ -40,7 +40,7 @@ def write_campaign(
     for number in steps:
         step = plan.step_numbered(number)
         record = Record(
-            schema=1,
+            schema=SCHEMA_VERSION,
             step=number,
             name=step.name,
             status="ok",
@@ -138,7 +138,7 @@ def fail_step(folder: Path, number: int, text: Text = as_it_is) -> None:
     write_record(
         folder,
         Record(
-            schema=1,
+            schema=SCHEMA_VERSION,
             step=number,
             name=step.name,
             status="failed",

@@ -16,10 +16,9 @@ from rehearsal.processes import marked
 from rehearsal.traps import TRAPS
 from reports.checks.check import Check
 from reports.verdict.decision import Decision, decide
+from tasks.exo.cluster import ExoCluster
 from tasks.inventory import load_inventory
-from tasks.machines import daemon
 from tasks.machines.lab import Lab
-from tasks.machines.paths import run_folder
 
 
 @contextlib.contextmanager
@@ -41,7 +40,7 @@ def laid(layout: Layout, trap: str) -> Iterator[Lab]:
     try:
         yield lab
     finally:
-        lab.each(lambda node: daemon.stop(node, run_folder(lab, node)))
+        ExoCluster(lab).each(lambda exo: exo.stop())
         lab.close()
         for pid, command in marked(layout.root).items():
             if "exo.main" in command or "/venv/bin/exo" in command or command.startswith("sleep"):

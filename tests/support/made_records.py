@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from records import facts, plan
-from records.record import Record
+from records.record import SCHEMA_VERSION, Record
 from records.settings import Limits
 
 NODES = ("srv1", "srv2", "rog")
@@ -34,12 +34,12 @@ def record(
     limits: Limits | None = None,
     baselines: Sequence[str] = ("rog", "srv1"),
 ) -> Record:
-    """Return the record of an ended step."""
+    """Return the record of an ended step, or of a skipped one."""
     return Record(
-        schema=1,
+        schema=SCHEMA_VERSION,
         step=number,
         name=plan.step_numbered(number).name,
-        status="ok",
+        status="skipped" if isinstance(result, facts.Skipped) else "ok",
         summary="done",
         profile="llama-0015",
         started_utc=utc(600.0 * number),

@@ -25,7 +25,7 @@ def ok(text: str) -> Reply:
 class Performed:
     """A flow that has run to its end: what it asked, how long it waited, what it told meanwhile."""
 
-    def __init__(self, flow: Flow, server: Server, limit: int = 20_000) -> None:
+    def __init__(self, flow: Flow[Any], server: Server, limit: int = 20_000) -> None:
         self.asked: list[tuple[str, str, str]] = []
         self.bodies: list[dict[str, Any]] = []
         self.waited_s = 0.0

@@ -24,12 +24,12 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the script to its end."""
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
 
 
 def lines(output: str) -> list[Sample]:
     """Read JSON lines as samples, refusing keys that a Sample does not have."""
-    known = set(Sample.__struct_fields__)
+    known = set(Sample.__struct_encode_fields__)
     for line in output.splitlines():
         assert set(json.loads(line)) == known
     return [msgspec.json.decode(line, type=Sample) for line in output.splitlines()]

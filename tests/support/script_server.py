@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         with engine.lock:
             engine.loaded.add(model)
             engine.in_flight += 1
-        time.sleep(0.05 if engine.muddled_from < 99 else 0)
+        time.sleep(0.3 if engine.muddled_from < 99 else 0)  # by then all that were sent at once have come
         muddled = engine.in_flight >= engine.muddled_from
         head, frames, end = metronome_frames(self.path, engine.answers_as or model, 1, engine.tokens)
         try:

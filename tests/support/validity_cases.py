@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from records.campaign import Campaign
+from records.facts import OllamaModel
 from tests.support.campaigns import changed, with_conditions, with_failed_step, with_result
 from tests.support.made_records import NODES
 from tests.support.validity_cases_prefill import PREFILL_CASES
@@ -31,14 +32,7 @@ from tests.support.validity_changes import (
 replace = msgspec.structs.replace
 
 MODELS = {
-    "rog": {
-        "arm": "rog",
-        "model": "m",
-        "digest": "1",
-        "quantization": "Q4_K_M",
-        "parameter_size": None,
-        "size_bytes": 1,
-    }
+    "rog": OllamaModel("rog", "m", "1", quantization="Q4_K_M", parameter_size=None, size_bytes=1),
 }
 BUSY = dict.fromkeys(NODES, 7.0)
 
@@ -52,7 +46,13 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
         "different revisions",
     ),
     ("right software", "another release", "fatal", lambda c: with_result(c, 4, release="1.0.71"), "not 0.0.15"),
-    ("right software", "an install failed", "unknown", lambda c: with_failed_step(c, 3, "Yeast"), "step 3: Yeast"),
+    (
+        "right software",
+        "an install failed",
+        "unknown",
+        lambda c: with_failed_step(c, 3, "Yeast"),
+        "3: srv2: Yeast",
+    ),
     (
         "whole cluster",
         "lost at the end",

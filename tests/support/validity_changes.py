@@ -10,7 +10,7 @@ import msgspec
 from records.campaign import Campaign
 from records.facts import Calibration
 from records.samples import Conditions, Sample, TornLine
-from tests.support.campaigns import failed, measurement
+from tests.support.campaigns import failed, measurement, with_records
 
 replace = msgspec.structs.replace
 
@@ -74,12 +74,12 @@ def coarse(error: float, first_token_s: float = 1e-4) -> list[Calibration]:
 
 def rehearsed_partly(campaign: Campaign) -> Campaign:
     """Have run step 12 in a rehearsal, and the others not."""
-    return replace(campaign, records={**campaign.records, 12: replace(campaign.records[12], rehearsal={"speedup": 2})})
+    return with_records(campaign, {**campaign.records, 12: replace(campaign.records[12], rehearsal={"speedup": 2})})
 
 
 def under_other_settings(campaign: Campaign) -> Campaign:
     """Have recorded step 2 under another hosts.yaml."""
-    return replace(campaign, records={**campaign.records, 2: replace(campaign.records[2], campaign="fedcba987654")})
+    return with_records(campaign, {**campaign.records, 2: replace(campaign.records[2], campaign="fedcba987654")})
 
 
 def torn(campaign: Campaign) -> Campaign:
@@ -89,12 +89,12 @@ def torn(campaign: Campaign) -> Campaign:
 
 def without_bench_record(campaign: Campaign) -> Campaign:
     """Have step 12 not ended."""
-    return replace(campaign, records={n: r for n, r in campaign.records.items() if n != 12})
+    return with_records(campaign, {n: r for n, r in campaign.records.items() if n != 12})
 
 
 def without_cleanup(campaign: Campaign) -> Campaign:
     """Have `fab cleanup` not typed yet."""
-    return replace(campaign, records={n: r for n, r in campaign.records.items() if n != 15})
+    return with_records(campaign, {n: r for n, r in campaign.records.items() if n != 15})
 
 
 def failing(count: int) -> Callable[[Sample], Sample]:

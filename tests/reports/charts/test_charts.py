@@ -5,69 +5,73 @@ from __future__ import annotations
 import math
 import struct
 import xml.etree.ElementTree as ElementTree
+from typing import Any
 
 import msgspec
 import pytest
 
 from records.campaign import Campaign
-from reports.charts import words
-from reports.charts.build import arm_marks, chart_set
-from reports.charts.data import (
-    ArmMark,
-    ChartSet,
-    IntervalRow,
-    LatencyChart,
-    LatencyRow,
-    NodeChart,
-    NodeRow,
-    OrderChart,
-    RequestPoint,
-    RunBlock,
-    SpeedupChart,
-    TimePart,
-    TokenBar,
-    TokenTimeChart,
-)
-from reports.charts.drawings import round_ticks
-from reports.charts.figure import PNG_DPI, WIDTH_IN, draw_charts
+from reports.charts.catalogue import CHARTS, charts_of
+from reports.charts.figure import PNG_DPI, WIDTH_IN, ArmMark, Chart, arm_marks, draw_charts, round_ticks
+from reports.charts.latency import DOTS, LatencyChart, LatencyRow
+from reports.charts.nodes import NodeRow, NodesChart
+from reports.charts.requests import RequestPoint, RequestsChart, RunBand
+from reports.charts.speedup import SpeedupChart
+from reports.charts.token_time import TimePart, TokenBar, TokenTimeChart
+from reports.stats.comparison import Comparison
+from reports.stats.summary import summary_of_values
 from reports.verdict.decision import decide
 from reports.verdict.estimates import estimates_of
 from tests.support import campaigns
 
-EXO, ROG = ArmMark("exo", "EXO", 0), ArmMark("rog", "Ollama rog", 1)
-WHOLE = ChartSet(
-    speedup=SpeedupChart(1.3, [IntervalRow("Ollama rog", 1.42, 1.36, 1.48, 1.41, 1.35, 1.49)], "bounds", "Welch"),
-    order=OrderChart(
+EXO, ROG = ArmMark("EXO", 0), ArmMark("Ollama rog", 1)
+
+
+def compared(ratio: float, lower: float, upper: float) -> Comparison:
+    """Return a comparison with `rog` whose interval clears 1.30, without a cross-check."""
+    return Comparison("rog", ratio, lower, upper, 4.0, ratio, None, None, True, 3, 3, "welch", says="above")
+
+
+def latency_row(mark: ArmMark, *times_s: float) -> LatencyRow:
+    """Return the row of an arm with these times."""
+    spread = summary_of_values(times_s)
+    assert spread is not None
+    return LatencyRow(mark, spread, [time * 1000 for time in times_s])
+
+
+CHECKED = msgspec.structs.replace(compared(1.42, 1.36, 1.48), hl_ratio=1.41, hl_lower=1.35, hl_upper=1.49)
+SPEEDUP = SpeedupChart(1.3, [CHECKED], "bounds")
+WHOLE: list[Chart] = [
+    SPEEDUP,
+    RequestsChart(
         [
-            RunBlock(EXO, 1, [RequestPoint(1, 20.0, True), RequestPoint(2, 42.0, False)], 42.0),
-            RunBlock(ROG, 1, [RequestPoint(3, None, False)], None),
+            RunBand(EXO, 1, [RequestPoint(1, 20.0, True), RequestPoint(2, 42.0, False)], 42.0),
+            RunBand(ROG, 1, [RequestPoint(3, None, False)], None),
         ]
     ),
-    latency=LatencyChart(
-        [LatencyRow(EXO, 3, 60.0, 66.0, 70.0, 71.0, [60.0, 66.0, 71.0])],
-        [LatencyRow(EXO, 1, 5.0, 5.0, 5.0, 5.0, [5.0])],
-    ),
-    token_time=TokenTimeChart(
+    LatencyChart([latency_row(EXO, 0.060, 0.066, 0.071)], [latency_row(EXO, 0.005)]),
+    TokenTimeChart(
         [TokenBar("Best pipeline", [TimePart("computing", "compute", 30.0), TimePart("hops", "hops", 2.0)])], 18.0
     ),
-    nodes=NodeChart(
-        [NodeRow("srv1", "CLANG", "cpu", [0.1, 0.2], {}), NodeRow("rog", "AMD", "gpu", [], {"exo": [20.0, 60.0]})],
+    NodesChart(
+        [
+            NodeRow("srv1", "CLANG", "cpu", [0.1, 0.2], []),
+            NodeRow("rog", "AMD", "gpu", [], [(EXO, [20.0, 60.0])]),
+        ],
         0.5,
-        [EXO, ROG],
     ),
-)
+]
 
 
-def charts_of(campaign: Campaign) -> ChartSet:
+def charts_by_name(campaign: Campaign) -> dict[str, Any]:
     """Return what a campaign's charts show."""
-    estimates = estimates_of(campaign)
-    return chart_set(campaign, decide(campaign, 12), estimates.arms[12], estimates.ceiling, 12)
+    return {chart.name: chart for chart in charts_of(campaign, decide(campaign, 12), estimates_of(campaign))}
 
 
 def test_every_chart_is_an_svg_and_a_png_of_one_width() -> None:
     """Five charts, in the report's order; the SVG is XML without script, date or outside address."""
     drawn = draw_charts(WHOLE)
-    assert [chart.name for chart in drawn] == list(words.TITLES)
+    assert [chart.name for chart in drawn] == [chart.name for chart in CHARTS]
     for chart in drawn:
         root = ElementTree.fromstring(chart.svg)
         assert {element.tag.rpartition("}")[2] for element in root.iter()}.isdisjoint({"script", "image", "date"})
@@ -85,7 +89,7 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
     first = draw_charts(WHOLE)
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
         assert draw_charts(WHOLE) == first
-    assert draw_charts(msgspec.structs.replace(WHOLE, speedup=None))[0] == first[1]
+    assert draw_charts(WHOLE[1:]) == first[1:]
 
 
 def test_the_words_say_what_the_drawing_shows() -> None:
@@ -94,20 +98,19 @@ def test_the_words_say_what_the_drawing_shows() -> None:
     assert "Ollama rog: 1.42×, bounds 1.36 to 1.48, all of it at or beyond the target line." in words["speedup"]
     assert "all 3 requests" in words["requests"]
     assert "1 warm-up hollow and discarded, 1 failed" in words["requests"]
-    assert "EXO: median 66.0 ms" in words["latency"]
+    assert "TTFT (first token): EXO: median 66.0 ms" in words["latency"]
     assert "Best pipeline: 32.0 ms (computing 30.0 ms, hops 2.00 ms)" in words["token-time"]
     assert "GPU 20 to 60% busy while EXO ran" in words["nodes"]
 
 
 def test_ratios_that_are_no_evidence_are_drawn_so() -> None:
     """The reason stands across the drawing and at the head of its words, and no side of the target is coloured."""
-    assert WHOLE.speedup is not None
     void = "INVALID: these numbers do not compare like with like"
-    chart = draw_charts(ChartSet(speedup=msgspec.structs.replace(WHOLE.speedup, void=void)))[0]
+    chart = draw_charts([msgspec.structs.replace(SPEEDUP, void=void)])[0]
     assert chart.alt.startswith(f"{void}. Ratios of EXO, crossed out as no evidence: Ollama rog: 1.42×")
     assert b"#dcebe0" not in chart.svg
     assert b"#a1260d" in chart.svg
-    valid = draw_charts(WHOLE)[0].svg
+    valid = draw_charts([SPEEDUP])[0].svg
     assert b"#dcebe0" in valid
     assert b"#a1260d" not in valid
 
@@ -115,20 +118,15 @@ def test_ratios_that_are_no_evidence_are_drawn_so() -> None:
 def test_a_campaign_fills_the_charts_with_its_own_numbers() -> None:
     """Arms keep their marks, requests their order in time, warm-ups their mark, runs their means."""
     campaign = campaigns.make_campaign(speedup=1.6, runs=3)
-    charts = charts_of(campaign)
-    assert charts.order is not None
-    places = [point.place for block in charts.order.blocks for point in block.points]
-    assert places == list(range(1, len(campaign.samples[12]) + 1))
-    assert [block.mark.label for block in charts.order.blocks[:3]] == ["EXO", "Ollama rog", "Ollama srv1"]
-    assert all([p.warmup for p in block.points] == [True, False, False, False] for block in charts.order.blocks)
-    rates = [p.rate_tokens_per_s for p in charts.order.blocks[0].points if not p.warmup]
-    assert all(rate is not None for rate in rates)
-    expected = math.exp(sum(math.log(rate) for rate in rates if rate) / len(rates))
-    assert charts.order.blocks[0].mean_tokens_per_s == pytest.approx(expected)
-    assert charts.speedup is not None
-    assert [row.label for row in charts.speedup.rows] == ["Ollama rog", "Ollama srv1"]
-    assert charts.latency is not None
-    assert all(len(row.shown_ms) <= 120 for row in charts.latency.inter_token)
+    charts = charts_by_name(campaign)
+    bands = charts["requests"].bands
+    assert [point.place for band in bands for point in band.points] == list(range(1, len(campaign.samples[12]) + 1))
+    assert [band.mark.label for band in bands[:3]] == ["EXO", "Ollama rog", "Ollama srv1"]
+    assert all([point.warmup for point in band.points] == [True, False, False, False] for band in bands)
+    logs = [math.log(point.rate_tokens_per_s) for point in bands[0].points if not point.warmup]
+    assert bands[0].mean_tokens_per_s == pytest.approx(math.exp(sum(logs) / len(logs)))
+    assert [comparison.baseline for comparison in charts["speedup"].comparisons] == ["rog", "srv1"]
+    assert all(len(row.shown_ms) <= DOTS for row in charts["latency"].itl)
 
 
 def test_a_failed_request_is_drawn_as_failed() -> None:
@@ -136,10 +134,9 @@ def test_a_failed_request_is_drawn_as_failed() -> None:
     campaign = campaigns.make_campaign(runs=3)
     broken = msgspec.structs.replace(campaign.samples[12][1], error="cut off", total_s=None, output_tokens=None)
     samples = [campaign.samples[12][0], broken, *campaign.samples[12][2:]]
-    charts = charts_of(msgspec.structs.replace(campaign, samples={**campaign.samples, 12: samples}))
-    assert charts.order is not None
-    assert charts.order.blocks[0].points[1] == RequestPoint(2, None, False)
-    assert len(draw_charts(charts)) == 5
+    charts = charts_by_name(msgspec.structs.replace(campaign, samples={**campaign.samples, 12: samples}))
+    assert charts["requests"].bands[0].points[1] == RequestPoint(2, None, False)
+    assert len(draw_charts(charts.values())) == 5
 
 
 def test_times_of_zero_and_below_are_drawn() -> None:
@@ -149,32 +146,28 @@ def test_times_of_zero_and_below_are_drawn() -> None:
         msgspec.structs.replace(s, first_token_s=0.0, frame_times_s=[0.0, 0.0, 0.5, 0.4]) for s in campaign.samples[12]
     ]
     odd = msgspec.structs.replace(campaign, samples={**campaign.samples, 12: samples})
-    estimates = estimates_of(odd)
-    charts = chart_set(odd, decide(campaign, 12), estimates.arms[12], estimates.ceiling, 12)
-    assert len(draw_charts(charts)) == 5
+    assert len(draw_charts(charts_of(odd, decide(campaign, 12), estimates_of(odd)))) == 5
 
 
-def test_one_run_a_side_has_no_interval_to_draw() -> None:
+def test_one_run_an_arm_has_no_interval_to_draw() -> None:
     """Bounds that are infinite make no speed-up chart; the others are drawn."""
-    charts = charts_of(campaigns.make_campaign(runs=1))
-    assert charts.speedup is None
-    assert charts.order is not None
-    assert draw_charts(ChartSet()) == []
+    charts = charts_by_name(campaigns.make_campaign(runs=1))
+    assert list(charts) == ["requests", "latency", "token-time", "nodes"]
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_odd_numbers_are_drawn_all_the_same(scale: float) -> None:
     """Tiny, huge, equal and zero values, and a ratio far from the target, raise nothing."""
-    row = IntervalRow("rog", scale, scale * 0.99, scale * 1.01, None, None, None)
-    equal = LatencyRow(ROG, 2, scale, scale, scale, scale, [scale, scale])
-    charts = ChartSet(
-        SpeedupChart(1.3, [row], "bounds", "Welch"),
-        OrderChart([RunBlock(EXO, 1, [RequestPoint(1, None, False)], None)]),
-        LatencyChart([equal], []),
+    charts: list[Chart] = [
+        SpeedupChart(1.3, [compared(scale, scale * 0.99, scale * 1.01)], "bounds"),
+        RequestsChart([RunBand(EXO, 1, [RequestPoint(1, None, False)], None)]),
+        LatencyChart([latency_row(ROG, scale, scale)], []),
         TokenTimeChart([TokenBar("EXO", [TimePart("whole", "whole", scale)])], None),
-        NodeChart([NodeRow("n", "d", "unknown", [0.0], {})], 0.5, []),
-    )
-    assert len(draw_charts(charts)) == 5
+        NodesChart([NodeRow("n", "d", "unknown", [0.0], [])], 0.5),
+    ]
+    drawn = draw_charts(charts)
+    assert len(drawn) == 5
+    assert drawn[1].alt.endswith("0 warm-ups hollow and discarded, 1 failed.")
 
 
 def test_marks_differ_without_colour() -> None:

@@ -49,7 +49,7 @@ def test_checks_have_one_name_each() -> None:
 
 def test_nothing_measured_is_unknown_and_never_fatal() -> None:
     """On an empty folder no check passes, fails or falls over: nothing is known."""
-    empty = Campaign("p", {}, {}, {}, {}, {}, make_campaign().limits, [])
+    empty = Campaign("p")
     assert {check.status for check in check_all(empty)} == {"unknown"}
 
 

@@ -84,12 +84,12 @@ def test_one_run_a_side_bounds_nothing() -> None:
 
 def test_a_side_without_runs_is_refused() -> None:
     """There is no comparison with nothing."""
-    with pytest.raises(ValueError, match="each side"):
+    with pytest.raises(ValueError, match="each arm"):
         compare(runs([1.0, 1.1]), [], Limits())
 
 
 def test_without_variance_the_bounds_are_the_ratio() -> None:
-    """Equal runs on both sides leave no doubt about the ratio between them."""
+    """Equal runs of both arms leave no doubt about the ratio between them."""
     found = compare(runs([math.log(13)] * 3), runs([math.log(10)] * 3, "srv1"), Limits())
     assert found.lower == found.ratio == found.upper == pytest.approx(1.3)
     assert found.says == "above"  # exactly on the target is on it, whatever the last bit of a logarithm says

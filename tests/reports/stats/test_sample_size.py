@@ -18,7 +18,7 @@ from tests.support.campaigns import measurement
 
 @pytest.mark.parametrize(("cv", "least", "most"), [(0.02, 3, 3), (0.03, 5, 5), (0.05, 11, 11), (0.10, 40, 41)])
 def test_runs_to_tell_40_from_30_per_cent(cv: float, least: int, most: int) -> None:
-    """With 5 % error both ways it takes 3, 5, 11 and 40 runs a side at 2, 3, 5 and 10 % noise."""
+    """With 5 % error both ways it takes 3, 5, 11 and 40 runs an arm at 2, 3, 5 and 10 % noise."""
     needed = runs_needed(math.log(1.4 / 1.3), cv, cv, 0.95, 0.95)
     assert needed is not None
     assert least <= needed <= most
@@ -55,16 +55,14 @@ def test_settling_takes_the_hardest_baseline_for_go_and_the_easiest_for_no_go() 
 
 
 def test_a_control_says_how_many_runs_and_how_long() -> None:
-    """From the noise of Ollama against itself at CV 5 % the plan is near 11 runs a side, and its hours follow."""
+    """From the noise of Ollama against itself at CV 5 % the plan is near 11 runs an arm, and its hours follow."""
     lines, _ = measurement(("a", "b"), {"a": 20.0, "b": 20.0}, 0.05, 40, chance=random.Random(3), request_cv=0.001)
-    plan = plan_from_control(lines, Limits(), sides=3)
+    plan = plan_from_control(lines, Limits(), arms=3)
     assert plan is not None
     assert plan.runs is not None
-    assert plan.run_s is not None
     assert 0.04 < plan.rate_cv < 0.06
     assert 7 <= plan.runs <= 16
-    assert plan.run_s == pytest.approx(90 + 4 * 3.4 + 2, rel=0.2)
-    assert plan.total_s == pytest.approx(plan.runs * 3 * plan.run_s)
+    assert plan.total_s == pytest.approx(plan.runs * 3 * (90 + 4 * 3.4 + 2), rel=0.2)
     assert plan_from_control([], Limits()) is None
     assert seconds_per_run([]) is None
 

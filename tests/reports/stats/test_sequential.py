@@ -14,7 +14,7 @@ from tests.reports.stats.test_arms import runs
 TARGET = 1.30
 
 
-def pairs_with_t(n: int, t: float) -> list[float]:
+def rounds_with_t(n: int, t: float) -> list[float]:
     """Make n log ratios whose Student's t against the target is exactly `t`."""
     shape = [(-1.0) ** k for k in range(n)]
     spread = math.sqrt(sum(x * x for x in shape) / (n - 1) / n)
@@ -37,14 +37,14 @@ def pairs_with_t(n: int, t: float) -> list[float]:
 )
 def test_bounds_of_the_three_looks(n: int, t: float, says: str) -> None:
     """Each look decides at its own published bound, and only the last one can end without a decision."""
-    taken = look({"rog": pairs_with_t(n, t)}, TARGET)
-    assert (taken.pairs, taken.decision) == (n, says)
+    taken = look({"rog": rounds_with_t(n, t)}, TARGET)
+    assert (taken.rounds, taken.decision) == (n, says)
     assert taken.t == pytest.approx(t)
 
 
 def test_go_needs_every_baseline_and_no_go_one() -> None:
     """The smallest t of all baselines decides."""
-    high, low, middle = pairs_with_t(6, 5), pairs_with_t(6, -5), pairs_with_t(6, 1)
+    high, low, middle = rounds_with_t(6, 5), rounds_with_t(6, -5), rounds_with_t(6, 1)
     assert look({"a": high, "b": high}, TARGET).decision == "GO"
     assert look({"a": high, "b": middle}, TARGET).decision == "go on"
     assert look({"a": high, "b": low}, TARGET).decision == "NO-GO"
@@ -52,21 +52,21 @@ def test_go_needs_every_baseline_and_no_go_one() -> None:
 
 @pytest.mark.parametrize("n", [5, 7, 11, 17])
 def test_peeking_in_between_is_refused(n: int) -> None:
-    """There is no bound for any other number of pairs."""
+    """There is no bound for any other number of rounds."""
     with pytest.raises(KeyError):
-        look({"rog": pairs_with_t(n, 3)}, TARGET)
+        look({"rog": rounds_with_t(n, 3)}, TARGET)
 
 
 def test_a_decided_campaign_takes_no_further_look() -> None:
     """Pairs measured after the look that decided are not looked at; before the sixth pair there is no look."""
-    decided = pairs_with_t(6, 5) + pairs_with_t(6, -50)
+    decided = rounds_with_t(6, 5) + rounds_with_t(6, -50)
     assert [taken.decision for taken in looks_so_far({"rog": decided}, TARGET)] == ["GO"]
     assert looks_so_far({"rog": decided[:5]}, TARGET) == []
     assert looks_so_far({}, TARGET) == []
 
 
-def test_pairs_are_runs_of_equal_number() -> None:
-    """A run that one side lacks makes no pair, and the order of the runs does not matter."""
+def test_rounds_are_runs_of_equal_number() -> None:
+    """A run that one arm lacks makes no round, and the order of the runs does not matter."""
     exo, ollama = runs([1.0, 2.0, 3.0]), runs([0.5, 0.5, 0.25], "rog")
     assert log_ratios(exo[::-1], [ollama[0], ollama[2]]) == [0.5, 2.75]
 
@@ -74,10 +74,10 @@ def test_pairs_are_runs_of_equal_number() -> None:
 @pytest.mark.parametrize(("t", "says"), [(2.681, "above"), (2.679, "across"), (-2.681, "below"), (-2.679, "across")])
 def test_the_interval_shown_agrees_with_the_look(t: float, says: str) -> None:
     """The paired interval lies beyond the target exactly where the look decides."""
-    assert paired_comparison("rog", pairs_with_t(6, t), 2.680, Limits()).says == says
+    assert paired_comparison("rog", rounds_with_t(6, t), 2.680, Limits()).says == says
 
 
-def test_pairs_without_variance_decide_by_the_ratio_alone() -> None:
+def test_rounds_without_variance_decide_by_the_ratio_alone() -> None:
     """Identical ratios: on the target or above is GO, below is NO-GO, never a division by zero."""
     assert look({"rog": [math.log(TARGET)] * 6}, TARGET).decision == "GO"
     assert look({"rog": [math.log(1.29)] * 6}, TARGET).decision == "NO-GO"

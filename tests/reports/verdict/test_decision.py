@@ -17,6 +17,7 @@ from tests.support.campaigns import (
     failed,
     make_campaign,
     with_failed_step,
+    with_records,
     with_result,
 )
 
@@ -65,9 +66,8 @@ def test_our_own_steps_that_fail_say_nothing_about_exo(step: int) -> None:
 def test_an_interrupted_step_is_not_blocked() -> None:
     """Ctrl-C on step 3 is nobody's finding: NOT YET."""
     campaign = with_failed_step(make_campaign(), 3)
-    problem = Problem("this step", "interrupted from the keyboard", "to be let finish", "type it again")
-    stopped = msgspec.structs.replace(campaign.records[3], errors=[problem])
-    found = decide(msgspec.structs.replace(campaign, records={**campaign.records, 3: stopped}))
+    stopped = msgspec.structs.replace(campaign.records[3], status="interrupted")
+    found = decide(with_records(campaign, {**campaign.records, 3: stopped}))
     assert (found.verdict, found.blocked_step) == ("NOT YET", None)
     assert found.would_change == "Going on: fab install-srv2"
 
@@ -76,10 +76,10 @@ def test_a_later_success_mends_an_earlier_failure() -> None:
     """Step 4's old failed record does not block once the cluster stood and the model answered after it."""
     whole = make_campaign(last_step=11)
     old = msgspec.structs.replace(whole.records[4], status="failed", result={}, errors=[Problem("rog", "x", "y", "z")])
-    found = decide(msgspec.structs.replace(whole, records={**whole.records, 4: old}))
+    found = decide(with_records(whole, {**whole.records, 4: old}))
     assert found.verdict == "NOT YET"
     newer = msgspec.structs.replace(old, started_utc="2027-01-01T00:00:00.000+00:00")
-    found = decide(msgspec.structs.replace(whole, records={**whole.records, 4: newer}))
+    found = decide(with_records(whole, {**whole.records, 4: newer}))
     assert (found.verdict, found.blocked_step) == ("NO-GO (blocked)", 4)
 
 
@@ -95,12 +95,12 @@ def test_not_there_yet(last_step: int) -> None:
 def test_an_unfinished_schedule_gives_no_verdict() -> None:
     """Samples that say GO ten times over are NOT YET while step 12 has no record, or a failed one."""
     whole = make_campaign(3.0)
-    running = msgspec.structs.replace(whole, records={n: r for n, r in whole.records.items() if n < 12})
+    running = with_records(whole, {n: r for n, r in whole.records.items() if n < 12})
     assert decide(running).verdict == "NOT YET"
     broke = msgspec.structs.replace(
         whole.records[12], status="failed", result={}, errors=[Problem("exo", "x", "y", "z")]
     )
-    found = decide(msgspec.structs.replace(whole, records={**running.records, 12: broke}))
+    found = decide(with_records(whole, {**running.records, 12: broke}))
     assert found.verdict == "NOT YET"
     assert "ended early" in found.headline
 
@@ -142,7 +142,7 @@ def test_exo_that_never_answers_is_blocked() -> None:
     found = decide(changed(campaign, lambda s: failed(s, "HTTP 500") if s.arm == "exo" else s))
     assert (found.verdict, found.blocked_step) == ("NO-GO (blocked)", 12)
     assert "HTTP 500" in found.headline
-    assert f"srv1:{campaign.records[5].result['log']}" in found.would_change
+    assert f"srv1:{campaign.started['srv1'].log}" in found.would_change
     assert found.would_change.endswith("fab start")
 
 
@@ -160,7 +160,7 @@ def test_exo_that_answers_with_another_model_is_invalid() -> None:
 
 
 def test_everything_failed_is_invalid() -> None:
-    """Where neither side answered nothing is known about EXO."""
+    """Where neither engine answered nothing is known about EXO."""
     assert decide(changed(make_campaign(), failed)).verdict == "INVALID"
 
 
@@ -175,7 +175,7 @@ def test_further_runs_are_a_fresh_campaign_larger_than_this_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("speedup", "cv", "runs_done", "verdict", "pairs"),
+    ("speedup", "cv", "runs_done", "verdict", "rounds"),
     [
         (1.6, 0.02, 6, "GO", 6),
         (1.0, 0.02, 6, "NO-GO", 6),
@@ -183,17 +183,17 @@ def test_further_runs_are_a_fresh_campaign_larger_than_this_one() -> None:
         (1.3, 0.02, 6, "NOT YET", 6),
     ],
 )
-def test_until_decided(speedup: float, cv: float, runs_done: int, verdict: str, pairs: int | None) -> None:
+def test_until_decided(speedup: float, cv: float, runs_done: int, verdict: str, rounds: int | None) -> None:
     """The looks decide; before the first, or after one that says go on, it is NOT YET."""
     found = decide(make_campaign(speedup, cv, runs_done, until_decided=True))
     assert found.verdict == verdict
-    assert (found.looks[-1].pairs if found.looks else None) == pairs
+    assert (found.looks[-1].rounds if found.looks else None) == rounds
 
 
-def test_until_decided_ends_after_eighteen_pairs() -> None:
-    """What eighteen pairs on the line do not settle is INCONCLUSIVE, with three looks spent."""
+def test_until_decided_ends_after_eighteen_rounds() -> None:
+    """What eighteen rounds on the line do not settle is INCONCLUSIVE, with three looks spent."""
     found = decide(make_campaign(1.30, 0.05, 18, until_decided=True, seed=2))
-    assert (found.verdict, [look.pairs for look in found.looks]) == ("INCONCLUSIVE", [6, 12, 18])
+    assert (found.verdict, [look.rounds for look in found.looks]) == ("INCONCLUSIVE", [6, 12, 18])
     assert any("Looks spent" in reason for reason in found.because)
 
 

@@ -8,12 +8,11 @@ import msgspec
 import pytest
 
 from records.campaign import Campaign
-from records.facts import Benchmark, Skipped
+from records.facts import Skipped
 from records.settings import Limits
 from reports.stats.naive import naive_rules, plan_word
 from reports.verdict.decision import decide
-from reports.verdict.scale_up import scale_up
-from tests.support.campaigns import failed, make_campaign, measurement, sample
+from tests.support.campaigns import failed, make_campaign, measurement, sample, with_records
 from tests.support.made_records import record
 
 
@@ -46,43 +45,33 @@ def with_large(baselines: tuple[str, ...], unable: tuple[str, ...] = ()) -> Camp
     rates = {"exo": 4.0, "rog": 2.0, "srv1": 1.0}
     lines, noted = measurement(("exo", *baselines), rates, 0.02, 4, chance=random.Random(1), step=13)
     lines = [failed(s, "model requires more system memory") if s.arm in unable else s for s in lines]
-    large = msgspec.convert(campaign.records[12].result, Benchmark)
-    large = msgspec.structs.replace(large, arms=["exo", *baselines], runs=4)
+    measured = campaign.benchmark(12)
+    assert measured
+    large = msgspec.structs.replace(measured, arms=["exo", *baselines], runs=4)
     return msgspec.structs.replace(
-        campaign,
-        records={**campaign.records, 13: record(13, large)},
+        with_records(campaign, {**campaign.records, 13: record(13, large)}),
         samples={**campaign.samples, 13: lines},
         conditions={**campaign.conditions, 13: noted},
     )
 
 
 def test_a_model_that_no_single_node_can_run_has_no_speed_up() -> None:
-    """Without a baseline there is a rate and no ratio, whether the baselines failed or were left out."""
+    """Without a baseline there is no ratio, whether the baselines failed or were left out."""
     for campaign in (with_large(()), with_large(("rog", "srv1"), unable=("rog", "srv1"))):
-        found = scale_up(campaign)
-        assert (found.ran, found.has_ratio) == (True, False)
-        assert "no ratio" in found.sentence
-        assert "speed-up" not in found.sentence.lower()
         decision = decide(campaign, 13)
         assert decision.comparisons == []
         assert decision.verdict == "INCONCLUSIVE"
 
 
 def test_a_larger_model_is_compared_with_who_could_run_it() -> None:
-    """One baseline ran it and one could not: the ratio is against the one, the other is named with its reason."""
-    campaign = with_large(("rog", "srv1"), unable=("srv1",))
-    found = scale_up(campaign)
-    assert found.has_ratio
-    assert found.unable == {"srv1": "model requires more system memory"}
-    decision = decide(campaign, 13)
+    """One baseline ran it and one could not: the ratio is against the one."""
+    decision = decide(with_large(("rog", "srv1"), unable=("srv1",)), 13)
     assert (decision.verdict, [c.baseline for c in decision.comparisons]) == ("GO", ["rog"])
 
 
 def test_a_skipped_larger_model_is_said_to_be_skipped() -> None:
-    """The reason for skipping is what the section says."""
+    """The reason for skipping is what the headline says."""
     campaign = make_campaign()
-    assert "step 12 did not end in GO" in scale_up(campaign).sentence
-    skipped = msgspec.structs.replace(record(13, Skipped("no time")), status="skipped")
-    found = decide(msgspec.structs.replace(campaign, records={**campaign.records, 13: skipped}), 13)
+    found = decide(with_records(campaign, {**campaign.records, 13: record(13, Skipped("no time"))}), 13)
     assert found.verdict == "NOT YET"
     assert "no time" in found.headline

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from records.samples import Sample
-from tasks.benchmark.progress import duration, run_words
+from tasks.benchmark.progress import run_words
 from tests import PROJECT
 from tests.support.terminal import on_terminal
 
@@ -46,8 +46,8 @@ def test_live_line_is_renewed_on_a_terminal_and_gives_way_to_lines_that_stay() -
     shown = on_terminal([sys.executable, "-c", SHOW], cwd=PROJECT).decode()
     live = shown.split("\r\x1b[K")
     assert re.search(r"0/2 \[exo\] run 1 of 2: loading$", live[1])
-    assert re.search(r"1 of 2 \(warm-up\) first token 120 ms", live[2])
-    assert re.search(r"2 of 2 \(request\) first token 120 ms.*  exo 50\.0 tok/s", live[3])
+    assert re.search(r"1 of 2 \(warm-up\) TTFT 120 ms", live[2])
+    assert re.search(r"2 of 2 \(request\) TTFT 120 ms.*  exo 50\.0 tok/s", live[3])
     assert "broke?[2J off" in live[4]
     assert re.sub(r"\x1b\[[\d;]*m", "", live[5]).startswith("[srv1] is restarted\r\n[exo] run 1 of 2: 50.0 tok/s")
     assert live[6].startswith("1/2 [exo] run 2 of 2: loading")
@@ -59,28 +59,20 @@ def test_nothing_is_renewed_where_there_is_no_terminal() -> None:
     done = subprocess.run([sys.executable, "-c", SHOW], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "[srv1] is restarted",
-        "[exo] run 1 of 2: 50.0 tok/s, first token 120 ms (1/2)",
+        "[exo] run 1 of 2: 50.0 tok/s, TTFT 120 ms (1/2)",
     ]
 
 
 @pytest.mark.parametrize(
     ("samples", "words"),
     [
-        ([GOOD, changed(total_s=4.0)], "25.0 tok/s, first token 120 ms"),
-        ([changed(warmup=True, total_s=9.0), GOOD], "50.0 tok/s, first token 120 ms"),
-        ([GOOD, changed(error="cut off")], "50.0 tok/s, first token 120 ms, 1 of 2 requests failed"),
+        ([GOOD, changed(total_s=4.0)], "25.0 tok/s, TTFT 120 ms"),
+        ([changed(warmup=True, total_s=9.0), GOOD], "50.0 tok/s, TTFT 120 ms"),
+        ([GOOD, changed(error="cut off")], "50.0 tok/s, TTFT 120 ms, 1 of 2 requests failed"),
         ([changed(error="cut off")], "no good request, 1 of 1 requests failed"),
-        ([changed(first_token_s=None)], "50.0 tok/s, first token not told"),
+        ([changed(first_token_s=None)], "50.0 tok/s, TTFT not known"),
     ],
 )
 def test_run_in_words(samples: list[Sample], words: str) -> None:
     """The rate is the geometric mean of the timed good requests, which is what the verdict uses; failures are said."""
     assert run_words(samples) == words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (7200, "2.0 h")]
-)
-def test_duration_in_words(seconds: float, words: str) -> None:
-    """Seconds up to a minute and a half, then minutes, then hours."""
-    assert duration(seconds) == words

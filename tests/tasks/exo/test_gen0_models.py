@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from records.settings import ModelPair
 from tasks.errors import StepError
-from tasks.exo import gen0, gen0_download
+from tasks.exo import gen0, models
 from tasks.machines.wire import Reply, Request
 from tests.support.recorded import Performed, Server, ok, recorded
 
@@ -75,7 +75,7 @@ def test_make_ready_asks_every_node_and_follows_its_own_progress() -> None:
     }
     done = Performed(gen0.make_ready(LLAMA, NODES, "srv1", 600), cluster(pages, STARTED, TINYGRAD))
     assert [a for a in done.asked if a[1] == "POST"] == [(node, "POST", "/download") for node in NODES]
-    assert done.finding.downloaded["srv1"].startswith("9.8 MB in 9 files")
+    assert done.finding.downloaded["srv1"].startswith("9.84 MB in 9 files")
     assert "was there already" in done.finding.downloaded["rog"]
     assert "srv1 37 %, srv2 asks the hub" in done.progress[1]
     assert done.waited_s < 12
@@ -213,5 +213,5 @@ def test_chat_parser_never_fails_otherwise(status: int, text: str) -> None:
 def test_linux_models_are_those_the_recorded_engine_offers() -> None:
     """The list shown to people is a part of what v0.0.15's tinygrad engine says it supports."""
     said = recorded("exo-0.0.x", "chat_unsupported_tinygrad.json")
-    assert all(f"'{model}'" in said for model in gen0_download.LINUX_MODELS)
+    assert all(f"'{model}'" in said for model in models.LINUX_0)
     assert "qwen" not in said.split("Supported models")[1]

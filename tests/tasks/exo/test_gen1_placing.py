@@ -110,7 +110,7 @@ def test_make_ready_downloads_on_every_node_and_follows_it() -> None:
     assert {body["targetNodeId"] for body in starts} == set(IDS.values())
     assert all("PipelineShardMetadata" in body["shardMetadata"] for body in starts)
     assert "srv1 50 %, srv2 50 %, rog 50 %" in done.progress
-    assert done.finding.downloaded["srv2"] == "4.0 GB, complete"
+    assert done.finding.downloaded["srv2"] == "4.00 GB, complete"
 
 
 def test_make_ready_refuses_a_failed_and_a_stalled_download() -> None:
@@ -122,7 +122,7 @@ def test_make_ready_refuses_a_failed_and_a_stalled_download() -> None:
     cluster = Cluster()
     ongoing = {"total": {"inBytes": 4e9}, "downloaded": {"inBytes": 1e9}}
     progress(cluster, "DownloadOngoing", downloadProgress=ongoing)
-    with pytest.raises(StepError, match=r"stands still at 1\.0 GB of 4\.0 GB"):
+    with pytest.raises(StepError, match=r"stands still at 1\.00 GB of 4\.00 GB"):
         Performed(gen1.make_ready(pair(), NODES, "srv1", 600), cluster)
 
 

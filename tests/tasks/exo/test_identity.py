@@ -88,7 +88,7 @@ def test_same_revision() -> None:
     """Different revisions are refused with each node's; one revision, or one node, is fine."""
     identity.same_revision({"srv1": "abc", "srv2": "abc"})
     identity.same_revision({})
-    with pytest.raises(StepError, match="srv1 abc, rog def"):
+    with pytest.raises(StepError, match="srv1: has EXO at abc; rog: has EXO at def"):
         identity.same_revision({"srv1": "abc", "rog": "def"})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from records.record import read_records
+from records.campaign import load_campaign
 from rehearsal import cluster
 from rehearsal.layout import NODES, Layout
 from tests.support.fab import fab, marked
@@ -76,7 +76,7 @@ def test_steps_2_to_9_and_15_on_the_real_exo(layout: Layout) -> None:
     ):
         done = fab(*words, hosts=hosts, timeout_s=550)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    records = read_records(layout.root / "logs" / "llama-0015")
+    records = load_campaign(layout.root / "logs" / "llama-0015").records
     assert {number: record.status for number, record in records.items()} == {
         1: "ok",
         **dict.fromkeys((2, 3, 4), "already"),

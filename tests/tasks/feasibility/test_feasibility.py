@@ -12,6 +12,7 @@ from records.settings import Inventory, NodeExo, Rehearsal
 from tasks.exo import models
 from tasks.feasibility.assess import Assessment, assess
 from tasks.inventory import load_inventory
+from tasks.machines.network import Way
 from tests import PROJECT
 from tests.support.recorded import recorded
 
@@ -188,10 +189,10 @@ def test_memory_prevents_and_disk_warns() -> None:
     small = {key: node(key, memory_gb=2, disk_gb=1) for key in TAILNET}
     one = row(assess(load_inventory(HOSTS), small, TAILNET), "llama-0015")
     assert one.can_run is False
-    assert "do not fit into 6.0 GB" in one.reasons[0]
+    assert "do not fit into 6.00 GB" in one.reasons[0]
     full = row(assess(load_inventory(HOSTS), NODES | {"srv2": node("srv2", disk_gb=5)}, TAILNET), "llama-0015")
     assert full.can_run is True
-    assert any("srv2 has 5.0 GB free" in reason for reason in full.reasons)
+    assert any("srv2 has 5.00 GB free" in reason for reason in full.reasons)
 
 
 def test_a_model_that_no_single_node_holds() -> None:
@@ -212,8 +213,9 @@ def test_no_model_of_the_plan_divides_by_three() -> None:
 
 def test_a_relayed_way_is_told() -> None:
     """A hop through a relay is paid for at every token."""
-    found = assess(load_inventory(HOSTS), NODES, TAILNET, {"srv1": "own node", "rog": "relayed (fra), 41 ms"})
-    assert any("rog (relayed (fra), 41 ms)" in reason for reason in row(found, "llama-0015").reasons)
+    ways = {"srv1": Way("srv1", "", None, "own"), "rog": Way("rog", "", 0.041, "relayed", "fra")}
+    found = assess(load_inventory(HOSTS), NODES, TAILNET, ways)
+    assert any("rog (relayed (fra), 41.0 ms)" in reason for reason in row(found, "llama-0015").reasons)
 
 
 def test_the_dummy_engine_runs_its_one_model() -> None:

@@ -43,11 +43,12 @@ def test_tailscales_range(address: str, inside: bool) -> None:
 def test_direct_and_relayed_ways() -> None:
     """A current address is a direct way; an active peer without one goes through the relay's city."""
     found = network.read_probe(said(recorded("network", "status.json")), PEERS, "srv1")
-    assert {key: way.how for key, way in found.ways.items()} == {
+    assert {key: way.phrase for key, way in found.ways.items()} == {
         "srv1": "own node",
         "srv2": "direct",
         "rog": "relayed (fra)",
     }
+    assert {key: way.kind for key, way in found.ways.items()} == {"srv1": "own", "srv2": "direct", "rog": "relayed"}
     assert found.own_address == "100.77.248.9"
 
 
@@ -65,7 +66,7 @@ def test_direct_and_relayed_ways() -> None:
 def test_other_ways(address: str, how: str) -> None:
     """Offline, idle, relayed by a peer, unknown and not Tailscale's are told apart."""
     found = network.read_probe(said(recorded("network", "status.json")), {"x": address}, "srv1")
-    assert found.ways["x"].how == how
+    assert found.ways["x"].phrase == how
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_other_ways(address: str, how: str) -> None:
 )
 def test_tailscale_that_does_not_tell(status: str, how: str) -> None:
     """A missing, stopped or logged-out Tailscale is said so, and nothing is raised."""
-    assert network.read_probe(said(status), PEERS, "srv1").ways["rog"].how == how
+    assert network.read_probe(said(status), PEERS, "srv1").ways["rog"].phrase == how
 
 
 def test_round_trips_are_medians_in_seconds() -> None:
@@ -105,8 +106,8 @@ def test_a_connection_that_fails_at_once_is_no_round_trip() -> None:
 def test_words() -> None:
     """People read how and how long."""
     found = network.read_probe(said(recorded("network", "status.json"), "rog time=41.2 ms"), PEERS, "srv1")
-    assert network.words(found)["rog"] == "relayed (fra), 41 ms"
-    assert network.words(found)["srv2"] == "direct, no answer"
+    assert found.ways["rog"].words == "relayed (fra), 41.2 ms"
+    assert found.ways["srv2"].words == "direct, no answer"
 
 
 def test_the_probe_measures_loopback_and_quotes_its_names() -> None:

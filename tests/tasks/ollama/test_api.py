@@ -85,32 +85,6 @@ def test_a_missing_tag_is_latest(one: str, other: str, same: bool) -> None:
     assert ollama.same_name(one, other) is same
 
 
-def test_loading_unloading_and_one_token() -> None:
-    """The recorded answers to the three requests are read; a missing model says what to type."""
-    ollama.parse_loading(ok(recorded("ollama", "generate_load.json")), "smollm2:135m")
-    ollama.parse_loading(ok(recorded("ollama", "unload.json")), "smollm2:135m")
-    assert ollama.parse_generated(ok(recorded("ollama", "generate_nonstream.json")), "smollm2:135m") == 24
-    with pytest.raises(StepError) as caught:
-        ollama.parse_generated(Reply(404, recorded("ollama", "err_model_missing.json")), "nope:1b")
-    assert caught.value.problem.do == "ollama pull nope:1b"
-    with pytest.raises(StepError, match="no token"):
-        ollama.parse_generated(ok('{"done": true, "done_reason": "load"}'), "m")
-    with pytest.raises(StepError, match="did not finish"):
-        ollama.parse_generated(ok('{"done": false}'), "m")
-    with pytest.raises(StepError, match="no answer"):
-        ollama.parse_loading(Reply(0, "timed out"), "m")
-
-
-def test_requests() -> None:
-    """Load has no prompt, unload keeps nothing alive, and one token is one token."""
-    assert ollama.load_request("m").body == {"model": "m", "stream": False}
-    assert ollama.unload_request("m").body == {"model": "m", "keep_alive": 0, "stream": False}
-    body = ollama.one_token_request("m").body
-    assert body is not None
-    assert body["options"]["num_predict"] == 1
-    assert ollama.show_request("m").path == "/api/show"
-
-
 def test_changes_between_two_states() -> None:
     """A version, a model gone, new or replaced, and a dead server are changes; what is loaded is none."""
     before = OllamaState("srv1", URL, "0.5.13", {"a": "1", "b": "2", "c": "3"}, ["a"])
@@ -140,11 +114,6 @@ def test_parsers_never_fail_otherwise(status: int, text: str) -> None:
     """No reply makes a parser raise anything but StepError; parse_state never raises at all."""
     reply = Reply(status, text)
     assert ollama.parse_state("a", URL, reply, reply, reply).arm == "a"
-    for parse in (ollama.parse_generated, ollama.parse_loading):
-        try:
-            parse(reply, "m")
-        except StepError as error:
-            assert error.problem.found
     try:
         ollama.parse_model("a", "m", reply)
     except StepError as error:
