@@ -94,6 +94,33 @@ class GpuTruth(msgspec.Struct, frozen=True):
     witnesses: list[Witness]
 
 
+class ComputeFailure(msgspec.Struct, frozen=True):
+    """One thing that an engine cannot do on a node."""
+
+    stage: str
+    """`import`, `rocm-smi`, `read-only array`, `fp16 mask`, `matmul`, `thread-local stream`."""
+    said: str
+    """The engine's own words."""
+    cause: str
+    remedy: str
+
+
+class ComputeProbe(msgspec.Struct, frozen=True):
+    """What EXO's engine did on a node when it was asked to compute, in EXO's own Python and environment."""
+
+    node: str
+    engine: str
+    """`tinygrad` or `mlx`."""
+    device: str
+    """The engine's name of the device it chose; "" where it did not get that far."""
+    works: bool
+    seconds: float
+    stages: dict[str, float]
+    """Stage -> seconds."""
+    versions: dict[str, str]
+    failures: list[ComputeFailure] = []
+
+
 class Installed(msgspec.Struct, frozen=True):
     """Steps 2, 3 and 4: the EXO of one node."""
 

@@ -5,6 +5,7 @@ An unknown key is an error everywhere. `tasks.inventory` reads the file and find
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -76,6 +77,22 @@ class Ports(Strict, frozen=True):
     """0.0.x: --node-port. 1.x: --libp2p-port."""
 
 
+class NodeExo(Strict, frozen=True):
+    """What one node needs beside what all nodes get: a CPU and an AMD GPU want different packages."""
+
+    overrides: list[str] = []
+    """Beside `exo.overrides`; one for the same package stands instead of it."""
+    extras: list[Name] = []
+    """Beside `exo.extras`: `amd-gpu` for the Radeon."""
+    environment: dict[str, str] = {}
+    """Over `exo.environment`: `AMD: "1"` for the Radeon."""
+    flags: list[str] = []
+    """After `exo.flags`."""
+    ports: Ports | None = None
+    """Instead of `exo.ports`, where a port is taken there, or several nodes share a machine. 1.x needs one `api` port
+    everywhere."""
+
+
 class Exo(Strict, frozen=True):
     """Which EXO, from where, and how it is started."""
 
@@ -86,23 +103,17 @@ class Exo(Strict, frozen=True):
     python: Annotated[str, msgspec.Meta(pattern=r"^([<>=!]=?[0-9.]+)(,[<>=!]=?[0-9.]+)*$")] | None = None
     """Python versions to accept, `>=3.12`; what the release needs when left out."""
     ports: Ports = Ports()
-    """On every node that `node_ports` does not name."""
-    node_ports: dict[str, Ports] = {}
-    """Per node, where a port is taken there, or several nodes share a machine. 1.x needs one `api` port everywhere."""
+    """On every node that has none of its own in `nodes`."""
     extras: list[Name] = []
     """Extras of EXO's own package to install on every node; one that does not exist is an error."""
     overrides: list[str] = []
-    """Requirements that replace what the release pins, e.g. `tinygrad>=0.11` or a local path."""
+    """Requirements that replace what the release pins, e.g. `tinygrad==0.10.2` or a local path."""
     flags: list[str] = []
     """Further start flags for every node."""
     environment: dict[str, str] = {}
     """Further environment for every node."""
-    node_extras: dict[str, list[Name]] = {}
-    """Per node, beside `extras`."""
-    node_flags: dict[str, list[str]] = {}
-    """Per node, after `flags`."""
-    node_environment: dict[str, dict[str, str]] = {}
-    """Per node, over `environment`: `AMD: "1"` for the Radeon."""
+    nodes: dict[str, NodeExo] = {}
+    """What single nodes need beside all that."""
     install_timeout_s: Seconds = 1800
     start_timeout_s: Seconds = 120
     cluster_timeout_s: Seconds = 90
@@ -111,7 +122,33 @@ class Exo(Strict, frozen=True):
 
 def ports_of(exo: Exo, node: str) -> Ports:
     """Return the ports of EXO on one node."""
-    return exo.node_ports.get(node, exo.ports)
+    return exo_on(exo, node).ports
+
+
+def exo_on(exo: Exo, node: str) -> Exo:
+    """Return `exo` as one node gets it: what hosts.yaml says for this node is merged into what it says for all."""
+    own = exo.nodes.get(node, NodeExo())
+    replaced = {override_name(text) for text in own.overrides}
+    return msgspec.structs.replace(
+        exo,
+        overrides=[*(text for text in exo.overrides if override_name(text) not in replaced), *own.overrides],
+        extras=[*exo.extras, *(extra for extra in own.extras if extra not in exo.extras)],
+        environment=exo.environment | own.environment,
+        flags=[*exo.flags, *own.flags],
+        ports=own.ports or exo.ports,
+        nodes={},
+    )
+
+
+def override_name(override: str) -> str:
+    """Return the distribution that an override replaces: `tinygrad` of `tinygrad>=0.11` and of `~/tinygrad-0.11.0.whl`.
+
+    The name of a wheel or an sdist is in its file name; a folder is named after its last part.
+    """
+    text = override.strip()
+    if text.startswith(("/", "~/")):
+        return re.split(r"-\d|\.(?:zip|tar|whl)", text.rstrip("/").rpartition("/")[2])[0].lower().replace("_", "-")
+    return re.split(r"[^A-Za-z0-9._-]", text)[0].lower().replace("_", "-")
 
 
 class ModelPair(Strict, frozen=True):

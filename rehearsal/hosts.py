@@ -80,9 +80,15 @@ def _exo(layout: Layout, release: str) -> dict[str, Any]:
 
 def _llama(layout: Layout) -> dict[str, Any]:
     exo = _exo(layout, "0.0.15") | {
-        "overrides": ["tinygrad>=0.11"],
-        "node_extras": {"rog": ["amd-gpu"]},
-        "node_environment": {"srv1": {"CLANG": "1"}, "srv2": {"CLANG": "1"}, "rog": {"AMD": "1"}},
+        "nodes": {
+            "srv1": {"overrides": ["tinygrad==0.10.2"], "environment": {"CPU": "1"}},
+            "srv2": {"overrides": ["tinygrad==0.10.2"], "environment": {"CPU": "1"}},
+            "rog": {
+                "overrides": ["tinygrad==0.11.0"],
+                "extras": ["amd-gpu"],
+                "environment": {"AMD": "1", "AMD_LLVM": "0"},
+            },
+        },
     }
     small = ("llama-3.2-3b", "llama3.2:3b-instruct-fp16", "fp16", "F16", 9_838_360)
     large = ("llama-3.1-8b", "llama3.1:8b-instruct-fp16", "fp16", "F16", 9_838_360)

@@ -47,6 +47,7 @@ def smi_get_device_memory_total(_index):
 WHEELS: tuple[tuple[str, str, dict[str, bytes]], ...] = (
     ("pyrsmi", "0.2.0", {"pyrsmi/__init__.py": b"", "pyrsmi/rocml.py": ROCML}),
     ("tinygrad", "0.10.0", {"tinygrad/__init__.py": b""}),
+    ("tinygrad", "0.10.2", {"tinygrad/__init__.py": b""}),
     ("tinygrad", "0.11.0", {"tinygrad/__init__.py": b""}),
     ("mlx", "0.31.1", {"mlx/__init__.py": b""}),
     ("mlx", "0.31.2", {"mlx/__init__.py": b""}),

@@ -20,7 +20,7 @@ from rehearsal.wheels import REVISION_NOTE
 
 def yeast(layout: Layout, exo: dict[str, Any]) -> None:
     """Have the nodes install the yeast tool, as `pip install exo` would, and put it on srv1's PATH too."""
-    exo.update(source=str(lay_yeast(layout.root / "source" / "yeast")), node_extras={}, overrides=[])
+    exo.update(source=str(lay_yeast(layout.root / "source" / "yeast")), nodes={}, overrides=[])
     program = layout.root / "source" / "yeast" / "exo" / "__init__.py"
     put(layout.node("srv1").bin / "exo", f'exec python3 {shlex.quote(str(program))} "$@"')
 

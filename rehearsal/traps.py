@@ -43,6 +43,12 @@ def exo_of(hosts: Hosts) -> dict[str, Any]:
     return found
 
 
+def rog_of(hosts: Hosts) -> dict[str, Any]:
+    """Return what that part says for rog alone."""
+    found: dict[str, Any] = exo_of(hosts).setdefault("nodes", {}).setdefault("rog", {})
+    return found
+
+
 def small_of(hosts: Hosts) -> dict[str, Any]:
     """Return the small model pair of the profile in force."""
     found: dict[str, Any] = hosts["profiles"][hosts["profile"]]["models"]["small"]
@@ -95,7 +101,7 @@ TRAPS: dict[str, Trap] = {
         "Successfully installed exo with AMD dependencies",
         "exo has no extra `amd`; pip only warns, and nothing for the GPU is installed",
         '`fab install`: pip\'s warning "does not provide the extra" is an error',
-        lambda _, hosts: exo_of(hosts).update(node_extras={"rog": ["amd"]}),
+        lambda _, hosts: rog_of(hosts).update(extras=["amd"]),
     ),
     "one-shot-run": Trap(
         "the PID file is written and the log says that the chat interface started",
@@ -148,7 +154,7 @@ TRAPS: dict[str, Trap] = {
         "rocm-smi shows the GPU, EXO starts with AMD=1",
         "the pinned tinygrad does not know the Radeon 8060S and falls back to the CPU in silence",
         "`fab start-rog` says the device from EXO's own topology; the check *device* makes a verdict INVALID",
-        lambda _, hosts: exo_of(hosts).update(overrides=[]),
+        lambda _, hosts: rog_of(hosts).update(overrides=[]),
     ),
     "rocm-missing": Trap(
         "`rocm-smi: command not found`, or a hit for 8060S in the processor's name",

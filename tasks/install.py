@@ -9,6 +9,7 @@ import shlex
 import msgspec
 
 from records.facts import GpuTruth, Installed
+from records.settings import exo_on
 from tasks import console
 from tasks.errors import StepError
 from tasks.exo import identity
@@ -149,11 +150,8 @@ def _is_there(exo: ExoNode, plan: InstallPlan, wish: str) -> bool:
 
 def _wish(exo: ExoNode) -> str:
     """Return a digest of what is wanted; for a local directory also of its files, so that an edit is installed."""
-    wanted = exo.exo
-    named = [
-        *(wanted.release, wanted.source, wanted.extras, wanted.node_extras.get(exo.key, [])),
-        *(wanted.overrides, wanted.python),
-    ]
+    wanted = exo_on(exo.exo, exo.key)
+    named = [wanted.release, wanted.source, wanted.extras, wanted.overrides, wanted.python]
     source = shlex.quote(wanted.source)
     tree = exo.node.run(
         f"[ ! -d {source} ] || find {source} -type f -not -path '*/.git/*' -not -path '*/__pycache__/*' -print0"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,26 +155,18 @@ def _bad_nodes(nodes: dict[str, NodeSpec]) -> list[str]:
 def _bad_profile(key: str, profile: Profile, nodes: set[str]) -> list[str]:
     mistakes = []
     exo = profile.exo
-    for path, ports in {"ports": exo.ports, **{f"node_ports.{n}": p for n, p in exo.node_ports.items()}}.items():
+    own = {name: node.ports for name, node in exo.nodes.items() if node.ports}
+    for path, ports in {"ports": exo.ports, **{f"nodes.{n}.ports": p for n, p in own.items()}}.items():
         if ports.api == ports.peer:
             mistakes.append(f"profiles.{key}.exo.{path}: api and peer are both {ports.api}")
-    if exo.release.startswith("1.") and any(ports.api != exo.ports.api for ports in exo.node_ports.values()):
-        mistakes.append(f"profiles.{key}.exo.node_ports: EXO 1.x needs the same api port on every node")
+    if exo.release.startswith("1.") and any(ports.api != exo.ports.api for ports in own.values()):
+        mistakes.append(f"profiles.{key}.exo.nodes: EXO 1.x needs the same api port on every node")
     if re.fullmatch(r"exo(\[.*\])?([=<>~!].*)?", exo.source.strip()):
         mistakes.append(
             f"profiles.{key}.exo.source: '{exo.source}' would install the Yeast Epigenome Project's tool;"
             " give a git URL with a tag, a directory, a wheel or an sdist"
         )
-    by_node: dict[str, Mapping[str, object]] = {
-        "node_extras": exo.node_extras,
-        "node_flags": exo.node_flags,
-        "node_environment": exo.node_environment,
-        "node_ports": exo.node_ports,
-    }
-    for field, entries in by_node.items():
-        for name in entries:
-            if name not in nodes:
-                mistakes.append(f"profiles.{key}.exo.{field}.{name}: not one of nodes")
+    mistakes += [f"profiles.{key}.exo.nodes.{name}: not one of nodes" for name in exo.nodes if name not in nodes]
     for size, pair in profile.models.by_size.items():
         for engine, model in (("exo", pair.exo), ("ollama", pair.ollama)):
             if not model.strip():

@@ -19,7 +19,7 @@ def secrets_of(inventory: Inventory) -> list[str]:
     """Return the values in hosts.yaml that no log may show: by the name of their variable, or inside a URL."""
     secrets = []
     for profile in inventory.profiles.values():
-        environments = [profile.exo.environment, *profile.exo.node_environment.values()]
+        environments = [profile.exo.environment, *(node.environment for node in profile.exo.nodes.values())]
         secrets += [value for env in environments for key, value in env.items() if _SECRET_NAME.search(key)]
         secrets += re.findall(r"://[^/@\s]*?:?([^/:@\s]+)@", profile.exo.source)
     return [secret for secret in secrets if len(secret) >= _SHORTEST]

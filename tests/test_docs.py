@@ -207,7 +207,7 @@ def test_a_trap_added_by_its_recipe_is_laid_and_in_the_gallery(tree: Path) -> No
     run(tree, f"from pathlib import Path\nfrom rehearsal.cluster import lay_out\nlay_out(Path('r'), trap='{name}')")
     hosts = (tree / "r/hosts.yaml").read_text(encoding="utf-8")
     assert f'"{name}"' in hosts
-    assert re.search(r'"srv2": \[\s*"--chatgpt-api-port"', hosts)
+    assert re.search(r'"flags": \[\s*"--chatgpt-api-port"', hosts)
 
 
 def test_every_check_has_a_row_in_the_methodology() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import msgspec
 
 from records.facts import DeviceKind
-from records.settings import Exo, ports_of
+from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
@@ -63,19 +63,19 @@ def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_f
 
     EXO ignores `max_tokens` of a request: the length of every answer is `--max-generate-tokens`.
     """
-    discovery, ports = f"{run_folder}/discovery.json", ports_of(exo, node)
+    discovery, mine = f"{run_folder}/discovery.json", exo_on(exo, node)
+    ports = mine.ports
     argv = [
         *(executable, "--node-id", node, "--node-port", str(ports.peer)),
         *("--discovery-module", "manual", "--discovery-config-path", discovery),
         *("--chatgpt-api-port", str(ports.api), "--chatgpt-api-response-timeout", str(RESPONSE_TIMEOUT_S)),
         *("--max-generate-tokens", str(max_tokens), "--disable-tui"),
-        *exo.flags,
-        *exo.node_flags.get(node, []),
+        *mine.flags,
     ]
     return Launch(
         argv=argv,
         # Without it stdout is block-buffered into the file, and the log says nothing until the process ends.
-        environment={"PYTHONUNBUFFERED": "1"} | exo.environment | exo.node_environment.get(node, {}),
+        environment={"PYTHONUNBUFFERED": "1"} | mine.environment,
         files={discovery: discovery_file(peers, {key: ports_of(exo, key).peer for key in peers})},
         ports=(ports.api, ports.peer),
         unwanted=(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import shlex
 
-from records.settings import Exo
+from records.settings import Exo, exo_on, override_name
 from tasks.exo.interface import InstallPlan, ShellStep
-from tasks.exo.sources import copy_folder, kind_of, override_name, reason, shell_path
+from tasks.exo.sources import copy_folder, kind_of, reason, shell_path
 
 DISTRIBUTION = "exo"
 
@@ -51,7 +51,8 @@ export UV_PYTHON_DOWNLOADS=never
 
 def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
     """Return how to install `exo` on `node` below `home`; see interface.Generation."""
-    extras = [*exo.extras, *(e for e in exo.node_extras.get(node, []) if e not in exo.extras)]
+    exo = exo_on(exo, node)
+    extras = exo.extras
     venv = f"{home}/venv"
     python = f"{venv}/bin/python"
     source = f"{home}/src" if kind_of(exo.source) == "folder" else exo.source

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from records.facts import DeviceKind
-from records.settings import Exo, ports_of
+from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
@@ -65,17 +65,16 @@ def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_f
     head = version > _LAST_WITH_LIBP2P
     if head:
         _refuse_tailscale(exo.release, peers)
-    ports = ports_of(exo, node)
+    mine = exo_on(exo, node)
+    ports = mine.ports
     others = ",".join(f"/ip4/{peers[key]}/tcp/{ports_of(exo, key).peer}" for key in sorted(peers) if key != node)
     network = (
         ["--zenoh-port", str(ports.peer)] if head else ["--libp2p-port", str(ports.peer), "--bootstrap-peers", others]
     )
     return Launch(
-        argv=[executable, "--api-port", str(ports.api), *network, *exo.flags, *exo.node_flags.get(node, [])],
+        argv=[executable, "--api-port", str(ports.api), *network, *mine.flags],
         # The namespace keeps somebody else's EXO on the same network out of this cluster.
-        environment={"PYTHONUNBUFFERED": "1", "EXO_LIBP2P_NAMESPACE": "exo-phase1"}
-        | exo.environment
-        | exo.node_environment.get(node, {}),
+        environment={"PYTHONUNBUFFERED": "1", "EXO_LIBP2P_NAMESPACE": "exo-phase1"} | mine.environment,
         files={},
         ports=(ports.api, ports.peer),
         unwanted=(

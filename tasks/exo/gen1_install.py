@@ -8,10 +8,9 @@ installed over the locked environment, last. A wheel or an sdist brings all of t
 
 from __future__ import annotations
 
-import re
 import shlex
 
-from records.settings import Exo
+from records.settings import Exo, exo_on, override_name
 from tasks.exo import gen0_install
 from tasks.exo.interface import InstallPlan, ShellStep
 from tasks.exo.sources import copy_folder, git_address, kind_of, logged
@@ -41,6 +40,7 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
     """Return how to install `exo` on `node` below `home`; see interface.Generation."""
     if kind_of(exo.source) == "file":
         return gen0_install.install_plan(exo, node, home, base_python)
+    exo = exo_on(exo, node)
     source, venv = f"{home}/src", f"{home}/venv"
     clones = kind_of(exo.source) == "git"
     quoted = shlex.quote(source)
@@ -51,7 +51,7 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
         steps.append(ShellStep(f"copy {exo.source}", copy_folder(exo.source, source, keep=("build",)), 600))
     steps += [
         ShellStep("build the dashboard", _build_dashboard(source, always=clones), 1200),
-        ShellStep("build EXO and its locked environment", _sync(exo, node, home, base_python), exo.install_timeout_s),
+        ShellStep("build EXO and its locked environment", _sync(exo, home, base_python), exo.install_timeout_s),
     ]
     if exo.overrides:
         steps.append(ShellStep(f"override {', '.join(exo.overrides)}", _override(exo, home), exo.install_timeout_s))
@@ -84,9 +84,9 @@ def _build_dashboard(source: str, *, always: bool) -> str:
     return f"{_PATH}set -e; cd {folder}; {built}{build}; test -f build/index.html"
 
 
-def _sync(exo: Exo, node: str, home: str, base_python: str) -> str:
+def _sync(exo: Exo, home: str, base_python: str) -> str:
     """Install what is locked, but for the overridden packages: they are never fetched from where the lock says."""
-    extras = [*exo.extras, *(e for e in exo.node_extras.get(node, []) if e not in exo.extras)]
+    extras = list(exo.extras)
     if not any(extra.startswith(("cpu", "cuda")) for extra in extras):
         extras.insert(0, "cpu")
     flags = [f"--extra {shlex.quote(extra)}" for extra in extras]
@@ -113,5 +113,4 @@ def _override(exo: Exo, home: str) -> str:
 
 def _overridden(exo: Exo) -> list[str]:
     """Return the names of the overridden packages."""
-    lines = (gen0_install.override_line(text) for text in exo.overrides)
-    return [match.group(0) for line in lines if (match := re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line))]
+    return [override_name(text) for text in exo.overrides]

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-from records.settings import Exo, ports_of
+from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Generation, InstallPlan, Topology
@@ -74,7 +74,7 @@ class ExoNode:
     @property
     def claims_gpu(self) -> bool:
         """Whether hosts.yaml has EXO compute on this node's GPU: there is one, and the environment chooses it."""
-        environment = self.exo.environment | self.exo.node_environment.get(self.key, {})
+        environment = exo_on(self.exo, self.key).environment
         return self.node.spec.gpu is not None and any(environment.get(s, "0") not in ("", "0") for s in _GPU_SWITCHES)
 
     # Installed?

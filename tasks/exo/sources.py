@@ -32,17 +32,6 @@ def git_address(source: str) -> tuple[str, str | None]:
     return urlunsplit((parts.scheme, parts.netloc, path, "", "")), reference or None
 
 
-def override_name(override: str) -> str:
-    """Return the distribution that an override replaces: `tinygrad` of `tinygrad>=0.11` and of `~/tinygrad-0.11.0.whl`.
-
-    The name of a wheel or an sdist is in its file name; a folder is named after its last part.
-    """
-    text = override.strip()
-    if text.startswith(("/", "~/")):
-        return re.split(r"-\d|\.(?:zip|tar|whl)", text.rstrip("/").rpartition("/")[2])[0].lower().replace("_", "-")
-    return re.split(r"[^A-Za-z0-9._-]", text)[0].lower().replace("_", "-")
-
-
 def shell_path(path: str) -> str:
     """Quote a path for the shell; a leading `~/` is the home folder on the node."""
     return '"$HOME"/' + shlex.quote(path[2:]) if path.startswith("~/") else shlex.quote(path)

@@ -5,18 +5,18 @@ Each check adds sentences to `Findings`: to `blocking` only what surely prevents
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import msgspec
 
 from records.facts import NodePython
-from records.settings import Exo, Inventory, ModelPair
+from records.settings import Exo, Inventory, ModelPair, exo_on, override_name
 from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo import models
 from tasks.exo.interface import Generation
-from tasks.exo.sources import kind_of, override_name
+from tasks.exo.sources import kind_of
+from tasks.feasibility import tinygrads
 from tasks.machines.network import in_tailscale_range
 
 MEMORY_SHARE = 0.85
@@ -99,42 +99,32 @@ def devices(inventory: Inventory, generation: str, exo: Exo, found: Findings) ->
         return Devices("CUDA where there is one") if cuda else CPU_ONLY
     if engine_of(exo) == "dummy":
         return Devices("none (dummy engine)")
-    on_gpu = []
-    for key, node in inventory.nodes.items():
-        environment = exo.environment | exo.node_environment.get(key, {})
-        if node.gpu is None:
-            continue
-        if environment.get("AMD", "0") in ("", "0"):
-            found.telling.append(f"{key} has a {node.gpu.name}, but its environment does not set AMD=1: CPU")
-            continue
-        on_gpu.append(key)
-        if not any(override_name(text) == "tinygrad" for text in exo.overrides):
-            found.telling.append(
-                f"with the tinygrad that EXO 0.0.x pins, a {node.gpu.name} ({node.gpu.gfx}) falls back to the CPU:"
-                " override it with tinygrad>=0.11"
+    nodes = {key: exo_on(exo, key) for key in inventory.nodes}
+    on_gpu = [key for key, spec in inventory.nodes.items() if spec.gpu and _on(nodes[key].environment.get("AMD"))]
+    on_cpu = [key for key in nodes if key not in on_gpu]
+    # A rehearsal's tinygrad is a stand-in: nothing prevents it from "computing".
+    prevents = found.telling if inventory.rehearsal else found.blocking
+    for key in on_gpu:
+        prevents += tinygrads.on_amd(key, nodes[key])
+        if "amd-gpu" not in nodes[key].extras:
+            prevents.append(
+                f"{key}: AMD=1 without pyrsmi makes EXO crash at its start: set nodes.{key}.extras: [amd-gpu]"
             )
-        if "amd-gpu" not in [*exo.extras, *exo.node_extras.get(key, [])]:
-            found.telling.append(f"AMD=1 without the extra amd-gpu (pyrsmi) makes EXO crash at its start on {key}")
-    on_cpu = [key for key in inventory.nodes if key not in on_gpu]
-    _tinygrad(exo, on_cpu, found)
+        found.telling += tinygrads.needs_on_amd(key, nodes[key])
+    for key in on_cpu:
+        prevents += tinygrads.on_cpu(key, nodes[key])
+        gpu = inventory.nodes[key].gpu
+        if gpu is not None:
+            found.telling.append(f"{key} has a {gpu.name}, but its environment does not set AMD=1: CPU")
+    if on_cpu:
+        found.telling.append(f"on the CPU tinygrad compiles with clang: {', '.join(on_cpu)} must have it")
     if not on_gpu:
         return CPU_ONLY
     return Devices(f"GPU on {', '.join(on_gpu)}" + (f", CPU on {', '.join(on_cpu)}" if on_cpu else ""))
 
 
-def _tinygrad(exo: Exo, on_cpu: list[str], found: Findings) -> None:
-    """Name what changed between tinygrad's releases: read in 0.11 to 0.14, tried under EXO v0.0.15-alpha."""
-    overrides = [text for text in exo.overrides if override_name(text) == "tinygrad"]
-    if any(not re.search(r"==|<|~=|@|/", text) for text in overrides):
-        found.telling.append(
-            f"`{overrides[0]}` takes the newest, and from 0.13 on AMD=1 or CPU=1 ends EXO at its start:"
-            " tinygrad==0.11.0 takes both"
-        )
-    clang = [key for key in on_cpu if "CLANG" in exo.environment | exo.node_environment.get(key, {})]
-    if overrides and clang:
-        found.telling.append(f"CLANG=1 ({', '.join(clang)}) chooses nothing from tinygrad 0.11 on; there it is CPU=1")
-    if on_cpu:
-        found.telling.append(f"on the CPU tinygrad compiles with clang: {', '.join(on_cpu)} must have it")
+def _on(switch: str | None) -> bool:
+    return switch not in (None, "", "0")
 
 
 def room(size_bytes: int | None, nodes: Mapping[str, NodePython], found: Findings) -> None:
@@ -195,7 +185,7 @@ def precision(generation: str, pair: ModelPair, known: models.Known | None, foun
 def engine_of(exo: Exo) -> str:
     """Return the inference engine that the start flags choose, `tinygrad` where they choose none (Linux)."""
     chosen = "tinygrad"
-    for flags in (exo.flags, *exo.node_flags.values()):
+    for flags in (exo.flags, *(node.flags for node in exo.nodes.values())):
         for flag, value in zip(flags, [*flags[1:], ""], strict=False):
             name, given, inline = flag.partition("=")
             if name == "--inference-engine":

@@ -52,12 +52,12 @@ def test_traps_in_the_hosts_file(tmp_path: Path) -> None:
         return active(load_inventory(lay_out(tmp_path / "r", trap=trap).hosts_file))
 
     assert exo_with("yeast-package").exo.source.endswith("/yeast")
-    assert exo_with("wrong-extra").exo.node_extras == {"rog": ["amd"]}
+    assert exo_with("wrong-extra").exo.nodes["rog"].extras == ["amd"]
     assert exo_with("one-shot-run").exo.flags == ["run"]
     assert "--broadcast-port" in exo_with("split-ports").exo.flags
     assert exo_with("wrong-model").models.small.exo == "qwen2.5:3b"
     assert exo_with("mlx-only-model").models.small.exo == "qwen-2.5-3b"
-    assert exo_with("gpu-on-cpu").exo.overrides == []
+    assert exo_with("gpu-on-cpu").exo.nodes["rog"].overrides == []
 
 
 def test_yeast_is_on_the_path_too(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def feasibility() -> dict[str, Any]:
     seen = {}
     variations: dict[str, dict[str, Any]] = {
         "as shipped": {},
-        "on the CPU": {"node_environment": {}},
+        "on the CPU": {"nodes": {}},
         "overrides": {"overrides": ["~/wheels/tinygrad-0.11.0-py3-none-any.whl"]},
     }
     for name, changes in variations.items():

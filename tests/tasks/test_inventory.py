@@ -69,7 +69,7 @@ def test_shipped_file_holds_the_plan(tmp_path: Path) -> None:
         ({"profiles/llama-0015/exo/source": "exo[amd]==0.1.2"}, ["profiles.llama-0015.exo.source", "Yeast"]),
         ({"profiles/llama-0015/models/small/exo": None}, ["profiles.llama-0015.models.small", "exo"]),
         ({"profiles/llama-0015/models/large/ollama": " "}, ["profiles.llama-0015.models.large.ollama", "every model"]),
-        ({"profiles/llama-0015/exo/node_flags": {"srv9": []}}, ["profiles.llama-0015.exo.node_flags.srv9"]),
+        ({"profiles/llama-0015/exo/nodes/srv9": {}}, ["profiles.llama-0015.exo.nodes.srv9"]),
         ({"decision/confidence": 1.5}, ["decision.confidence"]),
     ],
 )

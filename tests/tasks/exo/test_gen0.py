@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records.settings import Exo, Ports
+from records.settings import Exo, NodeExo, Ports
 from tasks.errors import StepError
 from tasks.exo import gen0
 from tests.support.recorded import recorded
@@ -40,9 +40,8 @@ def test_launch_puts_the_nodes_own_flags_and_environment_last() -> None:
     """What hosts.yaml says for one node wins over what it says for all."""
     one = exo(
         flags=["--inference-engine", "tinygrad"],
-        node_flags={"rog": ["--inference-engine", "dummy"]},
         environment={"DEBUG": "1", "CLANG": "1"},
-        node_environment={"rog": {"AMD": "1", "CLANG": "0"}},
+        nodes={"rog": NodeExo(flags=["--inference-engine", "dummy"], environment={"AMD": "1", "CLANG": "0"})},
     )
     rog = gen0.launch(one, "rog", PEERS, "/exo", "/run", 16)
     assert rog.argv[-4:] == ["--inference-engine", "tinygrad", "--inference-engine", "dummy"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from records.settings import Exo
+from records.settings import Exo, NodeExo, exo_on
 from tasks.exo import gen0_install, sources
 
 
@@ -122,9 +122,22 @@ def home(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+def test_one_nodes_own_words_come_last_and_replace_an_override_of_the_same_package() -> None:
+    """A CPU node and an AMD node of one ring get different tinygrads; what only all nodes are told stays."""
+    one = exo(
+        overrides=["tinygrad==0.10.2", "numpy==2.1.3"],
+        extras=["a"],
+        nodes={"rog": NodeExo(overrides=["/wheels/tinygrad-0.11.0-py3-none-any.whl"], extras=["a", "amd-gpu"])},
+    )
+    rog = exo_on(one, "rog")
+    assert rog.overrides == ["numpy==2.1.3", "/wheels/tinygrad-0.11.0-py3-none-any.whl"]
+    assert rog.extras == ["a", "amd-gpu"]
+    assert exo_on(one, "srv1").overrides == ["tinygrad==0.10.2", "numpy==2.1.3"]
+
+
 def test_install_really_installs_converges_and_tells_its_revision(wheel: Path, home: str) -> None:
     """Run twice, the steps leave one EXO in a venv of its own, with the same digest both times."""
-    one = exo(source=str(wheel), node_extras={"rog": ["amd-gpu"]})
+    one = exo(source=str(wheel), nodes={"rog": NodeExo(extras=["amd-gpu"])})
     plan = gen0_install.install_plan(one, "rog", home, sys.executable)
     revisions = []
     for _ in range(2):

@@ -54,13 +54,11 @@ def use_the_real_one(profile: dict[str, Any], laid: Layout) -> None:
         "source": SOURCE,
         "overrides": [f"tinygrad @ file://{tinygrad}"] if tinygrad else [],
         "flags": ["--inference-engine", "dummy"],
-        "node_extras": {},
-        "node_environment": {},
         "install_timeout_s": 500,
         "start_timeout_s": 120,
         "cluster_timeout_s": 90,
         # The real one binds 0.0.0.0, and the three nodes are one machine.
-        "node_ports": {k: {"api": laid.api_port + i, "peer": laid.peer_port + i} for i, k in enumerate(NODES)},
+        "nodes": {k: {"ports": {"api": laid.api_port + i, "peer": laid.peer_port + i}} for i, k in enumerate(NODES)},
     }
     exo.pop("python", None)
     profile["models"]["small"]["exo"] = "dummy"

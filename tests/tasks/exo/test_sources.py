@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.exo.sources import override_name
+from records.settings import override_name
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from records.facts import Feasible, NodePython
-from records.settings import Inventory, Rehearsal
+from records.settings import Inventory, NodeExo, Rehearsal
 from tasks.exo import models
 from tasks.feasibility.assess import Assessment, assess
 from tasks.inventory import load_inventory
@@ -111,40 +111,77 @@ def test_the_locked_mlx_is_named() -> None:
     assert "exo#2043" in one.reasons[0]
 
 
-@pytest.mark.parametrize(
-    ("exo", "words"),
-    [
-        ({"overrides": []}, "falls back to the CPU"),
-        ({"node_extras": {}}, "crash at its start on rog"),
-        ({"node_environment": {}}, "does not set AMD=1"),
-    ],
-)
-def test_what_the_radeon_needs(exo: dict[str, Any], words: str) -> None:
-    """A newer tinygrad, pyrsmi and AMD=1: whichever is missing is named."""
-    reasons = row(assess(changed("llama-0015", exo=exo), NODES, TAILNET), "llama-0015").reasons
-    assert any(words in reason for reason in reasons)
+AMD = {"AMD": "1", "AMD_LLVM": "0"}
+
+
+def with_rog(**own: Any) -> Feasible:
+    """Return the row of the project's own profile with rog's part replaced."""
+    nodes = load_inventory(HOSTS).profiles["llama-0015"].exo.nodes | {"rog": NodeExo(**own)}
+    return row(assess(changed("llama-0015", exo={"nodes": nodes}), NODES, TAILNET), "llama-0015")
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("own", "words"),
     [
-        ("tinygrad>=0.11", "takes the newest, and from 0.13 on AMD=1"),
-        ("tinygrad==0.11.0", "CLANG=1 (srv1) chooses nothing"),
-        ("tinygrad @ file:///wheels/tinygrad.whl", "must have it"),
+        ({"environment": AMD}, "the tinygrad that EXO pins lacks its AMD part"),
+        ({"overrides": ["tinygrad==0.10.2"], "environment": AMD}, "tinygrad 0.10.2 lacks its AMD part"),
+        ({"overrides": ["tinygrad==0.11.0"], "environment": {"AMD": "1"}}, "compiles with LLVM, which refuses"),
+        ({"overrides": ["tinygrad==0.12.0"], "environment": {"AMD": "1", "AMD_LLVM": "1"}}, "compiles with LLVM"),
+        ({"overrides": ["tinygrad==0.10.3"], "environment": {"AMD": "1", "AMD_LLVM": "1"}}, "compiles with LLVM"),
+        ({"overrides": ["tinygrad==0.13.0"], "environment": AMD}, "tinygrad 0.13.0 ends EXO at its start"),
+        ({"overrides": ["tinygrad>=0.11"], "environment": AMD}, "the newest tinygrad ends EXO at its start"),
+        (
+            {"overrides": ["tinygrad==0.11.0"], "environment": AMD},
+            "crash at its start: set nodes.rog.extras: [amd-gpu]",
+        ),
     ],
 )
-def test_what_changed_in_tinygrad(override: str, words: str) -> None:
-    """An open end takes a tinygrad that refuses AMD=1, CLANG is CPU since 0.11, and the CPU needs clang."""
-    exo = {"overrides": [override], "node_environment": {"srv1": {"CLANG": "1"}, "rog": {"AMD": "1"}}}
-    reasons = row(assess(changed("llama-0015", exo=exo), NODES, TAILNET), "llama-0015").reasons
-    assert any(words in reason for reason in reasons)
-    assert any("takes the newest" in reason for reason in reasons) is (override == "tinygrad>=0.11")
+def test_what_an_amd_gpu_cannot_do_without(own: dict[str, Any], words: str) -> None:
+    """Whatever is missing prevents a run, because with AMD=1 nothing falls back to the CPU."""
+    one = with_rog(**own)
+    assert one.can_run is False
+    assert any(words in reason for reason in one.reasons)
+
+
+@pytest.mark.parametrize(
+    ("override", "environment", "words"),
+    [
+        ("tinygrad==0.11.0", AMD, "downloads Linux headers from gitlab.com"),
+        ("tinygrad==0.10.3", {"AMD": "1"}, "of ROCm before 6.4 only"),
+        ("tinygrad @ git+https://h/t@x", AMD, "libamd_comgr"),
+    ],
+)
+def test_what_computes_on_an_amd_gpu(override: str, environment: dict[str, str], words: str) -> None:
+    """It can run, and what the node must have for it is told; of a source nothing more is claimed."""
+    one = with_rog(overrides=[override], extras=["amd-gpu"], environment=environment)
+    assert one.can_run is True
+    assert any(words in reason for reason in one.reasons)
+
+
+@pytest.mark.parametrize(
+    ("override", "can_run"),
+    [
+        ("tinygrad==0.10.2", True),
+        ("tinygrad==0.10.3", False),
+        ("tinygrad==0.11.0", False),
+        ("tinygrad>=0.11", False),
+        ("tinygrad @ file:///wheels/tinygrad.whl", True),
+    ],
+)
+def test_a_cpu_needs_a_tinygrad_that_takes_read_only_arrays(override: str, can_run: bool) -> None:
+    """From 0.10.3 on a ring fails at its first token on a CPU node; its clang is asked for in any case."""
+    nodes = load_inventory(HOSTS).profiles["llama-0015"].exo.nodes | {"srv2": NodeExo(overrides=[override])}
+    one = row(assess(changed("llama-0015", exo={"nodes": nodes}), NODES, TAILNET), "llama-0015")
+    assert one.can_run is can_run
+    assert any('set nodes.srv2.overrides: ["tinygrad==0.10.2"]' in reason for reason in one.reasons) is not can_run
+    assert any("must have it" in reason for reason in one.reasons)
 
 
 def test_the_device_without_amd_is_the_cpu() -> None:
     """A GPU that the environment does not choose is not used."""
-    found = assess(changed("llama-0015", exo={"node_environment": {}}), NODES, TAILNET)
-    assert row(found, "llama-0015").device == "CPU on all nodes"
+    one = with_rog(overrides=["tinygrad==0.10.2"])
+    assert one.device == "CPU on all nodes"
+    assert any("does not set AMD=1" in reason for reason in one.reasons)
 
 
 def test_memory_prevents_and_disk_warns() -> None:
@@ -187,7 +224,9 @@ def test_the_dummy_engine_runs_its_one_model() -> None:
     found = assess(changed("llama-0015", exo=flags, small={"exo": "dummy"}), NODES, TAILNET)
     assert row(found, "llama-0015").can_run is True
     assert found.go_unreachable_because == ""
-    other = assess(changed("llama-0015", exo={"node_flags": {"srv1": ["--inference-engine=dummy"]}}), NODES, TAILNET)
+    other = assess(
+        changed("llama-0015", exo={"nodes": {"srv1": NodeExo(flags=["--inference-engine=dummy"])}}), NODES, TAILNET
+    )
     assert row(other, "llama-0015").can_run is False
 
 

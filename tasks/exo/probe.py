@@ -1,0 +1,270 @@
+"""Whether EXO's engine can compute on a node, asked right after the install, in EXO's own Python and environment.
+
+An EXO that cannot compute starts, joins the cluster and shows a device all the same; the first prompt then fails with
+a cause that no log may hold. `scripts/compute_probe.py` does on the node what a prompt would do; here is the command
+that runs it, and what each failure means. The texts are the engines' own: seen on tinygrad 0.10.2 to 0.13.0 and mlx
+0.31.1 and 0.31.2 from the package index, on tinygrad's emulated AMD GPU, and in EXO v0.0.15-alpha.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from records.facts import ComputeFailure, ComputeProbe
+from tasks.machines.wire import shortened
+
+Engine = Literal["tinygrad", "mlx"]
+
+TIMEOUT_S = 180
+"""tinygrad compiles every kernel anew (1 to 4 s on two cores), and may download headers at its first use of a GPU."""
+
+_SCRIPT = Path(__file__).parents[2] / "scripts" / "compute_probe.py"
+_BEGIN, _END = "===== compute probe begins =====", "===== compute probe ends ====="
+_CPU = {"CPU", "CLANG", "LLVM", "X86", "PYTHON", "NPY"}
+
+
+def command(python: str, engine: Engine, environment: Mapping[str, str]) -> str:
+    """Return the shell command that computes with `engine` in `python`'s venv; `environment` is what EXO gets."""
+    settings = [f"{name}={value}" for name, value in environment.items()]
+    # -P as in EXO's own program: the current folder is no place to import from.
+    return shlex.join(["env", *settings, python, "-P", "-c", _SCRIPT.read_text(encoding="utf-8"), engine])
+
+
+def read(node: str, engine: Engine, environment: Mapping[str, str], stdout: str, seconds: float) -> ComputeProbe:
+    """Read what the command printed; a probe that did not end was ended by its time-out or died with its process."""
+    stages = _stages(stdout)
+    first = stages[0] if stages else _Stage("import", 0.0)
+    failures = [_explain(one, engine, node) for one in stages if one.error]
+    if not _ended(stdout):
+        failures.append(_never_ended(stages, seconds))
+    wanted = _wanted_device(environment)
+    if first.device and wanted and first.device.split(":")[0] != wanted:
+        failures.append(
+            ComputeFailure(
+                "import",
+                f"the device is {first.device}",
+                f"the environment asks for {wanted}, and tinygrad {first.versions.get('tinygrad', '')} chose another:"
+                " from 0.13 on it is chosen by DEV=..., before by AMD=1, CUDA=1, CPU=1",
+                f"set the one that fits the version in nodes.{node}.environment",
+            )
+        )
+    return ComputeProbe(
+        node=node,
+        engine=engine,
+        device=first.device,
+        works=not failures,
+        seconds=round(seconds, 2),
+        stages={one.stage: one.seconds for one in stages},
+        versions=first.versions,
+        failures=_once(failures),
+    )
+
+
+class _Stage(msgspec.Struct, frozen=True):
+    stage: str
+    seconds: float
+    error: str = ""
+    trace: str = ""
+    device: str = ""
+    versions: dict[str, str] = {}
+
+
+def _stages(stdout: str) -> list[_Stage]:
+    """Return the stages between the marks; whatever else a login file or a library prints there is left out."""
+    found = []
+    for line in stdout.partition(_BEGIN)[2].partition(_END)[0].splitlines():
+        try:
+            found.append(msgspec.json.decode(line, type=_Stage))
+        except msgspec.DecodeError:
+            continue
+    return found
+
+
+def _ended(stdout: str) -> bool:
+    return _END in stdout.partition(_BEGIN)[2]
+
+
+def _never_ended(stages: list[_Stage], seconds: float) -> ComputeFailure:
+    last = stages[-1].stage if stages else "nothing"
+    return ComputeFailure(
+        stages[-1].stage if stages else "import",
+        f"no answer after {seconds:.0f} s; the last thing done: {last}",
+        "the engine hung, or its process was ended (by a driver, or for want of memory)",
+        "run the probe by hand on the node and look at `dmesg`",
+    )
+
+
+def _wanted_device(environment: Mapping[str, str]) -> str:
+    """Return the GPU that the environment asks for as tinygrad calls it, "" where it asks for none."""
+    chosen = environment.get("DEV", "").partition(":")[0].upper()
+    for name in ("AMD", "CUDA", "NV", "HIP", "GPU", "CL"):
+        if environment.get(name, "0") not in ("", "0"):
+            chosen = name
+    return "" if chosen in _CPU else chosen
+
+
+class Known(NamedTuple):
+    """One way in which an engine fails: how it is recognised, why it happens, what mends it ({node} is filled in)."""
+
+    pattern: str
+    cause: str
+    remedy: str
+
+
+TINYGRAD = (
+    Known(
+        r"underlying buffer is not writable",
+        "this tinygrad refuses the read-only arrays in which EXO hands on a hidden state: one node alone answers, in a"
+        " ring the first chat hangs",
+        'on a CPU or CUDA node set nodes.{node}.overrides: ["tinygrad==0.10.2"]',
+    ),
+    Known(
+        r"half -inf|expected value token",
+        "tinygrad's LLVM back end writes llama's half-precision mask as `half -inf`, which LLVM does not read: every"
+        " prompt of more than a few tokens fails",
+        'set AMD_LLVM: "0" in nodes.{node}.environment, which compiles with ROCm\'s libamd_comgr instead',
+    ),
+    Known(
+        r"No module named 'tinygrad\.runtime\.autogen\.am'",
+        "this tinygrad, as packaged, lacks its AMD part (0.10.2 and before, and the commit that EXO pins)",
+        'set nodes.{node}.overrides: ["tinygrad==0.11.0"] and AMD_LLVM: "0" in its environment',
+    ),
+    Known(
+        r"No module named 'pyrsmi'",
+        "EXO asks pyrsmi about an AMD GPU at its start and crashes without it",
+        "set nodes.{node}.extras: [amd-gpu]",
+    ),
+    Known(
+        r"ROCm driver initilization failed",
+        "the amdgpu driver is not loaded (/sys/module/amdgpu/initstate does not say `live`): EXO crashes at its start",
+        "load it (`sudo modprobe amdgpu`); in a container or under WSL2 there is none, and EXO can use the CPU only",
+    ),
+    Known(
+        r"undefined symbol: rsmi_init",
+        "pyrsmi finds no librocm_smi64.so in /opt/rocm/lib (ROCm 10 does not bring it any more), and EXO crashes at its"
+        " start",
+        "install ROCm's rocm-smi-lib (ROCm 7 or before), or compute on the CPU of this node",
+    ),
+    Known(
+        r"ROCm SMI initialization failed|rocm-smi tells name",
+        "librocm_smi64 is there and tells neither the GPU's name nor its memory, by which EXO deals the layers",
+        "see what `rocm-smi` itself says on the node; a newer ROCm may know this GPU",
+    ),
+    Known(
+        r"/dev/kfd.*Permission|Permission.*/dev/kfd",
+        "this user may not open /dev/kfd",
+        "add the user to the groups that own it (`ls -l /dev/kfd`: render, video), then log in anew",
+    ),
+    Known(
+        r"Cannot find a usable interface for AMD|No interface for AMD|/dev/kfd",
+        "tinygrad finds no AMD GPU that it can open: there is no usable /dev/kfd",
+        "see that `rocminfo` lists the GPU for this user; otherwise take AMD=1 out of nodes.{node}.environment",
+    ),
+    Known(
+        r"autogen\.comgr' has no attribute",
+        "tinygrad compiles for an AMD GPU with ROCm's libamd_comgr, and there is none where the loader looks or in"
+        " /opt/rocm/lib",
+        "install ROCm's comgr package on {node} (it comes with the HIP SDK)",
+    ),
+    Known(
+        r"comgr fail",
+        "ROCm's libamd_comgr refuses: it is older than the GPU, or it is version 3 (ROCm 6.4 and later), whose numbers"
+        " tinygrad 0.10.3 and before do not know",
+        'with ROCm 6.4 or later set nodes.{node}.overrides: ["tinygrad==0.11.0"] and AMD_LLVM: "0" in its environment;'
+        " otherwise take ROCm's own libamd_comgr instead of the distribution's",
+    ),
+    Known(
+        r"requires LLVM >= 18",
+        "tinygrad's LLVM back end for AMD GPUs needs LLVM 18 or later, and the node has an older one",
+        'set AMD_LLVM: "0" in nodes.{node}.environment, which needs ROCm\'s libamd_comgr instead',
+    ),
+    Known(
+        r"No LLVM library found",
+        "tinygrad's LLVM back end was chosen, and the node has no LLVM library",
+        'set AMD_LLVM: "0" in nodes.{node}.environment, which needs ROCm\'s libamd_comgr instead',
+    ),
+    Known(
+        r"urlopen error|URLError|HTTPError",
+        "tinygrad 0.11.0 and later download Linux headers (gitlab.com) at their first use of an AMD GPU, and the node"
+        " cannot reach them",
+        "let the node reach gitlab.com once, or bring ~/.cache/tinygrad/downloads from a machine that did; tinygrad"
+        " 0.10.3 downloads nothing (ROCm before 6.4 only)",
+    ),
+    Known(
+        r"(\w+)=1 is deprecated, use DEV=",
+        "from 0.13 on tinygrad ends EXO at its start where AMD=1 or CPU=1 is set: the device is chosen by DEV=...",
+        "pin an older one in nodes.{node}.overrides: tinygrad==0.10.2 on a CPU or CUDA node, 0.11.0 on an AMD node",
+    ),
+    Known(
+        r"libhsa-runtime64",
+        "ROCM_PATH is set, and tinygrad loads ROCm's runtime from there, where it is not",
+        "take ROCM_PATH out of the environment of the login and of nodes.{node}.environment",
+    ),
+    Known(
+        r"No such file or directory: 'clang'",
+        "tinygrad compiles for the CPU with clang, and the node has none",
+        "install clang on {node}",
+    ),
+    Known(
+        r"autogen\.(cuda|nvrtc)' has no attribute|libcuda|libnvrtc",
+        "CUDA was chosen, and the node has no CUDA driver or compiler",
+        "take CUDA=1 out of nodes.{node}.environment",
+    ),
+)
+MLX = (
+    Known(
+        r"lib(cublas|cudart|cudnn|nccl|nvrtc|cufft)\w*\.so|libcuda\.so",
+        "this is mlx's build for CUDA, and the node has no CUDA of that version",
+        "set extras: [cpu] instead of cuda12 or cuda13, for this node in nodes.{node}.extras",
+    ),
+    Known(
+        r"libmlx\.so",
+        "mlx came without a back end: the package mlx alone holds none for Linux",
+        'set extras: [cpu], and override mlx-cpu with the same version as mlx: ["mlx==0.31.2", "mlx-cpu==0.31.2"]',
+    ),
+    Known(
+        r"new_thread_local_stream",
+        "EXO 1.0.71 needs mlx 0.31.2, and locks 0.31.1, which cannot run a model (exo#2043)",
+        'set overrides: ["mlx==0.31.2", "mlx-cpu==0.31.2"]',
+    ),
+)
+_BOTH = (
+    Known(
+        r"No module named '?(tinygrad|mlx)",
+        "the engine is not installed in EXO's virtual environment",
+        "install EXO again: fab cleanup, then fab install-{node}",
+    ),
+    Known(
+        r"wrong numbers",
+        "the engine computes wrong numbers on this device: no answer could be trusted",
+        "take another version of the engine, or compute on the CPU of this node",
+    ),
+)
+
+
+def _explain(stage: _Stage, engine: Engine, node: str) -> ComputeFailure:
+    table = (*(TINYGRAD if engine == "tinygrad" else MLX), *_BOTH)
+    # The error's own words first: a traceback also names what was tried before.
+    for text in (stage.error, stage.trace):
+        for known in table:
+            if re.search(known.pattern, text):
+                return ComputeFailure(
+                    stage.stage, shortened(stage.error, 300), known.cause, known.remedy.replace("{node}", node)
+                )
+    return ComputeFailure(
+        stage.stage,
+        shortened(stage.error, 300),
+        f"{engine} cannot do `{stage.stage}` on this node, for a reason that is not known here",
+        f"choose another {engine} in nodes.{node}.overrides, or another device in its environment",
+    )
+
+
+def _once(failures: list[ComputeFailure]) -> list[ComputeFailure]:
+    """Keep the first of those with one cause: without a GPU every stage fails alike."""
+    return list({failure.cause: failure for failure in reversed(failures)}.values())[::-1]
