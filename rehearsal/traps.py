@@ -137,6 +137,21 @@ TRAPS: dict[str, Trap] = {
         "hub's error told within seconds",
         lambda layout, _: tell(layout, ("srv2",), "exo", hub_down=True),
     ),
+    "readonly-ring": Trap(
+        "three processes run, the topology is complete, the log of the node that was asked holds no error",
+        "srv1's tinygrad refuses the read-only arrays that a ring hands on: the prompt passes, the first token sent "
+        "back ends in srv1's log, and the chat hangs for 900 s",
+        "`fab download-model`: every node's log is read while the first answer is awaited, and the line told within "
+        "seconds with its node and the version to set",
+        lambda layout, _: tell(layout, ("srv1",), "exo", stall="read-only array"),
+    ),
+    "empty-shard": Trap(
+        "three processes run, the topology is complete, most logs hold no error",
+        "EXO deals no layer to a node with little memory: `IndexError` in srv2's log, and the chat hangs for 900 s",
+        "`fab download-model`: every node's log is read while the first answer is awaited, and the line told within "
+        "seconds",
+        lambda layout, _: tell(layout, ("srv2",), "exo", stall="empty shard"),
+    ),
     "wrong-model": Trap(
         "HTTP 200 and a text, so tokens per second",
         "EXO does not know qwen2.5:3b and answers with llama-3.2-1b",

@@ -15,7 +15,7 @@ from tasks.errors import StepError
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
-from tasks.machines.daemon import Daemon, Ending, Launch
+from tasks.machines.daemon import Daemon, Ending, Launch, Pulse
 from tasks.machines.http import call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
@@ -167,6 +167,10 @@ class ExoNode:
     def log_since(self, size: int) -> str:
         """Return the end of what the log has gained beyond its first `size` bytes."""
         return daemon.log_since(self.node, self.run_folder, size)
+
+    def pulse(self, process: Daemon, since: int) -> tuple[Pulse, str]:
+        """Return what `process` and its children have done so far, and its log beyond the first `since` bytes."""
+        return daemon.pulse(self.node, self.run_folder, process, since)
 
     def log_tail(self) -> str:
         """Return the last 200 lines of the log, "" where there is none."""

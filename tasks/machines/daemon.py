@@ -47,6 +47,16 @@ class Daemon(msgspec.Struct, frozen=True):
     command: str
 
 
+class Pulse(msgspec.Struct, frozen=True):
+    """What a process and its children have done so far."""
+
+    alive: bool
+    cpu_s: float = 0.0
+    disk_bytes: int = 0
+    """Read and written on a disk."""
+    log_bytes: int = 0
+
+
 class Ending(msgspec.Struct, frozen=True):
     """How a stop went."""
 
@@ -58,6 +68,8 @@ class Ending(msgspec.Struct, frozen=True):
         """Whether there was a process to end."""
         return self.how != "not running"
 
+
+_DONE = ("cpu", "disk")
 
 # Prints "alive" where the process that the note names still runs as noted, "zombie" where it has ended unreaped,
 # "foreign" where the PID is somebody else's by now, "gone" otherwise. $1 pid, $2 ticks, $3 boot, $4 executable.
@@ -174,6 +186,25 @@ def log_since(node: Node, folder: str, size: int) -> str:
 def log_tail(node: Node, folder: str, lines: int = 200) -> str:
     """Return the last `lines` of the process's log, "" where there is none."""
     return node.run(f"tail -n {lines} {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout
+
+
+def pulse(node: Node, folder: str, process: Daemon, since: int) -> tuple[Pulse, str]:
+    """Return what the group of `process` has done so far, and the end of its log beyond the first `since` bytes."""
+    log = shlex.quote(log_path(folder))
+    ran = node.run(
+        rf"""{_PROBE}
+probe {_identity(process)}; getconf CLK_TCK; stat -c %s {log} 2>/dev/null || echo 0
+for pid in $(members {process.pid}); do
+  {{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null && {{ set -- ${{line##*) }}; echo "cpu ${{12}} ${{13}}"; }}
+  sed -n 's/^\(read\|write\)_bytes: /disk /p' "/proc/$pid/io" 2>/dev/null
+done
+echo ====; tail -c +{since + 1} {log} 2>/dev/null | tail -c {LOG_CAP_BYTES}""",
+        check=False,
+    )
+    head, _, text = ran.stdout.partition("====\n")
+    state_now, ticks, size, *lines = head.splitlines() or ["gone", "100", "0"]
+    done = {name: sum(int(n) for line in lines for n in line.split()[1:] if line.startswith(name)) for name in _DONE}
+    return Pulse(state_now == "alive", done["cpu"] / int(ticks), done["disk"], int(size)), text
 
 
 def _identity(process: Daemon) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from records.campaign import load_campaign
 from records.facts import Cleaned
 from rehearsal import cluster
 from rehearsal.layout import Layout
@@ -104,6 +105,42 @@ def test_models(nodes: Layout, trap: str, words: list[str]) -> None:
             download_model(lab)
     text = " ".join(msgspec.structs.astuple(caught.value.problem))
     assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("trap", "node", "words"),
+    [
+        ("readonly-ring", "srv1", ["start_layer=0, end_layer=8", "underlying buffer is not writable", "0.10.2"]),
+        ("empty-shard", "srv2", ["IndexError: list index out of range", "layers by memory"]),
+    ],
+)
+def test_rings_that_stand_still(nodes: Layout, trap: str, node: str, words: list[str]) -> None:
+    """A complete ring whose cause stands in one log alone ends step 9 in seconds: line, node and cause."""
+    with laid(nodes, trap) as lab:
+        start_group(lab)
+        with pytest.raises(StepError) as caught:
+            download_model(lab)
+        record = load_campaign(lab.logs).records[9]
+    (problem,) = caught.value.problems
+    assert problem.what == node
+    text = " ".join(msgspec.structs.astuple(problem))
+    assert all(word in text for word in words), text
+    assert record.elapsed_s < 40
+
+
+def test_a_mirror_of_the_hub_helps(nodes: Layout) -> None:
+    """The advice about a hub works: with HF_ENDPOINT in hosts.yaml `start` starts EXO again, and it answers."""
+    with laid(nodes, "hub-unreachable") as lab:
+        start_group(lab)
+        with pytest.raises(StepError, match="cannot fetch"):
+            download_model(lab)
+        exo = lab.profile.exo
+        mended = msgspec.structs.replace(exo, environment={"HF_ENDPOINT": "http://mirror.example"})
+        profile = msgspec.structs.replace(lab.profile, exo=mended)
+        lab.inventory = msgspec.structs.replace(lab.inventory, profiles={lab.inventory.profile: profile})
+        start_group(lab)
+        assert "environment" in load_campaign(lab.logs).records[6].summary
+        assert download_model(lab).exo_answered == profile.models.small.exo
 
 
 @pytest.mark.parametrize(
