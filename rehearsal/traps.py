@@ -87,6 +87,11 @@ def _cache_prompts(layout: Layout) -> None:
     tell(layout, NODES, "exo", prompt_cache="always")
 
 
+def _log_out(layout: Layout) -> None:
+    act.lay_loginctl(layout)
+    tell(layout, NODES, "login", kills_user_processes=True)
+
+
 OLLAMAS = ("srv1", "rog")
 
 TRAPS: dict[str, Trap] = {
@@ -182,6 +187,13 @@ TRAPS: dict[str, Trap] = {
         "another EXO holds the API port of srv2; a second one stays alive without an API",
         "`fab start`: the ports must be free before, and the listening socket must be our own process's after",
         starts=lambda layout: act.start_stale_exo(layout),
+    ),
+    "logout-kills": Trap(
+        "PID file written, process exists, port answers",
+        "logind ends what a login leaves behind (`KillUserProcesses=yes`): EXO is gone with the SSH connection",
+        "`fab start`: the SSH connection is closed and opened again before a start counts, and `loginctl "
+        "enable-linger` is named",
+        lambda layout, _: _log_out(layout),
     ),
     "peer-lost": Trap(
         "a slower or a failed request",

@@ -17,6 +17,7 @@ from tasks.benchmark.models import download_model
 from tasks.benchmark.steps import bench_comparison
 from tasks.cleanup import stop_cluster
 from tasks.errors import StepError
+from tasks.exo.cluster import ExoCluster
 from tasks.install import install_group, verify_rocm
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
@@ -64,6 +65,18 @@ def test_second_start(nodes: Layout) -> None:
     with laid(nodes, "second-start") as lab, pytest.raises(StepError, match=r"port \d+ is taken by") as caught:
         start_srv2(lab)
     assert "stays alive without an API" in caught.value.problem.needed
+
+
+def test_logout_kills(nodes: Layout) -> None:
+    """logout-kills: an EXO that ends with its login is told at the start, and the advised command helps."""
+    with laid(nodes, "logout-kills") as lab:
+        with pytest.raises(StepError, match="ended together with the SSH connection") as caught:
+            start_srv2(lab)
+        assert "loginctl enable-linger" in caught.value.problem.do
+        lab.nodes["srv2"].run("loginctl enable-linger")
+        started = start_srv2(lab)
+        assert ExoCluster(lab).nodes["srv2"].process() is not None
+    assert started.node == "srv2"
 
 
 def test_rocm_missing(nodes: Layout) -> None:
