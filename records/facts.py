@@ -228,6 +228,8 @@ class ModelReady(msgspec.Struct, frozen=True):
     downloaded: dict[str, str]
     """Node -> what is there, in words ("3.2 GB, 9 of 9 files")."""
     ollama: dict[str, OllamaModel]
+    first_answer_tokens: int | None = None
+    """None where the server does not count them, and in records of before."""
 
 
 class Calibration(msgspec.Struct, frozen=True):

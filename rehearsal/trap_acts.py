@@ -43,6 +43,13 @@ def relay(layout: Layout, region: str) -> None:
         put(layout.node(key).bin / "tailscale", tailscale(layout, key, region))
 
 
+def lay_loginctl(layout: Layout) -> None:
+    """Put a `loginctl` on every node that can enable lingering."""
+    for node in layout.nodes():
+        folder = shlex.quote(str(node.sysroot / "var/lib/systemd/linger"))
+        put(node.bin / "loginctl", f'[ "$1" = enable-linger ] && mkdir -p {folder} && : >{folder}/"${{2:-$USER}}"')
+
+
 def start_stale_exo(layout: Layout) -> None:
     """Start an EXO that nobody remembers on srv2; it holds the API port."""
     node = layout.node("srv2")

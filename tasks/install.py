@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 
 import msgspec
 
 from records.facts import GpuTruth, Installed
-from records.settings import exo_on
 from tasks import console
 from tasks.errors import StepError
 from tasks.exo import identity
@@ -25,14 +23,6 @@ _DECISIVE = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp
 """Packages whose versions decide speed and device."""
 TOOL_PATH = 'PATH="$PATH:$HOME/.local/bin:$HOME/.cargo/bin";'
 """Where uv and cargo install themselves; a non-login shell does not look there."""
-
-
-class InstallNote(msgspec.Struct, frozen=True):
-    """What lies in `installed.json` on the node after an install that was proven: the wish and what came of it."""
-
-    wish: str
-    """Digest of everything in hosts.yaml that bears on the install."""
-    revision: str
 
 
 @step
@@ -73,13 +63,13 @@ def install_on(exo: ExoNode, notes: StepNotes) -> Installed:
     )
     _name_foreign_exo(exo.node, notes)
     plan = exo.install_plan()
-    wish = _wish(exo)
+    wish = exo.wish()
     if _is_there(exo, plan, wish):
         notes.already()
     else:
         _perform(exo, plan)
     installed = _proven(exo, plan)
-    exo.node.put(msgspec.json.encode(InstallNote(wish, installed.revision)), _note_path(exo))
+    exo.note_install(wish, installed.revision)
     notes.summary = f"EXO {installed.generation} at {installed.revision[:12]} in {installed.venv}"
     return installed
 
@@ -131,35 +121,13 @@ def _perform(exo: ExoNode, plan: InstallPlan) -> None:
             )
 
 
-def _note_path(exo: ExoNode) -> str:
-    return f"{exo.folder}/installed.json"
-
-
 def _is_there(exo: ExoNode, plan: InstallPlan, wish: str) -> bool:
     """Tell whether the node's own note names this very wish and the node still has the revision it was proven with."""
-    text = exo.node.run(f"cat {shlex.quote(_note_path(exo))} 2>/dev/null", check=False).stdout
-    try:
-        note = msgspec.json.decode(text, type=InstallNote)
-    except msgspec.DecodeError:
-        return False
-    if note.wish != wish:
+    note = exo.install_note()
+    if note is None or note.wish != wish:
         return False
     ran = exo.node.run(plan.revision, check=False, timeout_s=60)
     return ran.ok and ran.stdout.strip() == note.revision
-
-
-def _wish(exo: ExoNode) -> str:
-    """Return a digest of what is wanted; for a local directory also of its files, so that an edit is installed."""
-    wanted = exo_on(exo.exo, exo.key)
-    named = [wanted.release, wanted.source, wanted.extras, wanted.overrides, wanted.python]
-    source = shlex.quote(wanted.source)
-    tree = exo.node.run(
-        f"[ ! -d {source} ] || find {source} -type f -not -path '*/.git/*' -not -path '*/__pycache__/*' -print0"
-        " | sort -z | xargs -0 sha256sum | sha256sum",
-        check=False,
-        timeout_s=60,
-    ).stdout
-    return hashlib.sha256((json.dumps(named) + tree).encode()).hexdigest()
 
 
 def _proven(exo: ExoNode, plan: InstallPlan) -> Installed:

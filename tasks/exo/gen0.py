@@ -18,15 +18,17 @@ from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
-from tasks.exo.gen0_download import does_not_run, hub_problem, make_ready, unload
+from tasks.exo.gen0_download import about_pair, does_not_run, hub_problem, make_ready, unload
 from tasks.exo.gen0_install import install_plan
 from tasks.exo.interface import Answer, Topology
 from tasks.exo.logtext import start_problems as log_problems
 from tasks.exo.models import LINUX_0
+from tasks.exo.probe import Engine
 from tasks.machines.daemon import Launch
 from tasks.machines.wire import Reply, Request, message_of, read_json, shortened
 
 NAME = "0.0.x"
+ENGINE: Engine = "tinygrad"
 PYTHON = ">=3.12,<3.14"
 """Its pins (numpy 2.0.0, grpcio 1.68.0, aiohttp 3.10.11) have no wheels for 3.14 and later."""
 CAN_RELOAD = False
@@ -42,8 +44,10 @@ _CPU_NAMES = re.compile(r"\b(RYZEN|EPYC|XEON|CORE|THREADRIPPER)\b", re.IGNORECAS
 
 __all__ = [
     "CAN_RELOAD",
+    "ENGINE",
     "NAME",
     "PYTHON",
+    "about_pair",
     "chat_request",
     "device_kind",
     "hub_problem",

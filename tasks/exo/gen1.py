@@ -20,11 +20,14 @@ from tasks.exo.gen1_placing import make_ready, unload
 from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.interface import Answer, Topology
 from tasks.exo.logtext import start_problems as log_problems
+from tasks.exo.logtext import without_escapes
+from tasks.exo.probe import Engine
 from tasks.machines.daemon import Launch
 from tasks.machines.network import in_tailscale_range
 from tasks.machines.wire import Reply, Request, message_of, shortened
 
 NAME = "1.x"
+ENGINE: Engine = "mlx"
 PYTHON = ">=3.13,<3.14"
 CAN_RELOAD = True
 
@@ -33,8 +36,10 @@ _LAST_WITH_LIBP2P = (1, 0, 71)
 
 __all__ = [
     "CAN_RELOAD",
+    "ENGINE",
     "NAME",
     "PYTHON",
+    "about_pair",
     "chat_request",
     "device_kind",
     "hub_problem",
@@ -120,6 +125,12 @@ def device_kind(device_text: str) -> DeviceKind:
     if re.search(r"\bApple\b|\bM[1-9]\b", device_text):
         return "gpu"
     return "cpu" if "Linux" in device_text else "unknown"
+
+
+def about_pair(log: str, model: str) -> str:
+    """Return the log as it is: 1.x names no model in it."""
+    del model
+    return without_escapes(log)
 
 
 def hub_problem(log: str) -> str:

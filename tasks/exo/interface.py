@@ -16,6 +16,7 @@ import msgspec
 
 from records.facts import DeviceKind
 from records.settings import Exo, ModelPair
+from tasks.exo.probe import Engine
 from tasks.machines.daemon import Launch
 from tasks.machines.wire import Flow, Reply, Request
 
@@ -77,6 +78,8 @@ class Generation(Protocol):
 
     NAME: str
     """`0.0.x` or `1.x`."""
+    ENGINE: Engine
+    """What computes under Linux."""
     PYTHON: str
     """Versions its releases run on, `>=3.12`."""
     CAN_RELOAD: bool
@@ -101,6 +104,9 @@ class Generation(Protocol):
 
     def log_problems(self, log: str) -> list[str]:
         """Return the lines of a node's log that mean a failed or half-dead start (a bound port, a missing module)."""
+
+    def about_pair(self, log: str, model: str) -> str:
+        """Return a node's log without what it says of other models than `model`."""
 
     def hub_problem(self, log: str) -> str:
         """Return why this node cannot reach the model hub, where its log says so; "" where it does not."""
