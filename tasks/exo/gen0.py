@@ -46,6 +46,7 @@ __all__ = [
     "PYTHON",
     "chat_request",
     "device_kind",
+    "engine",
     "hub_problem",
     "install_plan",
     "launch",
@@ -56,6 +57,17 @@ __all__ = [
     "topology_request",
     "unload",
 ]
+
+
+def engine(exo: Exo) -> str:
+    """Return the inference engine that the start flags choose, `tinygrad` where they choose none (Linux)."""
+    chosen = "tinygrad"
+    for flags in (exo.flags, *(node.flags for node in exo.nodes.values())):
+        for flag, value in zip(flags, [*flags[1:], ""], strict=False):
+            name, given, inline = flag.partition("=")
+            if name == "--inference-engine":
+                chosen = inline if given else value
+    return chosen
 
 
 def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int) -> Launch:

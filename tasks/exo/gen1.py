@@ -37,6 +37,7 @@ __all__ = [
     "PYTHON",
     "chat_request",
     "device_kind",
+    "engine",
     "hub_problem",
     "install_plan",
     "launch",
@@ -47,6 +48,12 @@ __all__ = [
     "topology_request",
     "unload",
 ]
+
+
+def engine(exo: Exo) -> str:
+    """Return `mlx`: there is no other."""
+    del exo
+    return "mlx"
 
 
 def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int) -> Launch:

@@ -82,6 +82,9 @@ class Generation(Protocol):
     CAN_RELOAD: bool
     """Whether a model can be unloaded and loaded again without a restart."""
 
+    def engine(self, exo: Exo) -> str:
+        """Return the inference engine that `exo`, as one node gets it, starts: `tinygrad`, `mlx`, `dummy`."""
+
     def install_plan(self, exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
         """Return how to install `exo` on `node` below `home`, with `base_python` (absolute) to make the venv."""
 
