@@ -7,6 +7,7 @@ benchmark by `exo` or the name of an Ollama baseline. Every field that a node ma
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
@@ -120,6 +121,19 @@ class ComputeProbe(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     failures: list[ComputeFailure] = []
 
+    @property
+    def kind(self) -> DeviceKind:
+        """What the engine's own name of its device says: tinygrad's `AMD` or `CPU`, mlx's `Device(cpu, 0)`."""
+        on_cpu = re.search(r"\b(CPU|CLANG|LLVM|X86|PYTHON|NPY)\b", self.device, re.IGNORECASE)
+        return "unknown" if not self.device else "cpu" if on_cpu else "gpu"
+
+    @property
+    def words(self) -> str:
+        """The device and what computed on it, in one line."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        did = "computed" if self.works else "could not compute"
+        return f"{self.engine} {did} on {self.device or 'no device'} in {self.seconds:.1f} s ({versions})"
+
 
 class Installed(msgspec.Struct, frozen=True):
     """Steps 2, 3 and 4: the EXO of one node."""
@@ -138,6 +152,8 @@ class Installed(msgspec.Struct, frozen=True):
     packages: dict[str, str] = {}
     """Versions that decide speed and device: tinygrad, mlx, numpy, ..."""
     gpu: GpuTruth | None = None
+    probe: ComputeProbe | None = None
+    """None where EXO's dummy engine was chosen, and in records from before there was a probe."""
 
 
 class Started(msgspec.Struct, frozen=True):

@@ -43,9 +43,9 @@ def exo_of(hosts: Hosts) -> dict[str, Any]:
     return found
 
 
-def rog_of(hosts: Hosts) -> dict[str, Any]:
-    """Return what that part says for rog alone."""
-    found: dict[str, Any] = exo_of(hosts).setdefault("nodes", {}).setdefault("rog", {})
+def node_of(hosts: Hosts, key: str) -> dict[str, Any]:
+    """Return what that part says for one node alone."""
+    found: dict[str, Any] = exo_of(hosts).setdefault("nodes", {}).setdefault(key, {})
     return found
 
 
@@ -106,7 +106,7 @@ TRAPS: dict[str, Trap] = {
         "Successfully installed exo with AMD dependencies",
         "exo has no extra `amd`; pip only warns, and nothing for the GPU is installed",
         '`fab install`: pip\'s warning "does not provide the extra" is an error',
-        lambda _, hosts: rog_of(hosts).update(extras=["amd"]),
+        lambda _, hosts: node_of(hosts, "rog").update(extras=["amd"]),
     ),
     "one-shot-run": Trap(
         "the PID file is written and the log says that the chat interface started",
@@ -170,16 +170,56 @@ TRAPS: dict[str, Trap] = {
         "run on Linux",
         lambda _, hosts: small_of(hosts).update(exo="qwen-2.5-3b"),
     ),
-    "gpu-on-cpu": Trap(
-        "rocm-smi shows the GPU, EXO starts with AMD=1",
-        "the pinned tinygrad does not know the Radeon 8060S and falls back to the CPU in silence",
-        "`fab start-rog` says the device from EXO's own topology; the check *device* makes a verdict INVALID",
-        lambda _, hosts: rog_of(hosts).update(overrides=[]),
+    "readonly-array": Trap(
+        "three nodes, one dashboard; each node alone answers",
+        "srv2's tinygrad (0.10.3 and later) refuses on a CPU the read-only arrays in which EXO hands on a hidden "
+        "state: the ring's first chat hangs, and one node's log alone says why",
+        "`fab install-srv2`: the compute probe does in EXO's own venv and environment what a prompt will do, and "
+        "fails with the engine's words, the cause and the version to pin",
+        lambda _, hosts: node_of(hosts, "srv2").update(overrides=["tinygrad==0.10.3"]),
+    ),
+    "amd-mask": Trap(
+        "rocm-smi shows the GPU, EXO starts with AMD=1, its topology says AMD",
+        "tinygrad 0.11.0 compiles with LLVM, which refuses llama's half-precision mask: HTTP 500 at the first prompt "
+        "of more than a few tokens, and no log has the cause",
+        "`fab install-rog`: the compute probe builds that mask on the GPU, and fails at it",
+        lambda _, hosts: node_of(hosts, "rog").update(environment={"AMD": "1"}),
+    ),
+    "amd-pinned-tinygrad": Trap(
+        "rocm-smi shows the GPU, EXO starts with AMD=1, its topology says AMD",
+        "the tinygrad that EXO pins lacks its AMD part as packaged: HTTP 500 at every prompt",
+        "`fab install-rog`: the compute probe computes nothing there, and names the version that does",
+        lambda _, hosts: node_of(hosts, "rog").update(overrides=[]),
+    ),
+    "amd-without-pyrsmi": Trap(
+        "Successfully installed exo; the PID file is written",
+        "with AMD=1 EXO asks pyrsmi about the GPU, which the extra `amd-gpu` brings: it crashes at its start",
+        "`fab install-rog`: the compute probe asks pyrsmi as EXO does",
+        lambda _, hosts: node_of(hosts, "rog").update(extras=[]),
+    ),
+    "amd-without-comgr": Trap(
+        "rocm-smi shows the GPU, EXO starts with AMD=1, its topology says AMD",
+        "rog has no libamd_comgr, with which tinygrad compiles for its GPU: HTTP 500 at every prompt",
+        "`fab install-rog`: the compute probe compiles there, and names the package that is missing",
+        lambda layout, _: tell(layout, ("rog",), "gpu", comgr=False),
+    ),
+    "no-clang": Trap(
+        "Successfully installed exo; a dashboard answers",
+        "srv1 has no clang, with which tinygrad compiles for the CPU: every prompt fails",
+        "`fab install-srv1`: the compute probe compiles there, and names clang",
+        lambda layout, _: tell(layout, ("srv1",), "cpu", clang=False),
+    ),
+    "mlx-as-locked": Trap(
+        "Successfully installed exo 1.0.71; three dashboards answer",
+        "the mlx that EXO 1.0.71 locks lacks `new_thread_local_stream`: no model ever runs on Linux",
+        "`fab install`, profile `qwen-1x`: the compute probe asks for such a stream",
+        lambda _, hosts: exo_of(hosts).update(overrides=[]),
     ),
     "rocm-missing": Trap(
         "`rocm-smi: command not found`, or a hit for 8060S in the processor's name",
-        "there is no ROCm on rog and no /dev/kfd, so EXO and Ollama both compute on its CPU",
-        "`fab install-rog`: rocm-smi, rocminfo, sysfs and /dev/kfd are asked, and the processor's name is no witness",
+        "there is no ROCm on rog and no /dev/kfd: EXO ends at its start, and Ollama computes on rog's CPU",
+        "`fab install-rog`: rocm-smi, rocminfo, sysfs and /dev/kfd are asked, the processor's name is no witness, and "
+        "the compute probe says what EXO would end with",
         lambda layout, _: _without_rocm(layout),
     ),
     "second-start": Trap(

@@ -1,4 +1,4 @@
-"""Group `install`, steps 2 to 4: the right EXO in a venv of its own on every node, asked back from the node."""
+"""Group `install`, steps 2 to 4: the right EXO in a venv of its own on every node, seen to be it, and to compute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from records.facts import GpuTruth, Installed
 from tasks import console
 from tasks.errors import StepError
-from tasks.exo import identity
+from tasks.exo import identity, probe
 from tasks.exo.cluster import ExoCluster
 from tasks.exo.interface import InstallPlan
 from tasks.exo.node import ExoNode
@@ -70,8 +70,12 @@ def install_on(exo: ExoNode, notes: StepNotes) -> Installed:
         _perform(exo, plan)
     installed = _proven(exo, plan)
     exo.note_install(wish, installed.revision)
-    notes.summary = f"EXO {installed.generation} at {installed.revision[:12]} in {installed.venv}"
-    return installed
+    computed = exo.compute()  # also where nothing was installed: a driver, a compiler or the environment may be another
+    if computed and not computed.works:
+        raise probe.refused(computed)
+    device = f", computes on {computed.device} ({computed.seconds:.1f} s)" if computed else ""
+    notes.summary = f"EXO {installed.generation} at {installed.revision[:12]} in {installed.venv}{device}"
+    return msgspec.structs.replace(installed, probe=computed)
 
 
 def verify_rocm(node: Node, notes: StepNotes) -> GpuTruth | None:

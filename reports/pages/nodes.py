@@ -49,7 +49,7 @@ def cluster_view(campaign: Campaign) -> ClusterView:
         f"({len(cluster.expected_nodes)} nodes, {cluster.expected_edges} directed links)."
     )
     benchmark = _last_benchmark(campaign)
-    head = ["Node", "Sees", "Links", "Complete", "After", "Computes on"]
+    head = ["Node", "Sees", "Links", "Complete", "After", "Says it computes on"]
     if benchmark:
         head.append("At the benchmark's start / end")
     rows = []
@@ -95,8 +95,8 @@ def _last_benchmark(campaign: Campaign) -> facts.Benchmark | None:
 
 NODE_LABELS = [
     "Host", "Calls itself", "OS", "Kernel", "CPU", "CPUs", "Memory", "Free disk", "Round trip from the bench node",
-    "Network", "Python", "EXO", "Revision", "Source", "EXO's Python", "Packages", "Node id", "Computes on",
-    "Ready after",
+    "Network", "Python", "EXO", "Revision", "Source", "EXO's Python", "Packages",
+    "Compute probe", "Node id", "Says it computes on", "Ready after",
 ]  # fmt: skip
 
 
@@ -143,6 +143,7 @@ def _software(exo: facts.Installed | None, process: facts.Started | None) -> lis
         Code(clip(exo.source, cap=120)) if exo and exo.source else "",
         clip(exo.python_version, cap=40) if exo else "",
         clip(packages, cap=200),
+        clip(exo.probe.words, cap=300) if exo and exo.probe else "",
         Code(clip(process.node_id, cap=64)) if process else "",
         clip(f"{process.device} ({process.device_kind})", cap=120) if process else "",
         fmt.duration(process.ready_s) if process else "",

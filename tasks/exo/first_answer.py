@@ -54,7 +54,7 @@ def first_answer(
         return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
     except StepError as error:
         watch.look()  # where the logs know why, they are told instead
-        raise (trouble.in_reply(reply, generation, _whose(reply, cluster)) or error) from None
+        raise (trouble.in_reply(reply, _whose(reply, cluster)) or error) from None
 
 
 def _whose(reply: Reply, cluster: ExoCluster) -> str:

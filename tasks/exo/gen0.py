@@ -23,12 +23,10 @@ from tasks.exo.gen0_install import install_plan
 from tasks.exo.interface import Answer, Topology
 from tasks.exo.logtext import start_problems as log_problems
 from tasks.exo.models import LINUX_0
-from tasks.exo.probe import Engine
 from tasks.machines.daemon import Launch
 from tasks.machines.wire import Reply, Request, message_of, read_json, shortened
 
 NAME = "0.0.x"
-ENGINE: Engine = "tinygrad"
 PYTHON = ">=3.12,<3.14"
 """Its pins (numpy 2.0.0, grpcio 1.68.0, aiohttp 3.10.11) have no wheels for 3.14 and later."""
 CAN_RELOAD = False
@@ -44,12 +42,12 @@ _CPU_NAMES = re.compile(r"\b(RYZEN|EPYC|XEON|CORE|THREADRIPPER)\b", re.IGNORECAS
 
 __all__ = [
     "CAN_RELOAD",
-    "ENGINE",
     "NAME",
     "PYTHON",
     "about_pair",
     "chat_request",
     "device_kind",
+    "engine",
     "hub_problem",
     "install_plan",
     "launch",
@@ -60,6 +58,17 @@ __all__ = [
     "topology_request",
     "unload",
 ]
+
+
+def engine(exo: Exo) -> str:
+    """Return the inference engine that the start flags choose, `tinygrad` where they choose none (Linux)."""
+    chosen = "tinygrad"
+    for flags in (exo.flags, *(node.flags for node in exo.nodes.values())):
+        for flag, value in zip(flags, [*flags[1:], ""], strict=False):
+            name, given, inline = flag.partition("=")
+            if name == "--inference-engine":
+                chosen = inline if given else value
+    return chosen
 
 
 def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int) -> Launch:

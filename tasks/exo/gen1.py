@@ -21,13 +21,11 @@ from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.interface import Answer, Topology
 from tasks.exo.logtext import start_problems as log_problems
 from tasks.exo.logtext import without_escapes
-from tasks.exo.probe import Engine
 from tasks.machines.daemon import Launch
 from tasks.machines.network import in_tailscale_range
 from tasks.machines.wire import Reply, Request, message_of, shortened
 
 NAME = "1.x"
-ENGINE: Engine = "mlx"
 PYTHON = ">=3.13,<3.14"
 CAN_RELOAD = True
 
@@ -36,12 +34,12 @@ _LAST_WITH_LIBP2P = (1, 0, 71)
 
 __all__ = [
     "CAN_RELOAD",
-    "ENGINE",
     "NAME",
     "PYTHON",
     "about_pair",
     "chat_request",
     "device_kind",
+    "engine",
     "hub_problem",
     "install_plan",
     "launch",
@@ -52,6 +50,12 @@ __all__ = [
     "topology_request",
     "unload",
 ]
+
+
+def engine(exo: Exo) -> str:
+    """Return `mlx`: there is no other."""
+    del exo
+    return "mlx"
 
 
 def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int) -> Launch:

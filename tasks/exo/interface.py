@@ -16,7 +16,6 @@ import msgspec
 
 from records.facts import DeviceKind
 from records.settings import Exo, ModelPair
-from tasks.exo.probe import Engine
 from tasks.machines.daemon import Launch
 from tasks.machines.wire import Flow, Reply, Request
 
@@ -78,12 +77,13 @@ class Generation(Protocol):
 
     NAME: str
     """`0.0.x` or `1.x`."""
-    ENGINE: Engine
-    """What computes under Linux."""
     PYTHON: str
     """Versions its releases run on, `>=3.12`."""
     CAN_RELOAD: bool
     """Whether a model can be unloaded and loaded again without a restart."""
+
+    def engine(self, exo: Exo) -> str:
+        """Return the inference engine that `exo`, as one node gets it, starts: `tinygrad`, `mlx`, `dummy`."""
 
     def install_plan(self, exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
         """Return how to install `exo` on `node` below `home`, with `base_python` (absolute) to make the venv."""

@@ -14,8 +14,10 @@ from functools import cached_property
 
 import msgspec
 
+from records.facts import ComputeProbe
 from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError
+from tasks.exo import probe
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
@@ -124,6 +126,20 @@ class ExoNode:
         if not self.node.run(f"test -x {shlex.quote(path)}", check=False).ok:
             raise StepError(f"there is no {path}", "an installed EXO", f"fab install-{self.key}", who=self.key)
         return path
+
+    def compute(self) -> ComputeProbe | None:
+        """Have the installed engine compute as a prompt will, in EXO's venv and environment; bounded.
+
+        None where EXO's dummy engine is chosen, which computes nothing.
+        """
+        mine = exo_on(self.exo, self.key)
+        engine, script = self.generation.engine(mine), f"{self.folder}/compute_probe.py"
+        if engine == "dummy":
+            return None
+        self.node.put(probe.SCRIPT.read_bytes(), script)
+        command = probe.command(self.install_plan().python, script, engine, mine.environment)
+        ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
+        return probe.read(self.key, engine, mine.environment, ran.stdout, ran.elapsed_s)
 
     def revision(self) -> str:
         """Return the revision that is installed, as the node tells it now."""

@@ -24,10 +24,10 @@ def in_logs(logs: Mapping[str, str], generation: Generation, model: str) -> Step
     return all_of(errors) if errors else None
 
 
-def in_reply(reply: Reply, generation: Generation, node: str) -> StepError | None:
+def in_reply(reply: Reply, node: str) -> StepError | None:
     """Return what is known of an error answer: without DEBUG, EXO 0.0.x writes its cause into no log."""
     said = message_of(reply.text)
-    failure = recognise(said, generation.ENGINE, node) if reply.status >= 400 else None
+    failure = recognise(said, node) if reply.status >= 400 else None
     if failure is None:
         return None
     return StepError(f"HTTP {reply.status}: {shortened(said)}", f"another setting: {failure.cause}", failure.remedy)
@@ -44,7 +44,7 @@ def _in_log(log: str, node: str, generation: Generation, model: str) -> StepErro
             who=node,
         )
     rest = without_blocks(ours, lambda line: line.startswith("Download error"))
-    if failure := recognise(rest, generation.ENGINE, node):
+    if failure := recognise(rest, node):
         return StepError(
             f"its log says: {failure.said}",
             f"a ring that can pass tokens on: {failure.cause}",

@@ -13,7 +13,7 @@ from records.facts import NodePython
 from records.settings import Exo, Inventory, ModelPair, exo_on, override_name
 from reports.text.format import size
 from tasks.errors import StepError
-from tasks.exo import models
+from tasks.exo import gen0, models
 from tasks.exo.interface import Generation
 from tasks.exo.sources import kind_of
 from tasks.feasibility import tinygrads
@@ -45,7 +45,7 @@ CPU_ONLY = Devices("CPU on all nodes", cpu_only=True)
 
 def model(generation: str, exo: Exo, pair: ModelPair, found: Findings) -> None:
     """Tell whether EXO's engine on Linux has this model at all."""
-    engine = engine_of(exo)
+    engine = gen0.engine(exo)
     if generation == "0.0.x":
         if engine == "dummy":
             if pair.exo != "dummy":
@@ -97,12 +97,12 @@ def devices(inventory: Inventory, generation: str, exo: Exo, found: Findings) ->
         if not cuda and any(node.gpu for node in inventory.nodes.values()):
             found.telling.append("EXO 1.x has no code for AMD GPUs: under Linux it computes on the CPU")
         return Devices("CUDA where there is one") if cuda else CPU_ONLY
-    if engine_of(exo) == "dummy":
+    if gen0.engine(exo) == "dummy":
         return Devices("none (dummy engine)")
     nodes = {key: exo_on(exo, key) for key in inventory.nodes}
     on_gpu = [key for key, spec in inventory.nodes.items() if spec.gpu and _on(nodes[key].environment.get("AMD"))]
     on_cpu = [key for key in nodes if key not in on_gpu]
-    # A rehearsal's tinygrad is a stand-in: nothing prevents it from "computing".
+    # In a rehearsal this is told only: that the node's own compute probe refuses it is what a trap is to show.
     prevents = found.telling if inventory.rehearsal else found.blocking
     for key in on_gpu:
         prevents += tinygrads.on_amd(key, nodes[key])
@@ -180,14 +180,3 @@ def precision(generation: str, pair: ModelPair, known: models.Known | None, foun
     if not equal:
         found.telling.append(f"the weights differ: EXO's are {loads}, Ollama's {pair.ollama_precision}")
     return equal
-
-
-def engine_of(exo: Exo) -> str:
-    """Return the inference engine that the start flags choose, `tinygrad` where they choose none (Linux)."""
-    chosen = "tinygrad"
-    for flags in (exo.flags, *(node.flags for node in exo.nodes.values())):
-        for flag, value in zip(flags, [*flags[1:], ""], strict=False):
-            name, given, inline = flag.partition("=")
-            if name == "--inference-engine":
-                chosen = inline if given else value
-    return chosen

@@ -84,6 +84,10 @@ def _installed(node: str, text: Text) -> facts.Installed:
         node, text("0.0.15"), text("0.0.x"), text("git+https://example.org/exo@v0.0.15"), text("c0ffee" * 6),
         text("/home/x/venv"), text("/home/x/venv/bin/exo"), text("3.12.3"), {"tinygrad": text("0.11")},
         facts.GpuTruth(node, text("Radeon 8060S"), True, True, witnesses) if witnesses else None,
+        facts.ComputeProbe(
+            node, "tinygrad", text("AMD" if node == "rog" else "CPU"), True, 3.2, {"import": 0.4},
+            {"tinygrad": text("0.11.0")},
+        ),
     )  # fmt: skip
 
 

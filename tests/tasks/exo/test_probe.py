@@ -9,7 +9,6 @@ import pytest
 
 from records.facts import ComputeProbe
 from tasks.exo import probe
-from tasks.exo.probe import Engine
 
 GOOD: dict[str, Any] = {"device": "CPU", "versions": {"tinygrad": "0.10.2"}}
 
@@ -21,7 +20,7 @@ def printed(*stages: dict[str, Any], ended: bool = True) -> str:
     return "\n".join(["Welcome to srv2!", probe._BEGIN, *lines, "scp: Received 3 files", *end, "Bye"])
 
 
-def failing(error: str, engine: Engine = "tinygrad", trace: str = "") -> ComputeProbe:
+def failing(error: str, engine: str = "tinygrad", trace: str = "") -> ComputeProbe:
     """Return the probe of a node whose matmul failed with `error`."""
     text = printed({"stage": "import"} | GOOD, {"stage": "matmul", "error": error, "trace": trace})
     return probe.read("rog", engine, {}, text, 3.0)

@@ -102,7 +102,7 @@ REPLIES = {
 def test_the_cause_of_a_500_is_quoted_from_the_reply(words: str) -> None:
     """Each answer that EXO gave on an AMD GPU has its own cause and remedy, and is quoted."""
     reply = Reply(500, json.dumps({"detail": PREFIX + words}))
-    error = trouble.in_reply(reply, gen0, "rog")
+    error = trouble.in_reply(reply, "rog")
     assert error is not None
     assert words.split()[0] in error.problem.found
     assert REPLIES[words] in error.problem.needed
@@ -111,9 +111,9 @@ def test_the_cause_of_a_500_is_quoted_from_the_reply(words: str) -> None:
 
 def test_other_replies_are_left_to_the_generation() -> None:
     """A reply without a known failure, a good one, and none at all, have nothing to add."""
-    assert trouble.in_reply(Reply(500, '{"detail": "who knows"}'), gen0, "rog") is None
-    assert trouble.in_reply(Reply(200, "half -inf"), gen0, "rog") is None
-    assert trouble.in_reply(Reply(0, "refused"), gen0, "rog") is None
+    assert trouble.in_reply(Reply(500, '{"detail": "who knows"}'), "rog") is None
+    assert trouble.in_reply(Reply(200, "half -inf"), "rog") is None
+    assert trouble.in_reply(Reply(0, "refused"), "rog") is None
 
 
 @given(st.text())
