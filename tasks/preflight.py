@@ -12,6 +12,7 @@ from tasks.exo.catalogue import generation_of
 from tasks.exo.cluster import ExoCluster
 from tasks.feasibility.assess import Assessment, assess
 from tasks.feasibility.show import refuse_infeasible, show_ceiling, show_feasibility, warnings_of
+from tasks.gpu import amd
 from tasks.machines import network
 from tasks.machines.lab import Lab
 from tasks.machines.network import Way
@@ -114,6 +115,8 @@ def facts_of(node: Node, wanted: str) -> NodePython:
     """Return what a node is and which of its Pythons fits `wanted`. Raises StepError where none does."""
     facts = dict(line.partition("=")[::2] for line in node.run(_FACTS).stdout.splitlines())
     python = fitting_python(node, wanted)
+    gpu = node.spec.gpu
+    told = node.run(amd.probe_command(), check=False).stdout if amd.is_amd(gpu) else ""
     return NodePython(
         node=node.key,
         host=node.spec.host,
@@ -126,6 +129,7 @@ def facts_of(node: Node, wanted: str) -> NodePython:
         disk_free_bytes=int(facts.get("disk_free_kib") or 0) * 1024,
         python=python.path,
         python_version=python.version,
+        amd=amd.read_probe(told, gpu) if gpu is not None and told else None,
     )
 
 

@@ -16,6 +16,7 @@ from tasks.benchmark.models import download_model
 from tasks.benchmark.steps import bench_comparison
 from tasks.cleanup import stop_cluster
 from tasks.errors import StepError
+from tasks.exo.cluster import ExoCluster
 from tasks.install import install_group, verify_rocm
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
@@ -69,7 +70,7 @@ def test_rocm_missing(nodes: Layout) -> None:
     """rocm-missing: without tools and /dev/kfd the GPU is said to be unusable, and no grep in the CPU's name counts."""
     with laid(nodes, "rocm-missing") as lab:
         notes = StepNotes(4)
-        truth = verify_rocm(lab.nodes["rog"], notes)
+        truth = verify_rocm(ExoCluster(lab).nodes["rog"], notes)
     assert truth is not None
     assert truth.usable is not True
     assert not any(w.agrees for w in truth.witnesses if "rocm" in w.name)
