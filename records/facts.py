@@ -107,6 +107,10 @@ class Preflight(msgspec.Struct, frozen=True):
     relayed: list[str] = []
     """The ways of `network` that go through a relay server instead of directly."""
 
+    def layers(self, profile: str) -> dict[str, int]:
+        """Return the layers that each node will be dealt of the profile's small model; empty where it is not known."""
+        return next((row.layers for row in self.feasible if (row.profile, row.pair) == (profile, "small")), {})
+
 
 class Witness(msgspec.Struct, frozen=True):
     """One source's word about a GPU. `agrees` is None where it says nothing either way."""
