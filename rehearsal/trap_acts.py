@@ -26,9 +26,10 @@ def yeast(layout: Layout, exo: dict[str, Any]) -> None:
 
 
 def remove_rocm(layout: Layout) -> None:
-    """Take ROCm's tools and its device file from rog."""
+    """Take ROCm's tools and libraries and its device file from rog."""
     rog = layout.node("rog")
-    for path in (rog.bin / "rocm-smi", rog.bin / "rocminfo", rog.sysroot / "dev" / "kfd"):
+    libraries = [rog.sysroot / "opt/rocm/lib" / name for name in ("librocm_smi64.so", "libamd_comgr.so")]
+    for path in (rog.bin / "rocm-smi", rog.bin / "rocminfo", rog.sysroot / "dev" / "kfd", *libraries):
         path.unlink()
 
 

@@ -303,7 +303,7 @@ TRAPS: dict[str, Trap] = {
     "relayed-tailnet": Trap(
         "the nodes reach each other",
         "through a relay (DERP): each hop costs tens of milliseconds, per token",
-        "`fab preflight` asks `tailscale status` on every node and measures round trips; the report's ceiling "
+        "`fab preflight` asks `tailscale status` on every node and measures round trips; the report's estimate "
         "counts the hops",
         lambda layout, _: act.relay(layout, "fra"),
     ),

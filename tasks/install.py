@@ -8,13 +8,15 @@ import shlex
 import msgspec
 
 from records.facts import GpuTruth, Installed
+from records.settings import exo_on
 from tasks import console
 from tasks.errors import StepError
 from tasks.exo import identity, probe
 from tasks.exo.cluster import ExoCluster
 from tasks.exo.interface import InstallPlan
 from tasks.exo.node import ExoNode
-from tasks.gpu import witnesses
+from tasks.feasibility import tinygrads
+from tasks.gpu import amd, witnesses
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.steps import StepNotes, run_side_by_side, step
@@ -40,8 +42,9 @@ def install_srv2(lab: Lab, notes: StepNotes) -> Installed:
 @step
 def install_rog(lab: Lab, notes: StepNotes) -> Installed:
     """Install EXO on rog-flow-z13 and hear several witnesses about its Radeon under ROCm."""
-    truth = verify_rocm(lab.nodes["rog"], notes)
-    installed = install_on(ExoCluster(lab).nodes["rog"], notes)
+    exo = ExoCluster(lab).nodes["rog"]
+    truth = verify_rocm(exo, notes)
+    installed = install_on(exo, notes)
     return msgspec.structs.replace(installed, gpu=truth)
 
 
@@ -78,14 +81,17 @@ def install_on(exo: ExoNode, notes: StepNotes) -> Installed:
     return msgspec.structs.replace(installed, probe=computed)
 
 
-def verify_rocm(node: Node, notes: StepNotes) -> GpuTruth | None:
-    """Ask every witness on a node about the GPU that hosts.yaml names; a missing GPU is a warning, not an error."""
-    wanted = node.spec.gpu
+def verify_rocm(exo: ExoNode, notes: StepNotes) -> GpuTruth | None:
+    """Ask every witness on a node about the GPU that hosts.yaml names, and for what EXO needs to compute on it.
+
+    A missing GPU is a warning, not an error: without the claim that it is used, EXO computes on the CPU.
+    """
+    node, wanted = exo.node, exo.node.spec.gpu
     if wanted is None:
         return None
     notes.deviation(
         "rocm-smi --showproductname must show the 8060S",
-        "rocm-smi, rocminfo, sysfs and /dev/kfd were asked, and each one's word is kept",
+        "rocm-smi, amd-smi, rocminfo, sysfs and /dev/kfd were asked, and each one's word is kept",
         "the processor itself is called '... w/ Radeon 8060S', so a grep finds that name without any usable GPU",
     )
     probed = node.run(witnesses.probe_command(wanted), check=False, timeout_s=60).stdout
@@ -97,6 +103,10 @@ def verify_rocm(node: Node, notes: StepNotes) -> GpuTruth | None:
     elif truth.usable is False:
         kfd = next((w.said for w in truth.witnesses if w.name == "/dev/kfd"), "was not asked")
         notes.warn(f"{node.key}: the {wanted.name} is there ({', '.join(agree)}) but not usable: /dev/kfd {kfd}")
+    if exo.claims_gpu and amd.is_amd(wanted):
+        own = exo_on(exo.exo, node.key)
+        for words in amd.lacking(node.key, amd.read_probe(probed, wanted), comgr=tinygrads.needs_comgr(own)):
+            notes.warn(words)
     return truth
 
 

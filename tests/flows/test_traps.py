@@ -83,7 +83,7 @@ def test_rocm_missing(nodes: Layout) -> None:
     """rocm-missing: without tools and /dev/kfd the GPU is said to be unusable, and no grep in the CPU's name counts."""
     with laid(nodes, "rocm-missing") as lab:
         notes = StepNotes(4)
-        truth = verify_rocm(lab.nodes["rog"], notes)
+        truth = verify_rocm(ExoCluster(lab).nodes["rog"], notes)
     assert truth is not None
     assert truth.usable is not True
     assert not any(w.agrees for w in truth.witnesses if "rocm" in w.name)
