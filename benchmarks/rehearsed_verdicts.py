@@ -106,7 +106,7 @@ def reseed(layout: Layout, lab: Lab, seed: int) -> None:
 
 
 def campaign(lab: Lab, runs: int) -> Outcome:
-    """Run step 12 with `runs` runs a side and return what the report would say of it."""
+    """Run step 12 with `runs` runs an arm and return what the report would say of it."""
     try:
         bench_comparison(lab, runs=str(runs))
     except StepError as error:
@@ -150,7 +150,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Rehearse campaigns of known speed-up and count the verdicts.")
     parser.add_argument("--campaigns", type=int, default=20, help="a true speed-up (default: %(default)s)")
     parser.add_argument("--speedups", default="1.0,1.2,1.3,1.4,1.6", help="default: %(default)s")
-    parser.add_argument("--runs", type=int, default=5, help="freshly loaded runs a side (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=5, help="freshly loaded runs an arm (default: %(default)s)")
     parser.add_argument("--noise", type=float, default=0.05, help="of a run's log rate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="rehearsals side by side (default: %(default)s)")
@@ -180,7 +180,7 @@ def main() -> None:
     found = rehearse_all(folder, options.speedups, told)
     print("\n".join(table(found)))
     print(
-        f"\n{told.campaigns} campaigns a row, {told.runs} runs a side, noise {told.noise:g} a run,"
+        f"\n{told.campaigns} campaigns a row, {told.runs} runs an arm, noise {told.noise:g} a run,"
         f" seed {told.seed}; {time.monotonic() - begin:.0f} s"
     )
     broken = broken_limits(found, told.campaigns)

@@ -80,7 +80,7 @@ def peeking(cell: Cell) -> Rates:
 
 
 def adding(cell: Cell) -> Rates:
-    """Measure the fixed rule misused: 5 runs a side, and where they say INCONCLUSIVE, more are added to them."""
+    """Measure the fixed rule misused: 5 runs an arm, and where they say INCONCLUSIVE, more are added to them."""
     return _repeated(cell, [5, cell.runs])
 
 
@@ -134,7 +134,7 @@ def tables(run: Callable[[list[Work]], list[Rates]], campaigns: int, seed: int, 
     by_looks = {(r.cell.noise.name, r.cell.true_ratio): r for r in looks}
     naive = [name for name in ours[0].said if name != "ours"]
 
-    yield f"False GO at a true speed-up of exactly 1.30, in % ({runs} runs a side):"
+    yield f"False GO at a true speed-up of exactly 1.30, in % ({runs} runs an arm):"
     yield ""
     yield from _head("noise", ["ours", "ours, --until-decided", *naive])
     for noise in NOISES:
@@ -142,7 +142,7 @@ def tables(run: Callable[[list[Work]], list[Rates]], campaigns: int, seed: int, 
         values = [_percent(at["ours"].get("GO", 0)), _percent(by_looks[noise.name, 1.30].said["looks"].get("GO", 0))]
         yield _row(noise.name, values + [_percent(at[name].get("SUCCESS", 0)) for name in naive])
     yield ""
-    yield f"Our rule with {runs} runs a side, in % of campaigns:"
+    yield f"Our rule with {runs} runs an arm, in % of campaigns:"
     yield ""
     yield from _head("noise", [*(f"GO at {r:.2f}" for r in GO_AT), *(f"NO-GO at {r:.2f}" for r in NO_GO_AT)])
     for noise in NOISES:
@@ -185,7 +185,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="Simulate campaigns and print how often the verdict is wrong.")
     parser.add_argument("--campaigns", type=int, default=10_000, help="campaigns a cell (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=6, help="runs a side of the fixed rule (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=6, help="runs an arm of the fixed rule (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=20260101)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()

@@ -28,7 +28,7 @@ class Noise(msgspec.Struct, frozen=True):
     request_cv: float = 0.01
     """Between the requests of one run."""
     drift: float = 0.0
-    """Change of the log rate of both sides from the first to the last run of the campaign."""
+    """Change of the log rate of both arms from the first to the last run of the campaign."""
     outlier_chance: float = 0.0
     """Of a run (any side) to be OUTLIER times as fast, all of its requests."""
     request_outlier_chance: float = 0.0
@@ -54,7 +54,7 @@ NOISES = (
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One noise, one true speed-up, one number of runs a side."""
+    """One noise, one true speed-up, one number of runs an arm."""
 
     noise: Noise
     true_ratio: float
@@ -62,7 +62,7 @@ class Cell(msgspec.Struct, frozen=True):
     campaigns: int
     seed: int
     layout: str = "interleaved"
-    """`blocks`: all of EXO, then all of Ollama. `one load`: a single run a side, its requests called runs."""
+    """`blocks`: all of EXO, then all of Ollama. `one load`: a single run an arm, its requests called runs."""
 
 
 def campaigns_of(cell: Cell) -> Iterator[list[Sample]]:

@@ -66,7 +66,7 @@ def campaign_folder(path: Path) -> Path:
 
 
 def change_said(comparison: Comparison) -> str:
-    """Say whether new differs from old: only an interval that leaves 1 out on one side is called a difference."""
+    """Return whether new differs from old, in words: an interval that holds 1 is no difference."""
     if comparison.lower > 1:
         return "faster"
     return "slower" if comparison.upper < 1 else "no significant difference"

@@ -83,7 +83,7 @@ def ollama_before(bench_node: Node, profile: str) -> dict[str, OllamaState]:
 
 
 def _left(exo: ExoNode) -> list[str]:
-    """Say what stays on the node on purpose, with its size: a second campaign need not install and download again."""
+    """Return what stays on the node on purpose, with its size: the next campaign need not download it again."""
     folders = [exo.folder, f"{exo.node.home()}/.cache/exo"]
     ran = exo.node.run(f"du -sh {shlex.join(folders)} 2>/dev/null", check=False, timeout_s=60)
     return [f"{path} ({size})" for size, _, path in (line.partition("\t") for line in ran.stdout.splitlines())]

@@ -31,7 +31,7 @@ class StepError(Exception):
         return self.problems[0]
 
     def about(self, who: str) -> Self:
-        """Say who is spoken of (a node, an arm, a file) where that was not known yet; returns this very error."""
+        """Name who is spoken of (a node, an arm, a file) where that was not known yet; returns this very error."""
         self.problems = tuple(p if p.what else msgspec.structs.replace(p, what=who) for p in self.problems)
         return self
 

@@ -2,7 +2,7 @@
 
 The function takes the Lab and a StepNotes (what it wants to say besides its result) and returns a struct from
 `records.facts`. Called as a function it runs the step; `.task` is what `fab` lists. This is the only place that makes a
-Record, and the only one that catches a StepError.
+Record, and the one that writes down what a step failed of.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StepNotes:
             self.warnings.append(text)
 
     def already(self) -> None:
-        """Say that everything was so before this step ran."""
+        """Note that everything was so before this step ran."""
         self.status = "already"
 
 

@@ -61,7 +61,7 @@ def limits_said(campaign: Campaign) -> list[str]:
 
 
 def _control(campaign: Campaign) -> list[str]:
-    """Say what the A/A control found and how many runs its noise asks for."""
+    """Return what the A/A control found and how many runs its noise asks for."""
     settling = plan_from_control(campaign.control, campaign.limits) if campaign.control else None
     if settling is None:
         return []

@@ -34,7 +34,7 @@ class EnvironmentView(msgspec.Struct, frozen=True):
 
 
 def cluster_view(campaign: Campaign) -> ClusterView:
-    """Say whether step 8 succeeded and what every node sees; later topologies where the benchmark noted them."""
+    """Return whether step 8 succeeded and what every node sees; later topologies where the benchmark noted them."""
     record, cluster, unread = campaign.records.get(8), campaign.cluster, campaign.unreadable_step(8)
     if unread:
         return ClusterView("not known", f"The record of step 8 cannot be read: {clip(unread.words, cap=400)}", None)

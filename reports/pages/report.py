@@ -125,7 +125,7 @@ def rehearsal_banner(campaign: Campaign) -> str:
 
 
 def _context(campaign: Campaign) -> str:
-    """Say in one line whose campaign this is: profile, models, when, how far it came."""
+    """Return in one line whose campaign this is: profile, models, when, how far it came."""
     profile = campaign.settings.profile
     title = f" ({clip(profile.title, cap=160)})" if profile and profile.title else ""
     parts = [f"Profile {clip(campaign.profile, cap=60)}{title}"]

@@ -27,7 +27,7 @@ class ScaleUp(msgspec.Struct, frozen=True):
 
 
 def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | None) -> ScaleUp:
-    """Say what became of step 13. Without a single-node baseline there is no ratio, and none is made up."""
+    """Return what became of step 13. Without a single-node baseline there is no ratio, and none is made up."""
     title = "Scale-up: the larger model (the plan's 32B)"
     record, skipped, unread = campaign.records.get(13), campaign.skipped(13), campaign.unreadable_step(13)
     if unread:

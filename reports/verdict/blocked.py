@@ -41,7 +41,7 @@ def exo_never_answered(campaign: Campaign, step: int) -> str:
 
 
 def after_silence(campaign: Campaign) -> str:
-    """Say what to do about an EXO that never answers: where its logs lie, as far as the starts were recorded."""
+    """Return what to do about an EXO that never answers: where its logs lie, as far as the starts were recorded."""
     logs = ", ".join(f"{node}:{exo.log}" for node, exo in campaign.started.items() if exo.log)
     return f"read what EXO said ({logs}), then: fab start" if logs else "fab start"
 
@@ -64,7 +64,7 @@ def next_command(campaign: Campaign, step: int) -> str:
 
 
 def standing(campaign: Campaign, step: int) -> str:
-    """Say in one sentence how far the campaign has come and why `step` has no verdict yet."""
+    """Return in one sentence how far the campaign has come and why `step` has no verdict yet."""
     record = campaign.records.get(step)
     name = f"step {step} ({plan.step_numbered(step).name})"
     if unread := campaign.unreadable_step(step):
@@ -82,7 +82,7 @@ def standing(campaign: Campaign, step: int) -> str:
 
 
 def _what_is_missing(campaign: Campaign, step: int) -> str:
-    """Say why a step that says it is done has left nothing to decide on."""
+    """Return why a step that says it is done has left nothing to decide on."""
     name = plan.step_numbered(step).samples_name
     torn = campaign.torn.get(name)
     if timed_by_arm(campaign, step):

@@ -53,8 +53,10 @@ def take_up(job: Job, requests: int) -> dict[tuple[str, int], list[Sample]]:
     to the archive first. A request that failed is finished all the same: doing it again until it succeeds would hide
     how often it fails.
     """
-    samples, _ = read_samples(job.samples)
+    samples, torn = read_samples(job.samples)
     if not samples:
+        if torn:  # another version's: nothing may be appended to what this one cannot read
+            archive_job(job)
         return {}
     done: dict[tuple[str, int], list[Sample]] = {}
     for sample in samples:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from records.facts import OllamaModel
-from records.samples import Conditions, Sample, append_conditions, append_sample, read_samples
+from records.samples import Conditions, Sample, append_conditions, append_sample
 from scripts.benchmark_exo_vs_ollama import schedule
 from tasks.benchmark.arms import ExoArm, alone, conditions_before
 from tasks.benchmark.instrument import ensure_script, script_command
@@ -44,7 +44,7 @@ def measure(lab: Lab, job: Job) -> Measured:
     left = [turn for turn in order if timed_count(done.get(turn, [])) < bench.requests]
     schedule_run = ScheduleRun(lab, job, Progress(left, job.runs, bench.warmups + bench.requests))
     for arm, run in left:
-        schedule_run.one_run(arm, run, [sample.request for sample in done.get((arm, run), [])])
+        schedule_run.one_run(arm, run, done.get((arm, run), []))
     schedule_run.unload_all()
     return Measured([f"{arm}:{run}" for arm, run in order], len(order) - len(left), schedule_run.loaded)
 
@@ -60,7 +60,7 @@ class ScheduleRun:
         self.servers = servers_of(lab)
         self.loaded: dict[str, OllamaModel] = {}
 
-    def one_run(self, arm: str, run: int, finished: list[int]) -> None:
+    def one_run(self, arm: str, run: int, finished: list[Sample]) -> None:
         """Load one arm alone, measure what its run lacks beyond the `finished` requests, keep its conditions."""
         self.progress.begin(arm, run)
         still, reload_s = alone(self.lab, arm, self.exo, self.job.pair.ollama)
@@ -95,15 +95,20 @@ class ScheduleRun:
             conditions, ollama_size_bytes=model.size_bytes, ollama_size_vram_bytes=model.size_vram_bytes
         )
 
-    def _ask_script(self, arm: str, run: int, finished: list[int]) -> list[Sample]:
+    def _ask_script(self, arm: str, run: int, finished: list[Sample]) -> list[Sample]:
         lab, job = self.lab, self.job
         options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
         if arm != "exo":
             options += ["--reload", f"{arm}={lab.inventory.bench.ollama_reload}"]
         if finished:
-            options += ["--skip-requests", ",".join(map(str, finished))]
-        ran = run_script(lab, job, options, self.progress.request)
-        samples = _samples_of(job, arm, run)
+            options += ["--skip-requests", ",".join(str(sample.request) for sample in finished)]
+        samples = [*finished]
+
+        def take(sample: Sample) -> None:
+            samples.append(sample)
+            self.progress.request(sample)
+
+        ran = run_script(lab, job, options, take)
         if not ran.ok and not any(not s.error for s in samples):
             causes = [s.error for s in samples if s.error] or (ran.stderr.strip() or "no word").splitlines()
             raise StepError(
@@ -157,7 +162,3 @@ def script_options(lab: Lab, job: Job) -> list[str]:
     options += ["--model", job.pair.ollama, "--runs", str(job.planned), "--requests", str(bench.requests)]
     options += ["--warmup", str(bench.warmups), "--max-tokens", str(bench.max_tokens), "--seed", str(bench.seed)]
     return [*options, "--timeout", f"{bench.request_timeout_s:g}", "--campaign", job.label, "--samples", "-"]
-
-
-def _samples_of(job: Job, arm: str, run: int) -> list[Sample]:
-    return [s for s in read_samples(job.samples)[0] if (s.arm, s.run, s.campaign) == (arm, run, job.label)]

@@ -30,7 +30,7 @@ class Progress:
         self._good: dict[str, list[Sample]] = {}
 
     def begin(self, arm: str, run: int) -> None:
-        """Say that a run's arm is being loaded, which may take longer than the run."""
+        """Show that a run's arm is being loaded, which may take longer than the run."""
         self._of_run = 0
         self._show(f"[{arm}] run {run} of {self._runs}: loading")
 
@@ -45,7 +45,7 @@ class Progress:
         self._show(f"{where} ({kind}) {outcome}")
 
     def end(self, arm: str, run: int, samples: Sequence[Sample]) -> None:
-        """Say what a run, all of whose samples are given, came to."""
+        """Show what a run came to, all of whose samples are given."""
         self._done += 1
         self._of_run = 0
         console.note(

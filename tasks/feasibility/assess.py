@@ -94,7 +94,7 @@ def _none(key: str, name: str, pair: ModelPair, reason: str) -> Feasible:
 
 
 def _unreachable(inventory: Inventory, row: Feasible, pair: ModelPair) -> str:
-    """Say why GO cannot be reached with the small pair in force, "" where nothing known is in its way.
+    """Return why GO cannot be reached with the small pair in force, "" where nothing known is in its way.
 
     A rehearsal's engines run at a speed that was set for them, so only "it cannot run" counts there.
     """

@@ -146,7 +146,7 @@ def room(size_bytes: int | None, nodes: Mapping[str, NodePython], found: Finding
 def single_nodes(
     inventory: Inventory, size_bytes: int | None, nodes: Mapping[str, NodePython], found: Findings
 ) -> None:
-    """Say where no baseline can hold the model: then there is nothing to compare with."""
+    """Note where no baseline can hold the model: then there is nothing to compare with."""
     held = [nodes[b.node] for b in inventory.ollama.values() if b.node in nodes]
     if size_bytes and held and all(size_bytes > MEMORY_SHARE * node.memory_bytes for node in held):
         found.telling.append(
@@ -155,7 +155,7 @@ def single_nodes(
 
 
 def split(generation: str, known: models.Known | None, count: int, found: Findings) -> None:
-    """Say how the layers are spread: only tensor sharding could speed up one stream, and it must divide evenly."""
+    """Note how the layers are spread: only tensor sharding could speed up one stream, and it must divide evenly."""
     if generation == "1.x" and known and known.hidden % count == 0 and known.kv_heads % count == 0:
         found.telling.append(
             f"its layers could be split over {count} nodes (tensor sharding); the plan's pipeline is used"

@@ -1,4 +1,4 @@
-"""Say before any work whether the plan can work out: what can run, what GO would take, what a pipeline could give."""
+"""Whether the plan can work out, before any work: what can run, what GO would take, what a pipeline could give."""
 
 from __future__ import annotations
 
