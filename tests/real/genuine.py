@@ -108,5 +108,5 @@ def hosts(checkout: Path) -> dict[str, Any]:
     exo["environment"] = {"HF_ENDPOINT": f"http://{HUB.address}:{HUB_PORT}"}
     for pair in shipped["profiles"]["llama-0015"]["models"].values():
         pair["download_bytes"] = 20_000_000
-    shipped["bench"] |= {"baseline_runs": 2, "requests": 2, "max_tokens": 16, "request_timeout_s": 300}
+    shipped["bench"] |= {"baseline_runs": 2, "requests": 1, "max_tokens": 12, "request_timeout_s": 300}
     return shipped

@@ -1,7 +1,7 @@
 """A llama of EXO's own layout, scaled down until a CPU computes a token in milliseconds; its weights are noise.
 
-EXO 0.0.15 knows the shapes of its models by heart (MODEL_PARAMS), so its copy under test is told the small ones. The
-number of layers stays, and with it how they are dealt.
+EXO 0.0.15 knows the shapes of its models by heart (MODEL_PARAMS, model_cards), so its copy under test is told the small
+ones. Most of a token's time is tinygrad's own Python, in proportion to the layers, so these are few: two a node.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import struct
 from pathlib import Path
 from typing import Any
 
-WIDTH, HEADS, KV_HEADS, HIDDEN = 128, 8, 4, 256
+WIDTH, HEADS, KV_HEADS, HIDDEN, LAYERS = 128, 8, 4, 256, 6
 SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>")
-REPOS = {"unsloth/Llama-3.2-3B-Instruct": 28, "mlabonne/Meta-Llama-3.1-8B-Instruct-abliterated": 32}
-"""Where EXO fetches llama-3.2-3b and llama-3.1-8b from, and their layers."""
+MODELS = {
+    "llama-3.2-3b": (3072, "unsloth/Llama-3.2-3B-Instruct"),
+    "llama-3.1-8b": (4096, "mlabonne/Meta-Llama-3.1-8B-Instruct-abliterated"),
+}
+"""Model -> its real width, by which its shape is found, and where EXO fetches it from."""
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] }}"
     "<|eot_id|>{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
@@ -24,28 +27,32 @@ TEMPLATE = (
 
 
 def scale_down(checkout: Path) -> None:
-    """Change the shapes of 3B and 8B in a checkout of EXO 0.0.15. Raises ValueError where they are not found."""
-    path = checkout / "exo/inference/tinygrad/inference.py"
-    text = path.read_text()
-    for width, vocabulary in ((3072, 128256), (4096, 128256)):
-        shape = rf'"dim": {width}, "n_heads": \d+, "n_kv_heads": \d+,(.*?)"vocab_size": {vocabulary}, "hidden_dim": \d+'
-        small = (
-            rf'"dim": {WIDTH}, "n_heads": {HEADS}, "n_kv_heads": {KV_HEADS},\1'
-            rf'"vocab_size": {len(vocabulary_of())}, "hidden_dim": {HIDDEN}'
-        )
-        text, count = re.subn(shape, small, text)
-        if count != 1:
-            raise ValueError(f"{path}: no shape of width {width}; is this EXO v0.0.15-alpha?")
+    """Change the shapes of both models in a checkout of EXO 0.0.15. Raises ValueError where they are not found."""
+    small = (
+        f'"dim": {WIDTH}, "n_heads": {HEADS}, "n_kv_heads": {KV_HEADS}, "n_layers": {LAYERS},'
+        rf'\1"vocab_size": {len(vocabulary_of())}, "hidden_dim": {HIDDEN}'
+    )
+    for model, (width, _) in MODELS.items():
+        head = rf'"dim": {width}, "n_heads": \d+, "n_kv_heads": \d+, "n_layers": \d+,'
+        shape = head + r'(.*?)"vocab_size": \d+, "hidden_dim": \d+'
+        _replace(checkout / "exo/inference/tinygrad/inference.py", shape, small)
+        _replace(checkout / "exo/models.py", rf'("{model}": {{\s+"layers": )\d+', rf"\g<1>{LAYERS}")
+
+
+def _replace(path: Path, pattern: str, by: str) -> None:
+    text, count = re.subn(pattern, by, path.read_text())
+    if count != 1:
+        raise ValueError(f"{path}: {pattern} is there {count} times; is this EXO v0.0.15-alpha?")
     path.write_text(text)
 
 
 def write_models(hub: Path) -> None:
     """Write both repositories below `hub`."""
-    for seed, (repo, layers) in enumerate(REPOS.items()):
+    for width, repo in MODELS.values():
         folder = hub / repo
         folder.mkdir(parents=True)
         _write_tokenizer(folder)
-        _write_weights(folder, layers, random.Random(seed))
+        _write_weights(folder, random.Random(width))
         config = {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
@@ -53,7 +60,7 @@ def write_models(hub: Path) -> None:
             "intermediate_size": HIDDEN,
             "num_attention_heads": HEADS,
             "num_key_value_heads": KV_HEADS,
-            "num_hidden_layers": layers,
+            "num_hidden_layers": LAYERS,
             "vocab_size": len(vocabulary_of()),
         }
         (folder / "config.json").write_text(json.dumps(config))
@@ -90,11 +97,11 @@ def _write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
-def _write_weights(folder: Path, layers: int, dice: random.Random) -> None:
+def _write_weights(folder: Path, dice: random.Random) -> None:
     """Write one safetensors file and its index; embedding and head are one matrix."""
     width, kv_width = WIDTH, WIDTH // HEADS * KV_HEADS
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (len(vocabulary_of()), width)}
-    for n in range(layers):
+    for n in range(LAYERS):
         at = f"model.layers.{n}."
         shapes |= {
             at + "input_layernorm.weight": (width,),
