@@ -73,6 +73,8 @@ class _Watch:
         self._read = dict(logs)
         """How many bytes of each node's log have been read."""
         self._written = dict.fromkeys(logs, "")
+        self._news: set[str] = set()
+        """Nodes whose log has grown since it was last read through."""
         self._processes: dict[str, Daemon | None] = cluster.each(lambda exo: exo.process())
         self._before: dict[str, tuple[float, Pulse]] = {}
         self._begin = self._told = time.monotonic()
@@ -98,7 +100,9 @@ class _Watch:
             pulses = self._cluster.each(self._look_at)
         finally:
             journal.reset(journaled)
-        if error := trouble.in_logs(self._written, self._cluster.generation, self._pair.exo):
+        news = {key: self._written[key] for key in self._news}
+        self._news.clear()
+        if error := trouble.in_logs(news, self._cluster.generation, self._pair.exo):
             raise error
         ended = {key: likely_cause(self._written[key]) for key, pulse in pulses.items() if not pulse.alive}
         if ended:
@@ -124,6 +128,8 @@ class _Watch:
         now = time.monotonic()
         self._written[exo.key] = (self._written[exo.key] + text)[-2 * LOG_CAP_BYTES :]
         self._read[exo.key] = pulse.log_bytes
+        if text:
+            self._news.add(exo.key)
         since, before = self._before.get(exo.key, (now, pulse))
         used = pulse.cpu_s - before.cpu_s > WORKING_CORES * (now - since)
         moved = pulse.disk_bytes - before.disk_bytes > MOVED_BYTES or pulse.log_bytes != before.log_bytes

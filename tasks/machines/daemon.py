@@ -102,8 +102,9 @@ members() {  # live PIDs of the group or session that PID $1 leads
   for s in /proc/[0-9]*/stat; do
     { read -r line <"$s"; } 2>/dev/null || continue  # no fork: there may be hundreds
     pid=${line%% *}; rest=${line##*) }; set -- "$1" $rest
+    [ "$4" = "$1" ] || [ "$5" = "$1" ] || continue
     [ "$2" = Z ] && ! threads "$pid" && continue
-    { [ "$4" = "$1" ] || [ "$5" = "$1" ]; } && echo "$pid"
+    echo "$pid"
   done
 }
 """
@@ -172,10 +173,10 @@ def stop(node: Node, folder: str) -> Ending:
         f"""{_PROBE}
 start=$(date +%s%N); how=TERM
 [ "$(probe {_identity(process)})" = alive ] && kill -TERM -- -{pid}
-for i in $(seq {TERM_GRACE_S * 10}); do [ -z "$(members {pid})" ] && break; sleep 0.1; done
+SECONDS=0; while [ -n "$(members {pid})" ] && [ $SECONDS -lt {TERM_GRACE_S} ]; do sleep 0.1; done
 if [ -n "$(members {pid})" ]; then
   how=KILL; kill -KILL $(members {pid}) 2>/dev/null
-  for i in $(seq 50); do [ -z "$(members {pid})" ] && break; sleep 0.1; done
+  SECONDS=0; while [ -n "$(members {pid})" ] && [ $SECONDS -lt 5 ]; do sleep 0.1; done
 fi
 left=$(members {pid} | tr '\\n' ' ')
 echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
