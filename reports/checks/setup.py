@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from records import plan
 from records.campaign import Campaign
-from reports.checks.check import Check
+from reports.checks.check import Check, Status
 from reports.checks.evidence import (
     conditions_by_run,
     first_few,
@@ -92,7 +92,9 @@ def device(campaign: Campaign, step: int) -> Check:
     if benchmark is None:
         return Check(name, "unknown", f"step {step} has not ended", why)
     evidence = "; ".join(f"{arm}: {benchmark.devices.get(arm, 'not told')}" for arm in benchmark.arms)
-    wrong, untold, odd = [], [], []
+    wrong: list[str] = []
+    untold: list[str] = []
+    odd: list[str] = []
     if "exo" in benchmark.arms:
         wrong, untold, proof = _exo_devices(campaign, step)
         evidence = "; ".join([evidence, *proof])
@@ -109,7 +111,8 @@ def device(campaign: Campaign, step: int) -> Check:
             wrong.append(f"{arm}: its server held nothing of the model on the GPU (size_vram 0)")
         elif any(part < 0.99 for part in parts):
             odd.append(f"{arm}: only {min(parts):.0%} of the model was on the GPU")
-    for status, findings in (("fatal", wrong), ("unknown", untold), ("warn", odd)):
+    found: list[tuple[Status, list[str]]] = [("fatal", wrong), ("unknown", untold), ("warn", odd)]
+    for status, findings in found:
         if findings:
             return Check(name, status, f"{first_few(findings)} ({evidence})", why)
     return Check(name, "pass", evidence or "no arm claims a GPU", why)
