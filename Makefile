@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup rehearse check test coverage lint lock docs schemas clean
+.PHONY: setup rehearse check test test-real coverage lint lock docs schemas clean
 
 setup: $(VENV)/run.stamp
 
@@ -13,15 +13,19 @@ rehearse: $(VENV)/run.stamp
 
 # In a minute: all but the tests that start a rehearsal or simulate campaigns.
 check: lint
-	$(BIN)/pytest -m "not rehearsal and not simulation"
+	$(BIN)/pytest --ignore=tests/real -m "not rehearsal and not simulation"
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore=tests/real
+
+# On genuine programs, which the environment names (README.md); what is absent is said and skipped. Root, for namespaces.
+test-real: $(VENV)/dev.stamp
+	$(BIN)/pytest -n 0 --capture=no tests/real
 
 # Lines and branches that the tests reach, in the programs that they start too; pyproject.toml says what is left out.
 coverage: $(VENV)/dev.stamp
 	rm -rf .coverage && mkdir .coverage
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --ignore=tests/real
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

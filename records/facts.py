@@ -15,6 +15,35 @@ import msgspec
 DeviceKind = Literal["gpu", "cpu", "unknown"]
 
 
+class AmdNode(msgspec.Struct, frozen=True):
+    """What a node has of that which EXO 0.0.x needs to compute on its AMD GPU."""
+
+    driver: str
+    """/sys/module/amdgpu/initstate: `live`, "" where the driver is not loaded."""
+    kfd: str
+    """`writable`, `missing`, or what `ls -l /dev/kfd` says where this user may not write to it."""
+    wsl: bool
+    """/dev/dxg is there: Windows' own Linux."""
+    groups: list[str]
+    rocm: str
+    """Version of what lies in /opt/rocm, "" where it does not tell."""
+    rocm_smi: str
+    """Path of librocm_smi64.so where pyrsmi looks, "" where it is not."""
+    comgr: str
+    """Path of libamd_comgr, "" where there is none."""
+    rocm_path: str
+    """$ROCM_PATH where it is set and ROCm's runtime is not there, else ""."""
+    vram_bytes: int
+    """Carved out of the RAM on an APU; 0 where it is not told. By this EXO deals the layers."""
+    gtt_bytes: int
+    """Of the RAM that the GPU may borrow beside it."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return all memory that the GPU can have."""
+        return self.vram_bytes + self.gtt_bytes
+
+
 class NodePython(msgspec.Struct, frozen=True):
     """One node as it answered over SSH."""
 
@@ -32,6 +61,8 @@ class NodePython(msgspec.Struct, frozen=True):
     python_version: str
     round_trip_s: float | None = None
     """Median round trip from the bench node to this node; None where it could not be measured."""
+    amd: AmdNode | None = None
+    """Where hosts.yaml names a GPU of AMD's."""
 
 
 class OllamaState(msgspec.Struct, frozen=True):
@@ -60,6 +91,8 @@ class Feasible(msgspec.Struct, frozen=True):
     """Why it cannot run, or what to expect; one sentence each."""
     cpu_only: bool = False
     """Every node computes on its CPU."""
+    layers: dict[str, int] = {}
+    """Node -> layers that EXO 0.0.x will deal to it, in the ring's order; empty where that is not known."""
 
 
 class Preflight(msgspec.Struct, frozen=True):
@@ -74,6 +107,10 @@ class Preflight(msgspec.Struct, frozen=True):
     """Per node: `direct`, `relayed (fra)`, or why it is not known."""
     relayed: list[str] = []
     """The ways of `network` that go through a relay server instead of directly."""
+
+    def layers(self, profile: str) -> dict[str, int]:
+        """Return the layers that each node will be dealt of the profile's small model; empty where it is not known."""
+        return next((row.layers for row in self.feasible if (row.profile, row.pair) == (profile, "small")), {})
 
 
 class Witness(msgspec.Struct, frozen=True):
@@ -91,7 +128,7 @@ class GpuTruth(msgspec.Struct, frozen=True):
     expected: str
     present: bool
     usable: bool | None
-    """/dev/kfd is there and the user may write to it."""
+    """The driver is live, the user may write to /dev/kfd, and rocminfo does not fail."""
     witnesses: list[Witness]
 
 
@@ -244,6 +281,8 @@ class ModelReady(msgspec.Struct, frozen=True):
     downloaded: dict[str, str]
     """Node -> what is there, in words ("3.2 GB, 9 of 9 files")."""
     ollama: dict[str, OllamaModel]
+    first_answer_tokens: int | None = None
+    """None where the server does not count them, and in records of before."""
 
 
 class Calibration(msgspec.Struct, frozen=True):

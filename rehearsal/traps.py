@@ -87,6 +87,11 @@ def _cache_prompts(layout: Layout) -> None:
     tell(layout, NODES, "exo", prompt_cache="always")
 
 
+def _log_out(layout: Layout) -> None:
+    act.lay_loginctl(layout)
+    tell(layout, NODES, "login", kills_user_processes=True)
+
+
 OLLAMAS = ("srv1", "rog")
 
 TRAPS: dict[str, Trap] = {
@@ -136,6 +141,21 @@ TRAPS: dict[str, Trap] = {
         "`fab download-model`: where a node shows no download, or the chat fails, its own log is asked, and the "
         "hub's error told within seconds",
         lambda layout, _: tell(layout, ("srv2",), "exo", hub_down=True),
+    ),
+    "readonly-ring": Trap(
+        "three processes run, the topology is complete, the log of the node that was asked holds no error",
+        "srv1's tinygrad refuses the read-only arrays that a ring hands on: the prompt passes, the first token sent "
+        "back ends in srv1's log, and the chat hangs for 900 s",
+        "`fab download-model`: every node's log is read while the first answer is awaited, and the line told within "
+        "seconds with its node and the version to set",
+        lambda layout, _: tell(layout, ("srv1",), "exo", stall="read-only array"),
+    ),
+    "empty-shard": Trap(
+        "three processes run, the topology is complete, most logs hold no error",
+        "EXO deals no layer to a node with little memory: `IndexError` in srv2's log, and the chat hangs for 900 s",
+        "`fab download-model`: every node's log is read while the first answer is awaited, and the line told within "
+        "seconds",
+        lambda layout, _: tell(layout, ("srv2",), "exo", stall="empty shard"),
     ),
     "wrong-model": Trap(
         "HTTP 200 and a text, so tokens per second",
@@ -208,6 +228,13 @@ TRAPS: dict[str, Trap] = {
         "`fab start`: the ports must be free before, and the listening socket must be our own process's after",
         starts=lambda layout: act.start_stale_exo(layout),
     ),
+    "logout-kills": Trap(
+        "PID file written, process exists, port answers",
+        "logind ends what a login leaves behind (`KillUserProcesses=yes`): EXO is gone with the SSH connection",
+        "`fab start`: the SSH connection is closed and opened again before a start counts, and `loginctl "
+        "enable-linger` is named",
+        lambda layout, _: _log_out(layout),
+    ),
     "peer-lost": Trap(
         "a slower or a failed request",
         "srv2's EXO dies in the first run and stands in the topology for a while yet",
@@ -276,7 +303,7 @@ TRAPS: dict[str, Trap] = {
     "relayed-tailnet": Trap(
         "the nodes reach each other",
         "through a relay (DERP): each hop costs tens of milliseconds, per token",
-        "`fab preflight` asks `tailscale status` on every node and measures round trips; the report's ceiling "
+        "`fab preflight` asks `tailscale status` on every node and measures round trips; the report's estimate "
         "counts the hops",
         lambda layout, _: act.relay(layout, "fra"),
     ),

@@ -74,6 +74,7 @@ def pip_install(argv: list[str]) -> None:
     """Install requirements and all they require, overrides put in."""
     parser = argparse.ArgumentParser(prog="uv pip install")
     parser.add_argument("--python", required=True)
+    parser.add_argument("--no-index", action="store_true")  # it knows no index anyway
     parser.add_argument("--override", type=Path)
     for ignored in ("--reinstall-package", "--refresh-package", "--index-strategy"):
         parser.add_argument(ignored)

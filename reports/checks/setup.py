@@ -111,8 +111,8 @@ def device(campaign: Campaign, step: int) -> Check:
             wrong.append(f"{arm}: its server held nothing of the model on the GPU (size_vram 0)")
         elif any(part < 0.99 for part in parts):
             odd.append(f"{arm}: only {min(parts):.0%} of the model was on the GPU")
-    found: list[tuple[Status, list[str]]] = [("fatal", wrong), ("unknown", untold), ("warn", odd)]
-    for status, findings in found:
+    found: dict[Status, list[str]] = {"fatal": wrong, "unknown": untold, "warn": odd}
+    for status, findings in found.items():
         if findings:
             return Check(name, status, f"{first_few(findings)} ({evidence})", why)
     return Check(name, "pass", evidence or "no arm claims a GPU", why)

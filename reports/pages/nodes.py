@@ -94,9 +94,9 @@ def _last_benchmark(campaign: Campaign) -> facts.Benchmark | None:
 
 
 NODE_LABELS = [
-    "Host", "Calls itself", "OS", "Kernel", "CPU", "CPUs", "Memory", "Free disk", "Round trip from the bench node",
-    "Network", "Python", "EXO", "Revision", "Source", "EXO's Python", "Packages",
-    "Compute probe", "Node id", "Says it computes on", "Ready after",
+    "Host", "Calls itself", "OS", "Kernel", "CPU", "CPUs", "Memory", "GPU's memory", "Free disk",
+    "Round trip from the bench node", "Network", "Python", "Layers it gets", "EXO", "Revision", "Source",
+    "EXO's Python", "Packages", "Compute probe", "Node id", "Says it computes on", "Ready after",
 ]  # fmt: skip
 
 
@@ -107,9 +107,11 @@ def _nodes(campaign: Campaign) -> Table | None:
     if not names:
         return None
     network = preflight.network if preflight else {}
+    layers = preflight.layers(campaign.profile) if preflight else {}
     columns = [
         [
             *_machine(preflight.nodes.get(name) if preflight else None, network.get(name, "")),
+            f"{layers[name]} of {sum(layers.values())}" if name in layers else "",
             *_software(installed.get(name), started.get(name)),
         ]
         for name in names
@@ -119,7 +121,7 @@ def _nodes(campaign: Campaign) -> Table | None:
 
 def _machine(node: facts.NodePython | None, network: str) -> list[str]:
     if node is None:
-        return [*[""] * 9, clip(network, cap=80), ""]
+        return [*[""] * 10, clip(network, cap=80), ""]
     return [
         clip(node.host, cap=80),
         clip(node.hostname, cap=80),
@@ -128,6 +130,7 @@ def _machine(node: facts.NodePython | None, network: str) -> list[str]:
         clip(node.cpu, cap=80),
         str(node.cpu_count),
         fmt.size(node.memory_bytes),
+        f"{fmt.size(node.amd.vram_bytes)} + {fmt.size(node.amd.gtt_bytes)} of the RAM (GTT)" if node.amd else "",
         fmt.size(node.disk_free_bytes),
         fmt.duration(node.round_trip_s) if node.round_trip_s is not None else "",
         clip(network, cap=80),

@@ -36,6 +36,7 @@ print(commit)
 """
 
 # uv does not read pip's configuration: without this, a site with its own index works with pip and fails with uv.
+# There is no UV_NO_INDEX; only the switch keeps uv from asking an index, here for the setuptools of EXO's own build.
 _PIP_CONFIGURATION_FOR_UV = r"""
 settings=$("$PY" -m pip config list 2>/dev/null)
 pip_setting() { sed -n "s/^\(:env:\|global\|install\)\.$1='\(.*\)'$/\2/p" <<<"$settings" | head -n 1; }
@@ -43,7 +44,7 @@ index=$(pip_setting index-url); [ -n "$index" ] && export UV_DEFAULT_INDEX="${UV
 extra=$(pip_setting extra-index-url)  # pip takes the best of all its indexes, uv the first that knows the name
 [ -n "$extra" ] && export UV_INDEX="${UV_INDEX:-$extra}" UV_INDEX_STRATEGY="${UV_INDEX_STRATEGY:-unsafe-best-match}"
 links=$(pip_setting find-links); [ -n "$links" ] && export UV_FIND_LINKS="${UV_FIND_LINKS:-${links// /,}}"
-case "$(pip_setting no-index)" in 1|[Tt]rue|[Yy]es|[Oo]n) export UV_NO_INDEX=1;; esac
+case "$(pip_setting no-index)" in 1|[Tt]rue|[Yy]es|[Oo]n) offline=--no-index;; *) offline=;; esac
 cert=$(pip_setting cert); [ -n "$cert" ] && export SSL_CERT_FILE="${SSL_CERT_FILE:-$cert}"
 export UV_PYTHON_DOWNLOADS=never
 """
@@ -128,7 +129,7 @@ def _install(exo: Exo, source: str, extras: list[str], home: str, python: str) -
         overrides = shlex.quote(f"{home}/overrides.txt")
         prepare = _PIP_CONFIGURATION_FOR_UV + 'UV="${PY%/*}/uv"; [ -x "$UV" ] || UV=uv\n'
         command = (
-            f'"$UV" pip install --python "$PY" --override {overrides}'
+            f'"$UV" pip install $offline --python "$PY" --override {overrides}'
             f" --reinstall-package {DISTRIBUTION} --refresh-package {DISTRIBUTION} {wish}"
         )
     else:

@@ -105,6 +105,9 @@ class Generation(Protocol):
     def log_problems(self, log: str) -> list[str]:
         """Return the lines of a node's log that mean a failed or half-dead start (a bound port, a missing module)."""
 
+    def about_pair(self, log: str, model: str) -> str:
+        """Return a node's log without what it says of other models than `model`."""
+
     def hub_problem(self, log: str) -> str:
         """Return why this node cannot reach the model hub, where its log says so; "" where it does not."""
 

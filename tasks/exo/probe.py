@@ -230,6 +230,13 @@ TINYGRAD = (
         "CUDA was chosen, and the node has no CUDA driver or compiler",
         "take CUDA=1 out of nodes.{node}.environment",
     ),
+    Known(
+        r"get_current_shard[^$]*?IndexError|Error processing prompt[^:]*: list index",
+        "EXO deals the layers by memory, and a node of the ring got none (one with less than about 1/layers of all"
+        " memory, or whose GPU's memory is told as -1): the first chat hangs",
+        "give every node memory for a layer: on an APU a larger carve-out in the firmware, or its CPU (take AMD=1 out"
+        " of its environment in nodes); or take a model with more layers",
+    ),
 )
 MLX = (
     Known(
@@ -262,15 +269,21 @@ _BOTH = (
 )
 
 
+def recognise(text: str, node: str) -> ComputeFailure | None:
+    """Return the known failure that a log, a reply or an error of an engine speaks of, with the line that says so."""
+    for known in (*TINYGRAD, *MLX, *_BOTH):
+        if match := re.search(known.pattern, text):
+            begin = text.rfind("\n", 0, match.end()) + 1
+            line = text[begin:].partition("\n")[0]
+            return ComputeFailure("chat", shortened(line, 300), known.cause, known.remedy.replace("{node}", node))
+    return None
+
+
 def _explain(stage: _Stage, engine: str, node: str) -> ComputeFailure:
-    table = (*(TINYGRAD if engine == "tinygrad" else MLX), *_BOTH)
     # The error's own words first: a traceback also names what was tried before.
     for text in (stage.error, stage.trace):
-        for known in table:
-            if re.search(known.pattern, text):
-                return ComputeFailure(
-                    stage.stage, shortened(stage.error, 300), known.cause, known.remedy.replace("{node}", node)
-                )
+        if failure := recognise(text, node):
+            return msgspec.structs.replace(failure, stage=stage.stage, said=shortened(stage.error, 300))
     return ComputeFailure(
         stage.stage,
         shortened(stage.error, 300),

@@ -171,3 +171,16 @@ def test_copying_a_source_leaves_its_builds_behind(tmp_path: Path) -> None:
     missing = bash(sources.copy_folder(f"{tmp_path}/none", f"{tmp_path}/to"))
     assert missing.returncode == 2
     assert "there is no folder" in missing.stderr
+
+
+def test_uv_is_kept_from_an_index_where_pip_is(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`no-index` of pip's configuration becomes uv's switch: uv 0.13 has no variable for it, and would go out."""
+    uv, told = Path(home, "venv/bin/uv"), Path(home, "told")
+    uv.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" > {shlex.quote(str(told))}\nexit 1\n')
+    uv.chmod(0o755)
+    plan = gen0_install.install_plan(exo(overrides=["tinygrad==0.10.2"]), "rog", home, sys.executable)
+    for wish, switch in (("1", True), ("0", False)):
+        monkeypatch.setenv("PIP_NO_INDEX", wish)
+        assert bash(plan.steps[-1].command).returncode == 1
+        assert ("--no-index" in told.read_text().splitlines()) is switch
+    uv.unlink()

@@ -56,6 +56,7 @@ SAID = [
     ("CompileError: undefined value '@llvm.amdgcn.' AMD with LLVM backend requires LLVM >= 18", "LLVM 18", "AMD_LLVM"),
     ("FileNotFoundError: No LLVM library found on the system. Install it via your distro's package manager",
      "no LLVM library", "AMD_LLVM"),
+    ("Error processing prompt (see logs with DEBUG>=2): list index out of range", "layers by memory", "carve-out"),
     ("URLError: <urlopen error [Errno -2] Name or service not known>", "download Linux headers", "gitlab.com"),
     ("AssertionError: AMD=1 is deprecated, use DEV=AMD instead", "from 0.13 on", "pin an older one"),
     ("OSError: /opt/none/lib/libhsa-runtime64.so: cannot open shared object file", "ROCM_PATH is set", "ROCM_PATH"),

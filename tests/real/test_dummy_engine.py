@@ -1,14 +1,13 @@
-"""Steps 2 to 9 and 15 on the real EXO 0.0.15, three nodes of it, where EXO_SOURCE names a checkout of v0.0.15-alpha.
+"""Steps 2 to 9 and 15 on genuine EXO 0.0.15 with its dummy engine, where EXO_SOURCE names a checkout of v0.0.15-alpha.
 
-EXO_TINYGRAD may name a checkout of tinygrad at the commit that it pins, for a machine that cannot clone it. Needs a
-Python that EXO 0.0.15 runs on (3.12 or 3.13, EXO_PYTHON names one that is not on the PATH) and a package index.
+On loopback, without root. Needs a Python that EXO 0.0.15 runs on (EXO_PYTHON names one that is not on the PATH) and a
+package index.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,16 +16,15 @@ import pytest
 from records.campaign import load_campaign
 from rehearsal import cluster
 from rehearsal.layout import NODES, Layout
+from tests.real.genuine import EXO_PYTHON, EXO_SOURCE
 from tests.support.fab import fab, marked
 
-SOURCE = os.environ.get("EXO_SOURCE", "")
-PYTHON = os.environ.get("EXO_PYTHON") or shutil.which("python3.12") or shutil.which("python3.13")
 OFFLINE = ("PIP_CONFIG_FILE", "PIP_NO_INDEX", "PIP_FIND_LINKS")
 
 pytestmark = [
     pytest.mark.timeout(580),
-    pytest.mark.skipif(not SOURCE, reason="EXO_SOURCE names no checkout of EXO v0.0.15-alpha"),
-    pytest.mark.skipif(bool(SOURCE) and not PYTHON, reason="no Python 3.12 or 3.13 for the real EXO"),
+    pytest.mark.skipif(not EXO_SOURCE, reason="EXO_SOURCE names no checkout of EXO v0.0.15-alpha"),
+    pytest.mark.skipif(not EXO_PYTHON, reason="EXO_PYTHON names no Python 3.12, and the PATH has none"),
 ]
 
 
@@ -39,7 +37,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     use_the_real_one(hosts["profiles"]["llama-0015"], laid)
     laid.hosts_file.write_text(f"{head}\n{json.dumps(hosts)}\n", encoding="utf-8")
     for key in NODES:
-        (laid.node(key).bin / "python3.12").symlink_to(str(PYTHON))
+        (laid.node(key).bin / "python3.12").symlink_to(EXO_PYTHON)
     mine = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_", "SSL_"))}
     cluster.start(laid, dict.fromkeys(OFFLINE) | mine)
     yield laid
@@ -49,10 +47,9 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
 def use_the_real_one(profile: dict[str, Any], laid: Layout) -> None:
     """Change a rehearsal's profile to the real EXO with its dummy engine."""
     exo = profile["exo"]
-    tinygrad = os.environ.get("EXO_TINYGRAD")
     exo |= {
-        "source": SOURCE,
-        "overrides": [f"tinygrad @ file://{tinygrad}"] if tinygrad else [],
+        "source": EXO_SOURCE,
+        "overrides": exo["nodes"]["srv1"]["overrides"],
         "flags": ["--inference-engine", "dummy"],
         "install_timeout_s": 500,
         "start_timeout_s": 120,
