@@ -8,7 +8,7 @@ benchmark by `exo` or the name of an Ollama baseline. Every field that a node ma
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -288,7 +288,7 @@ class ModelReady(msgspec.Struct, frozen=True):
 class Calibration(msgspec.Struct, frozen=True):
     """The instrument's own error at one speed of a server whose truth is known."""
 
-    tokens_per_s: float
+    tokens_per_s: Annotated[float, msgspec.Meta(gt=0)]
     tokens_per_frame: int
     requests: int
     first_token_error_mean_s: float
