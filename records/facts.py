@@ -7,11 +7,41 @@ benchmark by `exo` or the name of an Ollama baseline. Every field that a node ma
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
 
 DeviceKind = Literal["gpu", "cpu", "unknown"]
+
+
+class AmdNode(msgspec.Struct, frozen=True):
+    """What a node has of that which EXO 0.0.x needs to compute on its AMD GPU."""
+
+    driver: str
+    """/sys/module/amdgpu/initstate: `live`, "" where the driver is not loaded."""
+    kfd: str
+    """`writable`, `missing`, or what `ls -l /dev/kfd` says where this user may not write to it."""
+    wsl: bool
+    """/dev/dxg is there: Windows' own Linux."""
+    groups: list[str]
+    rocm: str
+    """Version of what lies in /opt/rocm, "" where it does not tell."""
+    rocm_smi: str
+    """Path of librocm_smi64.so where pyrsmi looks, "" where it is not."""
+    comgr: str
+    """Path of libamd_comgr, "" where there is none."""
+    rocm_path: str
+    """$ROCM_PATH where it is set and ROCm's runtime is not there, else ""."""
+    vram_bytes: int
+    """Carved out of the RAM on an APU; 0 where it is not told. By this EXO deals the layers."""
+    gtt_bytes: int
+    """Of the RAM that the GPU may borrow beside it."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return all memory that the GPU can have."""
+        return self.vram_bytes + self.gtt_bytes
 
 
 class NodePython(msgspec.Struct, frozen=True):
@@ -31,6 +61,8 @@ class NodePython(msgspec.Struct, frozen=True):
     python_version: str
     round_trip_s: float | None = None
     """Median round trip from the bench node to this node; None where it could not be measured."""
+    amd: AmdNode | None = None
+    """Where hosts.yaml names a GPU of AMD's."""
 
 
 class OllamaState(msgspec.Struct, frozen=True):
@@ -59,6 +91,8 @@ class Feasible(msgspec.Struct, frozen=True):
     """Why it cannot run, or what to expect; one sentence each."""
     cpu_only: bool = False
     """Every node computes on its CPU."""
+    layers: dict[str, int] = {}
+    """Node -> layers that EXO 0.0.x will deal to it, in the ring's order; empty where that is not known."""
 
 
 class Preflight(msgspec.Struct, frozen=True):
@@ -73,6 +107,10 @@ class Preflight(msgspec.Struct, frozen=True):
     """Per node: `direct`, `relayed (fra)`, or why it is not known."""
     relayed: list[str] = []
     """The ways of `network` that go through a relay server instead of directly."""
+
+    def layers(self, profile: str) -> dict[str, int]:
+        """Return the layers that each node will be dealt of the profile's small model; empty where it is not known."""
+        return next((row.layers for row in self.feasible if (row.profile, row.pair) == (profile, "small")), {})
 
 
 class Witness(msgspec.Struct, frozen=True):
@@ -90,7 +128,7 @@ class GpuTruth(msgspec.Struct, frozen=True):
     expected: str
     present: bool
     usable: bool | None
-    """/dev/kfd is there and the user may write to it."""
+    """The driver is live, the user may write to /dev/kfd, and rocminfo does not fail."""
     witnesses: list[Witness]
 
 
@@ -120,6 +158,19 @@ class ComputeProbe(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     failures: list[ComputeFailure] = []
 
+    @property
+    def kind(self) -> DeviceKind:
+        """What the engine's own name of its device says: tinygrad's `AMD` or `CPU`, mlx's `Device(cpu, 0)`."""
+        on_cpu = re.search(r"\b(CPU|CLANG|LLVM|X86|PYTHON|NPY)\b", self.device, re.IGNORECASE)
+        return "unknown" if not self.device else "cpu" if on_cpu else "gpu"
+
+    @property
+    def words(self) -> str:
+        """The device and what computed on it, in one line."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        did = "computed" if self.works else "could not compute"
+        return f"{self.engine} {did} on {self.device or 'no device'} in {self.seconds:.1f} s ({versions})"
+
 
 class Installed(msgspec.Struct, frozen=True):
     """Steps 2, 3 and 4: the EXO of one node."""
@@ -138,6 +189,8 @@ class Installed(msgspec.Struct, frozen=True):
     packages: dict[str, str] = {}
     """Versions that decide speed and device: tinygrad, mlx, numpy, ..."""
     gpu: GpuTruth | None = None
+    probe: ComputeProbe | None = None
+    """None where EXO's dummy engine was chosen, and in records from before there was a probe."""
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -228,6 +281,8 @@ class ModelReady(msgspec.Struct, frozen=True):
     downloaded: dict[str, str]
     """Node -> what is there, in words ("3.2 GB, 9 of 9 files")."""
     ollama: dict[str, OllamaModel]
+    first_answer_tokens: int | None = None
+    """None where the server does not count them, and in records of before."""
 
 
 class Calibration(msgspec.Struct, frozen=True):

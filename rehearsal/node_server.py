@@ -11,16 +11,19 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 
-from rehearsal.processes import stop_marked
+from rehearsal.engine.settings import Settings
+from rehearsal.processes import marked, stop_marked
 from rehearsal.session import serve_session
 
 FOLDER_POLL_S = 2.0
+LINGER = "var/lib/systemd/linger"
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,19 @@ class Door(asyncssh.SSHServer):
     """One connection. A tunnel to `localhost` ends at the node's own address, which is its localhost."""
 
     address = ""
+    open_connections = 0
+    log_out: Callable[[], None]
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Remember the connection, which makes the tunnels."""
         self._conn = conn
+        Door.open_connections += 1
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """Log the user out with the last connection."""
+        Door.open_connections -= 1
+        if not Door.open_connections:
+            Door.log_out()
 
     def connection_requested(self, dest_host: str, dest_port: int, _orig_host: str, _orig_port: int) -> Any:
         """Allow a tunnel to `dest_host:dest_port`."""
@@ -65,9 +77,20 @@ class Door(asyncssh.SSHServer):
         return self._conn.forward_connection(self.address if own else dest_host, dest_port)
 
 
+def log_out(config: NodeConfig) -> None:
+    """End what the user's session leaves running where the settings say so, unless lingering is enabled; as logind."""
+    settings = Settings("login", Path(config.home))
+    lingers = Path(config.environment["EXO_PHASE1_SYSROOT"], LINGER, config.environment["USER"]).exists()
+    if settings.get("kills_user_processes", False) and not lingers:
+        for pid, command in marked(Path(config.root)).items():
+            if f"{config.home}/" in command and "/venv/bin/exo" in command:
+                os.kill(pid, signal.SIGTERM)
+
+
 async def serve(config: NodeConfig) -> None:
     """Serve until SIGTERM, or until the rehearsal's folder is gone."""
     HomeFiles.home, Door.address = config.home.encode(), config.address
+    Door.log_out = staticmethod(lambda: log_out(config))
     await asyncssh.listen(
         config.address,
         config.port,

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from rehearsal.layout import HOSTNAMES, NODES, Layout
+from rehearsal.speeds import GPU_MEMORY_BYTES
 
 ROCMINFO = """\
 ROCk module is loaded
@@ -184,7 +185,14 @@ def lay_sysroot(layout: Layout, key: str) -> None:
     (device / "vendor").write_text("0x1002\n")
     (device / "device").write_text("0x1586\n")
     (device / "gpu_busy_percent").write_text("0\n")
+    (device / "mem_info_vram_total").write_text(f"{GPU_MEMORY_BYTES}\n")
+    (device / "mem_info_gtt_total").write_text(f"{16 * 2**30}\n")
     (root / "dev" / "kfd").touch(mode=0o660)
+    (root / "sys/module/amdgpu").mkdir(parents=True)
+    (root / "sys/module/amdgpu/initstate").write_text("live\n")
+    (root / "opt/rocm/lib").mkdir(parents=True)
+    for library in ("librocm_smi64.so", "libamd_comgr.so"):
+        (root / "opt/rocm/lib" / library).touch()
 
 
 def lay_load(layout: Layout, key: str, load_1m: float) -> None:

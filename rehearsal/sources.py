@@ -14,43 +14,18 @@ from rehearsal.wheels import write_wheel
 HERE = Path(__file__).parent
 TREES = {0: "exo_source/v0.0.15", 1: "exo_source/v1.0.71"}
 
-ROCML = b'''"""Stand-in for pyrsmi: what the node's rehearsal says of its GPU."""
-
-import json
-from pathlib import Path
+PACKAGES = HERE / "exo_source" / "packages"
 
 
-def _gpu():
-    try:
-        return json.loads((Path.home() / ".rehearsal.json").read_text())["gpu"]
-    except (OSError, ValueError, KeyError):
-        return {}
+def _package(name: str) -> dict[str, bytes]:
+    return {str(path.relative_to(PACKAGES)): path.read_bytes() for path in sorted((PACKAGES / name).rglob("*.py"))}
 
-
-def smi_initialize():
-    if not _gpu():
-        raise RuntimeError("ROCm SMI found no device")
-
-
-def smi_shutdown():
-    pass
-
-
-def smi_get_device_name(_index):
-    return _gpu().get("name", "AMD Radeon Graphics")
-
-
-def smi_get_device_memory_total(_index):
-    return _gpu().get("memory_bytes", 0)
-'''
 
 WHEELS: tuple[tuple[str, str, dict[str, bytes]], ...] = (
-    ("pyrsmi", "0.2.0", {"pyrsmi/__init__.py": b"", "pyrsmi/rocml.py": ROCML}),
-    ("tinygrad", "0.10.0", {"tinygrad/__init__.py": b""}),
-    ("tinygrad", "0.10.2", {"tinygrad/__init__.py": b""}),
-    ("tinygrad", "0.11.0", {"tinygrad/__init__.py": b""}),
-    ("mlx", "0.31.1", {"mlx/__init__.py": b""}),
-    ("mlx", "0.31.2", {"mlx/__init__.py": b""}),
+    ("numpy", "2.0.0", _package("numpy")),
+    ("pyrsmi", "0.2.0", _package("pyrsmi")),
+    *(("tinygrad", version, _package("tinygrad")) for version in ("0.10.0", "0.10.2", "0.10.3", "0.11.0")),
+    *(("mlx", version, _package("mlx")) for version in ("0.31.1", "0.31.2")),
     ("mlx-cpu", "0.31.1", {"mlx_cpu/__init__.py": b""}),
     ("mlx-cpu", "0.31.2", {"mlx_cpu/__init__.py": b""}),
     ("mlx-lm", "0.31.3", {"mlx_lm/__init__.py": b""}),

@@ -26,9 +26,10 @@ def yeast(layout: Layout, exo: dict[str, Any]) -> None:
 
 
 def remove_rocm(layout: Layout) -> None:
-    """Take ROCm's tools and its device file from rog."""
+    """Take ROCm's tools and libraries and its device file from rog."""
     rog = layout.node("rog")
-    for path in (rog.bin / "rocm-smi", rog.bin / "rocminfo", rog.sysroot / "dev" / "kfd"):
+    libraries = [rog.sysroot / "opt/rocm/lib" / name for name in ("librocm_smi64.so", "libamd_comgr.so")]
+    for path in (rog.bin / "rocm-smi", rog.bin / "rocminfo", rog.sysroot / "dev" / "kfd", *libraries):
         path.unlink()
 
 
@@ -41,6 +42,13 @@ def relay(layout: Layout, region: str) -> None:
     """Have Tailscale say on every node that its peers are reached through a relay."""
     for key in NODES:
         put(layout.node(key).bin / "tailscale", tailscale(layout, key, region))
+
+
+def lay_loginctl(layout: Layout) -> None:
+    """Put a `loginctl` on every node that can enable lingering."""
+    for node in layout.nodes():
+        folder = shlex.quote(str(node.sysroot / "var/lib/systemd/linger"))
+        put(node.bin / "loginctl", f'[ "$1" = enable-linger ] && mkdir -p {folder} && : >{folder}/"${{2:-$USER}}"')
 
 
 def start_stale_exo(layout: Layout) -> None:

@@ -43,9 +43,9 @@ def exo_of(hosts: Hosts) -> dict[str, Any]:
     return found
 
 
-def rog_of(hosts: Hosts) -> dict[str, Any]:
-    """Return what that part says for rog alone."""
-    found: dict[str, Any] = exo_of(hosts).setdefault("nodes", {}).setdefault("rog", {})
+def node_of(hosts: Hosts, key: str) -> dict[str, Any]:
+    """Return what that part says for one node alone."""
+    found: dict[str, Any] = exo_of(hosts).setdefault("nodes", {}).setdefault(key, {})
     return found
 
 
@@ -87,6 +87,11 @@ def _cache_prompts(layout: Layout) -> None:
     tell(layout, NODES, "exo", prompt_cache="always")
 
 
+def _log_out(layout: Layout) -> None:
+    act.lay_loginctl(layout)
+    tell(layout, NODES, "login", kills_user_processes=True)
+
+
 OLLAMAS = ("srv1", "rog")
 
 TRAPS: dict[str, Trap] = {
@@ -101,7 +106,7 @@ TRAPS: dict[str, Trap] = {
         "Successfully installed exo with AMD dependencies",
         "exo has no extra `amd`; pip only warns, and nothing for the GPU is installed",
         '`fab install`: pip\'s warning "does not provide the extra" is an error',
-        lambda _, hosts: rog_of(hosts).update(extras=["amd"]),
+        lambda _, hosts: node_of(hosts, "rog").update(extras=["amd"]),
     ),
     "one-shot-run": Trap(
         "the PID file is written and the log says that the chat interface started",
@@ -137,6 +142,21 @@ TRAPS: dict[str, Trap] = {
         "hub's error told within seconds",
         lambda layout, _: tell(layout, ("srv2",), "exo", hub_down=True),
     ),
+    "readonly-ring": Trap(
+        "three processes run, the topology is complete, the log of the node that was asked holds no error",
+        "srv1's tinygrad refuses the read-only arrays that a ring hands on: the prompt passes, the first token sent "
+        "back ends in srv1's log, and the chat hangs for 900 s",
+        "`fab download-model`: every node's log is read while the first answer is awaited, and the line told within "
+        "seconds with its node and the version to set",
+        lambda layout, _: tell(layout, ("srv1",), "exo", stall="read-only array"),
+    ),
+    "empty-shard": Trap(
+        "three processes run, the topology is complete, most logs hold no error",
+        "EXO deals no layer to a node with little memory: `IndexError` in srv2's log, and the chat hangs for 900 s",
+        "`fab download-model`: every node's log is read while the first answer is awaited, and the line told within "
+        "seconds",
+        lambda layout, _: tell(layout, ("srv2",), "exo", stall="empty shard"),
+    ),
     "wrong-model": Trap(
         "HTTP 200 and a text, so tokens per second",
         "EXO does not know qwen2.5:3b and answers with llama-3.2-1b",
@@ -150,16 +170,56 @@ TRAPS: dict[str, Trap] = {
         "run on Linux",
         lambda _, hosts: small_of(hosts).update(exo="qwen-2.5-3b"),
     ),
-    "gpu-on-cpu": Trap(
-        "rocm-smi shows the GPU, EXO starts with AMD=1",
-        "the pinned tinygrad does not know the Radeon 8060S and falls back to the CPU in silence",
-        "`fab start-rog` says the device from EXO's own topology; the check *device* makes a verdict INVALID",
-        lambda _, hosts: rog_of(hosts).update(overrides=[]),
+    "readonly-array": Trap(
+        "three nodes, one dashboard; each node alone answers",
+        "srv2's tinygrad (0.10.3 and later) refuses on a CPU the read-only arrays in which EXO hands on a hidden "
+        "state: the ring's first chat hangs, and one node's log alone says why",
+        "`fab install-srv2`: the compute probe does in EXO's own venv and environment what a prompt will do, and "
+        "fails with the engine's words, the cause and the version to pin",
+        lambda _, hosts: node_of(hosts, "srv2").update(overrides=["tinygrad==0.10.3"]),
+    ),
+    "amd-mask": Trap(
+        "rocm-smi shows the GPU, EXO starts with AMD=1, its topology says AMD",
+        "tinygrad 0.11.0 compiles with LLVM, which refuses llama's half-precision mask: HTTP 500 at the first prompt "
+        "of more than a few tokens, and no log has the cause",
+        "`fab install-rog`: the compute probe builds that mask on the GPU, and fails at it",
+        lambda _, hosts: node_of(hosts, "rog").update(environment={"AMD": "1"}),
+    ),
+    "amd-pinned-tinygrad": Trap(
+        "rocm-smi shows the GPU, EXO starts with AMD=1, its topology says AMD",
+        "the tinygrad that EXO pins lacks its AMD part as packaged: HTTP 500 at every prompt",
+        "`fab install-rog`: the compute probe computes nothing there, and names the version that does",
+        lambda _, hosts: node_of(hosts, "rog").update(overrides=[]),
+    ),
+    "amd-without-pyrsmi": Trap(
+        "Successfully installed exo; the PID file is written",
+        "with AMD=1 EXO asks pyrsmi about the GPU, which the extra `amd-gpu` brings: it crashes at its start",
+        "`fab install-rog`: the compute probe asks pyrsmi as EXO does",
+        lambda _, hosts: node_of(hosts, "rog").update(extras=[]),
+    ),
+    "amd-without-comgr": Trap(
+        "rocm-smi shows the GPU, EXO starts with AMD=1, its topology says AMD",
+        "rog has no libamd_comgr, with which tinygrad compiles for its GPU: HTTP 500 at every prompt",
+        "`fab install-rog`: the compute probe compiles there, and names the package that is missing",
+        lambda layout, _: tell(layout, ("rog",), "gpu", comgr=False),
+    ),
+    "no-clang": Trap(
+        "Successfully installed exo; a dashboard answers",
+        "srv1 has no clang, with which tinygrad compiles for the CPU: every prompt fails",
+        "`fab install-srv1`: the compute probe compiles there, and names clang",
+        lambda layout, _: tell(layout, ("srv1",), "cpu", clang=False),
+    ),
+    "mlx-as-locked": Trap(
+        "Successfully installed exo 1.0.71; three dashboards answer",
+        "the mlx that EXO 1.0.71 locks lacks `new_thread_local_stream`: no model ever runs on Linux",
+        "`fab install`, profile `qwen-1x`: the compute probe asks for such a stream",
+        lambda _, hosts: exo_of(hosts).update(overrides=[]),
     ),
     "rocm-missing": Trap(
         "`rocm-smi: command not found`, or a hit for 8060S in the processor's name",
-        "there is no ROCm on rog and no /dev/kfd, so EXO and Ollama both compute on its CPU",
-        "`fab install-rog`: rocm-smi, rocminfo, sysfs and /dev/kfd are asked, and the processor's name is no witness",
+        "there is no ROCm on rog and no /dev/kfd: EXO ends at its start, and Ollama computes on rog's CPU",
+        "`fab install-rog`: rocm-smi, rocminfo, sysfs and /dev/kfd are asked, the processor's name is no witness, and "
+        "the compute probe says what EXO would end with",
         lambda layout, _: _without_rocm(layout),
     ),
     "second-start": Trap(
@@ -167,6 +227,13 @@ TRAPS: dict[str, Trap] = {
         "another EXO holds the API port of srv2; a second one stays alive without an API",
         "`fab start`: the ports must be free before, and the listening socket must be our own process's after",
         starts=lambda layout: act.start_stale_exo(layout),
+    ),
+    "logout-kills": Trap(
+        "PID file written, process exists, port answers",
+        "logind ends what a login leaves behind (`KillUserProcesses=yes`): EXO is gone with the SSH connection",
+        "`fab start`: the SSH connection is closed and opened again before a start counts, and `loginctl "
+        "enable-linger` is named",
+        lambda layout, _: _log_out(layout),
     ),
     "peer-lost": Trap(
         "a slower or a failed request",
@@ -236,7 +303,7 @@ TRAPS: dict[str, Trap] = {
     "relayed-tailnet": Trap(
         "the nodes reach each other",
         "through a relay (DERP): each hop costs tens of milliseconds, per token",
-        "`fab preflight` asks `tailscale status` on every node and measures round trips; the report's ceiling "
+        "`fab preflight` asks `tailscale status` on every node and measures round trips; the report's estimate "
         "counts the hops",
         lambda layout, _: act.relay(layout, "fra"),
     ),

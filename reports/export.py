@@ -11,7 +11,7 @@ from records import facts, plan
 from records.campaign import REPORT_STEP, Campaign
 from records.record import Deviation, Problem, Status
 from reports.stats.arms import ArmEstimate
-from reports.stats.ceiling import Ceiling
+from reports.stats.estimate import PipelineEstimate
 from reports.verdict.decision import Decision
 from reports.verdict.estimates import Estimates
 
@@ -61,8 +61,8 @@ class Results(msgspec.Struct, frozen=True):
     """The same rule on the larger model; it never changes the verdict."""
     arms: dict[str, list[ArmEstimate]]
     """Step number -> the arms it measured."""
-    ceiling: Ceiling | None
-    """From the measured baselines; null where it cannot be told."""
+    ceiling: PipelineEstimate | None
+    """What a pipeline may give, from the measured baselines: an estimate and, whatever the key says, no bound."""
     steps: list[StepResult]
     environment: Environment
     sha256: dict[str, str]
@@ -83,7 +83,7 @@ def results_of(campaign: Campaign, decision: Decision, estimates: Estimates) -> 
         decision=decision,
         large=estimates.large,
         arms={str(step): arms for step, arms in sorted(estimates.arms.items())},
-        ceiling=estimates.ceiling,
+        ceiling=estimates.pipeline,
         steps=[_step(campaign, step) for step in plan.STEPS if step.number != REPORT_STEP],
         environment=_environment(campaign),
         sha256=campaign.hashes,

@@ -9,7 +9,7 @@ import msgspec
 from records.facts import Cleaned, OllamaState, Stopped
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
-from tasks.exo.node import ExoNode
+from tasks.exo.node import PORTS_FREE_WITHIN_S, ExoNode
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.machines.paths import ollama_before_path
@@ -51,7 +51,7 @@ def stop_cluster(lab: Lab, notes: StepNotes) -> Cleaned:
 def stop_on(exo: ExoNode) -> Stopped:
     """End our EXO on one node and prove that its ports are free. Raises StepError where they are not."""
     ending = exo.stop()
-    taken = exo.ports_taken()
+    taken = exo.ports_taken(PORTS_FREE_WITHIN_S if ending.was_running else 0)
     if taken and ending.was_running:
         raise StepError(
             "after our EXO ended, " + ", ".join(f"port {port} is held by {owner}" for port, owner in taken.items()),

@@ -1,8 +1,7 @@
-"""Group `install`, steps 2 to 4: the right EXO in a venv of its own on every node, asked back from the node."""
+"""Group `install`, steps 2 to 4: the right EXO in a venv of its own on every node, seen to be it, and to compute."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 
@@ -12,11 +11,12 @@ from records.facts import GpuTruth, Installed
 from records.settings import exo_on
 from tasks import console
 from tasks.errors import StepError
-from tasks.exo import identity
+from tasks.exo import identity, probe
 from tasks.exo.cluster import ExoCluster
 from tasks.exo.interface import InstallPlan
 from tasks.exo.node import ExoNode
-from tasks.gpu import witnesses
+from tasks.feasibility import tinygrads
+from tasks.gpu import amd, witnesses
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.steps import StepNotes, run_side_by_side, step
@@ -25,14 +25,6 @@ _DECISIVE = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp
 """Packages whose versions decide speed and device."""
 TOOL_PATH = 'PATH="$PATH:$HOME/.local/bin:$HOME/.cargo/bin";'
 """Where uv and cargo install themselves; a non-login shell does not look there."""
-
-
-class InstallNote(msgspec.Struct, frozen=True):
-    """What lies in `installed.json` on the node after an install that was proven: the wish and what came of it."""
-
-    wish: str
-    """Digest of everything in hosts.yaml that bears on the install."""
-    revision: str
 
 
 @step
@@ -50,8 +42,9 @@ def install_srv2(lab: Lab, notes: StepNotes) -> Installed:
 @step
 def install_rog(lab: Lab, notes: StepNotes) -> Installed:
     """Install EXO on rog-flow-z13 and hear several witnesses about its Radeon under ROCm."""
-    truth = verify_rocm(lab.nodes["rog"], notes)
-    installed = install_on(ExoCluster(lab).nodes["rog"], notes)
+    exo = ExoCluster(lab).nodes["rog"]
+    truth = verify_rocm(exo, notes)
+    installed = install_on(exo, notes)
     return msgspec.structs.replace(installed, gpu=truth)
 
 
@@ -73,25 +66,32 @@ def install_on(exo: ExoNode, notes: StepNotes) -> Installed:
     )
     _name_foreign_exo(exo.node, notes)
     plan = exo.install_plan()
-    wish = _wish(exo)
+    wish = exo.wish()
     if _is_there(exo, plan, wish):
         notes.already()
     else:
         _perform(exo, plan)
     installed = _proven(exo, plan)
-    exo.node.put(msgspec.json.encode(InstallNote(wish, installed.revision)), _note_path(exo))
-    notes.summary = f"EXO {installed.generation} at {installed.revision[:12]} in {installed.venv}"
-    return installed
+    exo.note_install(wish, installed.revision)
+    computed = exo.compute()  # also where nothing was installed: a driver, a compiler or the environment may be another
+    if computed and not computed.works:
+        raise probe.refused(computed)
+    device = f", computes on {computed.device} ({computed.seconds:.1f} s)" if computed else ""
+    notes.summary = f"EXO {installed.generation} at {installed.revision[:12]} in {installed.venv}{device}"
+    return msgspec.structs.replace(installed, probe=computed)
 
 
-def verify_rocm(node: Node, notes: StepNotes) -> GpuTruth | None:
-    """Ask every witness on a node about the GPU that hosts.yaml names; a missing GPU is a warning, not an error."""
-    wanted = node.spec.gpu
+def verify_rocm(exo: ExoNode, notes: StepNotes) -> GpuTruth | None:
+    """Ask every witness on a node about the GPU that hosts.yaml names, and for what EXO needs to compute on it.
+
+    A missing GPU is a warning, not an error: without the claim that it is used, EXO computes on the CPU.
+    """
+    node, wanted = exo.node, exo.node.spec.gpu
     if wanted is None:
         return None
     notes.deviation(
         "rocm-smi --showproductname must show the 8060S",
-        "rocm-smi, rocminfo, sysfs and /dev/kfd were asked, and each one's word is kept",
+        "rocm-smi, amd-smi, rocminfo, sysfs and /dev/kfd were asked, and each one's word is kept",
         "the processor itself is called '... w/ Radeon 8060S', so a grep finds that name without any usable GPU",
     )
     probed = node.run(witnesses.probe_command(wanted), check=False, timeout_s=60).stdout
@@ -103,6 +103,10 @@ def verify_rocm(node: Node, notes: StepNotes) -> GpuTruth | None:
     elif truth.usable is False:
         kfd = next((w.said for w in truth.witnesses if w.name == "/dev/kfd"), "was not asked")
         notes.warn(f"{node.key}: the {wanted.name} is there ({', '.join(agree)}) but not usable: /dev/kfd {kfd}")
+    if exo.claims_gpu and amd.is_amd(wanted):
+        own = exo_on(exo.exo, node.key)
+        for words in amd.lacking(node.key, amd.read_probe(probed, wanted), comgr=tinygrads.needs_comgr(own)):
+            notes.warn(words)
     return truth
 
 
@@ -131,35 +135,13 @@ def _perform(exo: ExoNode, plan: InstallPlan) -> None:
             )
 
 
-def _note_path(exo: ExoNode) -> str:
-    return f"{exo.folder}/installed.json"
-
-
 def _is_there(exo: ExoNode, plan: InstallPlan, wish: str) -> bool:
     """Tell whether the node's own note names this very wish and the node still has the revision it was proven with."""
-    text = exo.node.run(f"cat {shlex.quote(_note_path(exo))} 2>/dev/null", check=False).stdout
-    try:
-        note = msgspec.json.decode(text, type=InstallNote)
-    except msgspec.DecodeError:
-        return False
-    if note.wish != wish:
+    note = exo.install_note()
+    if note is None or note.wish != wish:
         return False
     ran = exo.node.run(plan.revision, check=False, timeout_s=60)
     return ran.ok and ran.stdout.strip() == note.revision
-
-
-def _wish(exo: ExoNode) -> str:
-    """Return a digest of what is wanted; for a local directory also of its files, so that an edit is installed."""
-    wanted = exo_on(exo.exo, exo.key)
-    named = [wanted.release, wanted.source, wanted.extras, wanted.overrides, wanted.python]
-    source = shlex.quote(wanted.source)
-    tree = exo.node.run(
-        f"[ ! -d {source} ] || find {source} -type f -not -path '*/.git/*' -not -path '*/__pycache__/*' -print0"
-        " | sort -z | xargs -0 sha256sum | sha256sum",
-        check=False,
-        timeout_s=60,
-    ).stdout
-    return hashlib.sha256((json.dumps(named) + tree).encode()).hexdigest()
 
 
 def _proven(exo: ExoNode, plan: InstallPlan) -> Installed:

@@ -11,7 +11,8 @@ from records.settings import Exo
 from tasks.exo.catalogue import generation_of
 from tasks.exo.cluster import ExoCluster
 from tasks.feasibility.assess import Assessment, assess
-from tasks.feasibility.show import refuse_infeasible, show_ceiling, show_feasibility, warnings_of
+from tasks.feasibility.show import refuse_infeasible, show_estimate, show_feasibility, warnings_of
+from tasks.gpu import amd
 from tasks.machines import network
 from tasks.machines.lab import Lab
 from tasks.machines.network import Way
@@ -71,10 +72,10 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
 
 
 def preflight_group(lab: Lab, *, strict: bool = False) -> None:
-    """Run step 1, then show what is feasible and, where rates were measured before, the pipeline's ceiling."""
+    """Run step 1, then show what is feasible and, where rates were measured before, the pipeline's estimate."""
     done = verify_python(lab, strict=strict)
     show_feasibility(Assessment(done.feasible, done.go_unreachable_because, done.alternatives))
-    show_ceiling(lab.logs)
+    show_estimate(lab.logs)
 
 
 def feasibility(lab: Lab, *, strict: bool = False) -> None:
@@ -83,7 +84,7 @@ def feasibility(lab: Lab, *, strict: bool = False) -> None:
     nodes, ways = with_round_trips(lab, nodes)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
     show_feasibility(assessment)
-    show_ceiling(lab.logs)
+    show_estimate(lab.logs)
     if strict:
         refuse_infeasible(assessment, lab.inventory.profile)
 
@@ -114,6 +115,8 @@ def facts_of(node: Node, wanted: str) -> NodePython:
     """Return what a node is and which of its Pythons fits `wanted`. Raises StepError where none does."""
     facts = dict(line.partition("=")[::2] for line in node.run(_FACTS).stdout.splitlines())
     python = fitting_python(node, wanted)
+    gpu = node.spec.gpu
+    told = node.run(amd.probe_command(), check=False).stdout if amd.is_amd(gpu) else ""
     return NodePython(
         node=node.key,
         host=node.spec.host,
@@ -126,6 +129,7 @@ def facts_of(node: Node, wanted: str) -> NodePython:
         disk_free_bytes=int(facts.get("disk_free_kib") or 0) * 1024,
         python=python.path,
         python_version=python.version,
+        amd=amd.read_probe(told, gpu) if gpu is not None and told else None,
     )
 
 

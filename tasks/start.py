@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 
@@ -11,10 +12,13 @@ from tasks.errors import StepError
 from tasks.exo.cluster import POLL_S, ExoCluster
 from tasks.exo.logtext import likely_cause
 from tasks.exo.node import ExoNode
-from tasks.machines.daemon import Daemon
+from tasks.machines.daemon import Daemon, Launch
 from tasks.machines.lab import Lab
 from tasks.steps import StepNotes, run_side_by_side, step
 
+LOGOUT_S = 0.5
+"""logind ends what a session leaves as soon as the session is closed."""
+_PORT_TAKEN = re.compile(r"address already in use|Failed to bind to address", re.IGNORECASE)
 ENDS_WITHIN_POLLS = 5
 """A process that has written why it fails may take a second to end by itself."""
 
@@ -66,16 +70,58 @@ def start_on(exo: ExoNode, notes: StepNotes) -> Started:
     )
     for text in launch.unwanted:
         notes.warn(text)
+    _refuse_another_install(exo)
     process = exo.process()
-    if process and process.command == shlex.join(launch.argv) and exo.topology():
+    differs = exo.differences(process, launch) if process else []
+    if process and not differs and exo.topology():
         notes.already()
+        started = _wait_until_it_serves(exo, process)
     else:
-        process = exo.restart(launch)
-    started = _wait_until_it_serves(exo, process)
+        if differs:
+            console.note(exo.key, f"runs with another {', '.join(differs)} than hosts.yaml asks for: is started again")
+        started = _start(exo, launch)
     device = started.device or "an unknown device"
     notes.summary = f"PID {started.pid} serves port {started.api_port} after {started.ready_s:.1f} s on {device}"
+    if differs:
+        notes.summary += f" (started again: another {', '.join(differs)})"
     if started.gpu_expected and started.device_kind != "gpu":
         notes.warn(f"{exo.key}: EXO was told to use the GPU and says it computes on: {device}")
+    return started
+
+
+class PortTakenError(StepError):
+    """EXO found a port taken that was free a moment before."""
+
+
+def _refuse_another_install(exo: ExoNode) -> None:
+    note = exo.install_note()
+    if note and note.wish != exo.wish():
+        raise StepError(
+            "what is installed is not what hosts.yaml asks for: source, extras, overrides or Python were changed since",
+            "an install as hosts.yaml has it",
+            f"fab install-{exo.key} start-{exo.key}",
+            who=exo.key,
+        )
+
+
+def _start(exo: ExoNode, launch: Launch) -> Started:
+    """Start EXO, once more where a port was taken from it, and see that it outlives the login. Raises StepError."""
+    process = exo.restart(launch)
+    try:
+        started = _wait_until_it_serves(exo, process)
+    except PortTakenError as error:
+        console.note(exo.key, f"{error}; is started once more")
+        process = exo.restart(launch)
+        started = _wait_until_it_serves(exo, process)
+    exo.node.close()
+    time.sleep(LOGOUT_S)
+    if exo.has_ended(process):
+        raise StepError(
+            "EXO was ended together with the SSH connection that started it (logind's KillUserProcesses)",
+            "a process that outlives the login",
+            f"on {exo.node.spec.host}: loginctl enable-linger (sudo where it is refused), then: fab start-{exo.key}",
+            who=exo.key,
+        )
     return started
 
 
@@ -117,6 +163,14 @@ def _no_start(exo: ExoNode, process: Daemon, elapsed_s: float) -> StepError:
     log = exo.log_tail()  # only now, with everything that it wrote at its end
     exo.stop()
     cause = "; ".join(exo.generation.log_problems(log)[:3]) or likely_cause(log)
+    if _PORT_TAKEN.search(log):
+        return PortTakenError(
+            f"EXO {'ended by itself' if ended else 'does not serve'} after {elapsed_s:.0f} s: {cause}",
+            f"ports {exo.ports.api} and {exo.ports.peer} for EXO alone; Linux lends those from 32768 on to any outgoing"
+            " connection",
+            f"set ports below 32768 in profiles.{exo.profile}.exo.ports, then: fab start",
+            who=exo.key,
+        )
     return StepError(
         f"EXO {'ended by itself' if ended else 'does not serve'} after {elapsed_s:.0f} s: {cause}",
         f"a process of ours that answers on port {exo.ports.api} within {exo.exo.start_timeout_s:g} s",

@@ -26,7 +26,7 @@ def charts_of(campaign: Campaign, decision: Decision, estimates: Estimates) -> l
         SpeedupChart.of(decision),
         RequestsChart.of(samples, arms, marks),
         LatencyChart.of(samples, arms, marks),
-        TokenTimeChart.of(arms, estimates.ceiling, campaign.limits.target_ratio),
+        TokenTimeChart.of(arms, estimates.pipeline, campaign.limits.target_ratio),
         NodesChart.of(campaign, marks, step),
     ]
     return [chart for chart in charts if chart is not None]

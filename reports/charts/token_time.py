@@ -1,4 +1,4 @@
-"""Where the time of one token goes: measured systems beside the best that a pipeline over these nodes could do."""
+"""Where the time of one token goes: measured systems beside the estimate of a pipeline over these nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from reports.charts.figure import CARD, INK, SMALL, name_rows
 from reports.stats.arms import ArmEstimate
-from reports.stats.ceiling import Ceiling
+from reports.stats.estimate import PipelineEstimate
 from reports.text import format as fmt
 from reports.verdict.estimates import token_time_s
 
@@ -41,7 +41,7 @@ class TokenBar(msgspec.Struct, frozen=True):
 
 
 class TokenTimeChart(msgspec.Struct, frozen=True):
-    """Time per token: single nodes, the best a pipeline could do, and EXO as measured."""
+    """Time per token: single nodes, the estimate of a pipeline, and EXO as measured."""
 
     name: ClassVar[str] = "token-time"
     title: ClassVar[str] = "Where the time of one token goes"
@@ -51,7 +51,7 @@ class TokenTimeChart(msgspec.Struct, frozen=True):
     """What EXO would need for the target ratio against the fastest baseline."""
 
     @classmethod
-    def of(cls, arms: Sequence[ArmEstimate], ceiling: Ceiling | None, target: float) -> TokenTimeChart | None:
+    def of(cls, arms: Sequence[ArmEstimate], pipeline: PipelineEstimate | None, target: float) -> TokenTimeChart | None:
         """Return one bar a system; None where nothing was measured."""
         times = [(arm, token_s) for arm in arms if (token_s := token_time_s(arm)) is not None]
         single = [(arm, token_s) for arm, token_s in times if arm.engine == "ollama"]
@@ -60,16 +60,18 @@ class TokenTimeChart(msgspec.Struct, frozen=True):
             TokenBar(fmt.arm_label(arm.arm, arm.engine), [TimePart("one node", "whole", token_s * 1000)])
             for arm, token_s in single
         ]
-        best = []
-        if ceiling:
-            best = [TimePart("computing, in turn", "compute", ceiling.compute_s * 1000)]
-            best += [TimePart("hops between nodes", "hops", ceiling.hops_s * 1000)] if ceiling.hops_s > 0 else []
-            bars.append(TokenBar("Best pipeline", best))
+        estimated = []
+        if pipeline:
+            estimated = [TimePart("computing, in turn", "compute", pipeline.compute_s * 1000)]
+            hops_ms = pipeline.hops_s * 1000
+            estimated += [TimePart("hops between nodes", "hops", hops_ms)] if hops_ms > 0 else []
+            bars.append(TokenBar("Pipeline, estimated", estimated))
         if exo_s is not None:
             parts = [TimePart("EXO, not divided", "undivided", exo_s * 1000)]
-            if ceiling and exo_s > ceiling.token_s:
-                parts = [*best, TimePart("beyond the ceiling", "rest", (exo_s - ceiling.token_s) * 1000)]
-            bars.append(TokenBar("EXO", parts))
+            if pipeline and exo_s > pipeline.token_s:
+                parts = [*estimated, TimePart("beyond the estimate", "rest", (exo_s - pipeline.token_s) * 1000)]
+            beaten = pipeline is not None and exo_s < pipeline.token_s
+            bars.append(TokenBar("EXO, beats the estimate" if beaten else "EXO", parts))
         fastest_s = min((token_s for _, token_s in single), default=None)
         return cls(bars, None if fastest_s is None else fastest_s / target * 1000) if bars else None
 

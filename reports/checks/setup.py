@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from records import plan
 from records.campaign import Campaign
-from reports.checks.check import Check
+from reports.checks.check import Check, Status
 from reports.checks.evidence import (
     conditions_by_run,
     first_few,
     schedule_samples,
     unreadable_of,
 )
+from reports.stats.runs import is_good
 
+FEW_TOKENS = 10
+"""A GPU whose engine cannot build llama's mask answers prompts of about three tokens all the same."""
 SIXTEEN_BIT = {"f16", "fp16", "float16", "half"}
 
 
@@ -77,40 +80,41 @@ def whole_cluster(campaign: Campaign, step: int) -> Check:
 
 
 def device(campaign: Campaign, step: int) -> Check:
-    """Tell whether every arm that hosts.yaml puts on a GPU computed there."""
-    name, why = "device", "An arm that silently fell back to its CPU is slower than the machine it is compared as."
+    """Tell whether every arm that hosts.yaml puts on a GPU computed there.
+
+    EXO's arm: its engine computed on that GPU when it was installed, and answered prompts of more than a few tokens,
+    which is where a GPU that does not work fails. EXO's topology proves nothing: it says AMD because AMD=1 was set. Nor
+    does a GPU that reads 0 % busy say that it was not used: a stage of a pipeline waits for the others most of the
+    time (16 of 20 readings were 0 on a ring that worked). An Ollama tells what it holds in the GPU's memory.
+    """
+    name, why = "device", "An arm that computed on a CPU is slower than the machine it is compared as."
     benchmark = campaign.benchmark(step)
     if benchmark is None:
         return Check(name, "unknown", f"step {step} has not ended", why)
-    claimed = [arm for arm in benchmark.arms if benchmark.gpu_claims.get(arm)]
     evidence = "; ".join(f"{arm}: {benchmark.devices.get(arm, 'not told')}" for arm in benchmark.arms)
-    wrong, untold, odd, unread = [], [], [], []
-    for arm in claimed:
+    wrong: list[str] = []
+    untold: list[str] = []
+    odd: list[str] = []
+    if "exo" in benchmark.arms:
+        wrong, untold, proof = _exo_devices(campaign, step)
+        evidence = "; ".join([evidence, *proof])
+        if benchmark.gpu_claims.get("exo") and benchmark.gpu_kinds.get("exo") == "cpu":
+            wrong.append("exo computed on its CPU")
+    for arm in (arm for arm in benchmark.arms if arm != "exo" and benchmark.gpu_claims.get(arm)):
         kind = benchmark.gpu_kinds.get(arm, "unknown")
         if kind == "cpu":
             wrong.append(f"{arm} computed on its CPU")
         elif kind == "unknown":
-            untold.append(arm)
+            untold.append(f"{arm} should be on a GPU and did not tell")
         parts = _offloaded(campaign, step, arm)
         if any(part == 0 for part in parts):
             wrong.append(f"{arm}: its server held nothing of the model on the GPU (size_vram 0)")
         elif any(part < 0.99 for part in parts):
             odd.append(f"{arm}: only {min(parts):.0%} of the model was on the GPU")
-        busy = _busy(campaign, step, arm)
-        if busy and max(busy) <= 0:
-            odd.append(f"{arm}: no GPU was ever busy while it ran")
-    if "exo" in benchmark.arms:
-        started = campaign.started.values()
-        wrong += [f"EXO on {s.node} computes on its CPU" for s in started if s.gpu_expected and s.device_kind == "cpu"]
-        unread = unreadable_of(campaign, [s.number for s in plan.steps_by_node("start").values()])
-    if wrong:
-        return Check(name, "fatal", f"{first_few(wrong)} ({evidence})", why)
-    if unread:
-        return Check(name, "unknown", first_few(unread), why)
-    if untold:
-        return Check(name, "unknown", f"{', '.join(untold)} should be on a GPU and did not tell ({evidence})", why)
-    if odd:
-        return Check(name, "warn", f"{first_few(odd)} ({evidence})", why)
+    found: dict[Status, list[str]] = {"fatal": wrong, "unknown": untold, "warn": odd}
+    for status, findings in found.items():
+        if findings:
+            return Check(name, status, f"{first_few(findings)} ({evidence})", why)
     return Check(name, "pass", evidence or "no arm claims a GPU", why)
 
 
@@ -196,9 +200,35 @@ def _offloaded(campaign: Campaign, step: int, arm: str) -> list[float]:
     ]
 
 
-def _busy(campaign: Campaign, step: int, arm: str) -> list[float]:
-    notes = [note for note in campaign.conditions.get(step, []) if note.arm == arm]
-    return [percent for note in notes for values in note.gpu_busy_percent.values() for percent in values]
+def _exo_devices(campaign: Campaign, step: int) -> tuple[list[str], list[str], list[str]]:
+    """Return what is wrong, what is not known and what is proven about EXO's nodes that should compute on a GPU."""
+    steps = [s.number for group in ("install", "start") for s in plan.steps_by_node(group).values()]
+    wrong, untold, proof = [], unreadable_of(campaign, steps), []
+    expected = [started for started in campaign.started.values() if started.gpu_expected]
+    for started in expected:
+        exo = campaign.installed.get(started.node)
+        probe = exo.probe if exo else None
+        if started.device_kind == "cpu" or (probe and probe.kind == "cpu"):
+            wrong.append(f"EXO on {started.node} computes on its CPU")
+        elif probe is None or not probe.works:
+            untold.append(f"no compute probe has proven the GPU of {started.node}: fab install-{started.node} asks it")
+        if probe:
+            proof.append(f"probe on {started.node}: {probe.words}")
+    if expected:
+        longest = max(_answered_prompts(campaign, step), default=0)
+        if longest <= FEW_TOKENS:
+            untold.append(f"EXO answered no prompt that is known to have more than {FEW_TOKENS} tokens")
+        else:
+            proof.append(f"EXO answered prompts of up to {longest} tokens")
+    return wrong, untold, proof
+
+
+def _answered_prompts(campaign: Campaign, step: int) -> list[int]:
+    """Return the lengths of the prompts that EXO answered, where any arm told them: EXO 0.0.15 does not."""
+    samples = schedule_samples(campaign, step)
+    tokens = {s.prompt_sha256: s.prompt_tokens for s in samples if s.prompt_sha256 and s.prompt_tokens}
+    answered = [s for s in samples if s.engine == "exo" and is_good(s)]
+    return [s.prompt_tokens or tokens.get(s.prompt_sha256, 0) for s in answered]
 
 
 def _precision(name: str) -> str:

@@ -52,7 +52,8 @@ def model_table(ready: facts.ModelReady | None) -> Table | None:
         rows.append(["answers as", Code(clip(ready.exo_answered, cap=120))])
         rows.append(["EXO's model", Code(clip(ready.exo_model, cap=120))])
         rows.append(["its precision", clip(ready.exo_precision, cap=80)])
-        rows.append(["first answer after", fmt.duration(ready.first_answer_s)])
+        tokens = f", {ready.first_answer_tokens} tokens" if ready.first_answer_tokens is not None else ""
+        rows.append(["first answer after", fmt.duration(ready.first_answer_s) + tokens])
         rows += [[f"on {node}", clip(what, cap=160)] for node, what in ready.downloaded.items()]
     return Table(["EXO's model", ""], rows) if rows else None
 

@@ -49,7 +49,7 @@ def cluster_view(campaign: Campaign) -> ClusterView:
         f"({len(cluster.expected_nodes)} nodes, {cluster.expected_edges} directed links)."
     )
     benchmark = _last_benchmark(campaign)
-    head = ["Node", "Sees", "Links", "Complete", "After", "Computes on"]
+    head = ["Node", "Sees", "Links", "Complete", "After", "Says it computes on"]
     if benchmark:
         head.append("At the benchmark's start / end")
     rows = []
@@ -94,9 +94,9 @@ def _last_benchmark(campaign: Campaign) -> facts.Benchmark | None:
 
 
 NODE_LABELS = [
-    "Host", "Calls itself", "OS", "Kernel", "CPU", "CPUs", "Memory", "Free disk", "Round trip from the bench node",
-    "Network", "Python", "EXO", "Revision", "Source", "EXO's Python", "Packages", "Node id", "Computes on",
-    "Ready after",
+    "Host", "Calls itself", "OS", "Kernel", "CPU", "CPUs", "Memory", "GPU's memory", "Free disk",
+    "Round trip from the bench node", "Network", "Python", "Layers it gets", "EXO", "Revision", "Source",
+    "EXO's Python", "Packages", "Compute probe", "Node id", "Says it computes on", "Ready after",
 ]  # fmt: skip
 
 
@@ -107,9 +107,11 @@ def _nodes(campaign: Campaign) -> Table | None:
     if not names:
         return None
     network = preflight.network if preflight else {}
+    layers = preflight.layers(campaign.profile) if preflight else {}
     columns = [
         [
             *_machine(preflight.nodes.get(name) if preflight else None, network.get(name, "")),
+            f"{layers[name]} of {sum(layers.values())}" if name in layers else "",
             *_software(installed.get(name), started.get(name)),
         ]
         for name in names
@@ -119,7 +121,7 @@ def _nodes(campaign: Campaign) -> Table | None:
 
 def _machine(node: facts.NodePython | None, network: str) -> list[str]:
     if node is None:
-        return [*[""] * 9, clip(network, cap=80), ""]
+        return [*[""] * 10, clip(network, cap=80), ""]
     return [
         clip(node.host, cap=80),
         clip(node.hostname, cap=80),
@@ -128,6 +130,7 @@ def _machine(node: facts.NodePython | None, network: str) -> list[str]:
         clip(node.cpu, cap=80),
         str(node.cpu_count),
         fmt.size(node.memory_bytes),
+        f"{fmt.size(node.amd.vram_bytes)} + {fmt.size(node.amd.gtt_bytes)} of the RAM (GTT)" if node.amd else "",
         fmt.size(node.disk_free_bytes),
         fmt.duration(node.round_trip_s) if node.round_trip_s is not None else "",
         clip(network, cap=80),
@@ -143,6 +146,7 @@ def _software(exo: facts.Installed | None, process: facts.Started | None) -> lis
         Code(clip(exo.source, cap=120)) if exo and exo.source else "",
         clip(exo.python_version, cap=40) if exo else "",
         clip(packages, cap=200),
+        clip(exo.probe.words, cap=300) if exo and exo.probe else "",
         Code(clip(process.node_id, cap=64)) if process else "",
         clip(f"{process.device} ({process.device_kind})", cap=120) if process else "",
         fmt.duration(process.ready_s) if process else "",

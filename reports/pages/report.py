@@ -85,7 +85,12 @@ def build_view(
         checks=checks_table(decision.checks, passed=False),
         passed_said=f"{fmt.count(len(passed.rows), 'check')} passed: with evidence" if passed else "",
         passed=passed,
-        time=time_view(arms or estimates.arms.get(11, []), estimates.ceiling, campaign.limits.target_ratio),
+        time=time_view(
+            arms or estimates.arms.get(11, []),
+            estimates.pipeline,
+            campaign.limits.target_ratio,
+            rehearsed=any(record.rehearsal is not None for record in campaign.records.values()),
+        ),
         speedups_title=f"Ratios that are no evidence ({decision.verdict})" if decision.void else "Speed-up achieved",
         speedups=speedups(decision),
         no_ratio=_no_ratio(campaign, arms),

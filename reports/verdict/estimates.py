@@ -1,12 +1,13 @@
-"""What one report computes once and shows in several places: every step's arms, the larger model, the ceiling."""
+"""What one report computes once and shows in several places: every step's arms, the larger model, the pipeline."""
 
 from __future__ import annotations
 
 import msgspec
 
 from records.campaign import Campaign
+from records.facts import Preflight
 from reports.stats.arms import ArmEstimate, arm_estimates
-from reports.stats.ceiling import Ceiling, pipeline_ceiling, stages_by_memory
+from reports.stats.estimate import PipelineEstimate, pipeline_estimate, stages_of
 from reports.verdict.decision import Decision, decide
 
 
@@ -15,18 +16,18 @@ class Estimates(msgspec.Struct, frozen=True):
 
     arms: dict[int, list[ArmEstimate]]
     large: Decision | None
-    ceiling: Ceiling | None
+    pipeline: PipelineEstimate | None
 
 
 def estimates_of(campaign: Campaign) -> Estimates:
     """Return the arms of every step that measured and, where step 13 did, its own decision."""
     arms = {step: arm_estimates(campaign.samples[step]) for step in sorted(campaign.samples)}
     large = decide(campaign, 13) if 13 in campaign.samples else None
-    return Estimates(arms, large, campaign_ceiling(campaign, arms.get(12) or arms.get(11) or []))
+    return Estimates(arms, large, campaign_estimate(campaign, arms.get(12) or arms.get(11) or []))
 
 
-def campaign_ceiling(campaign: Campaign, arms: list[ArmEstimate]) -> Ceiling | None:
-    """Return the pipeline's ceiling from the measured baselines, the nodes' memory and their round trips.
+def campaign_estimate(campaign: Campaign, arms: list[ArmEstimate]) -> PipelineEstimate | None:
+    """Return the pipeline's estimate from the measured baselines, the layers to be dealt and the round trips.
 
     None where step 1 or every baseline is missing.
     """
@@ -39,18 +40,26 @@ def campaign_ceiling(campaign: Campaign, arms: list[ArmEstimate]) -> Ceiling | N
         if arm.engine == "ollama" and (token_s := token_time_s(arm)) is not None
     }
     try:
-        stages = stages_by_memory(
+        stages = stages_of(
             {node: rate for node, rate in rates.items() if node in preflight.nodes},
-            {name: node.memory_bytes for name, node in preflight.nodes.items()},
+            _shares(preflight, campaign.profile),
             {name: node.round_trip_s or 0.0 for name, node in preflight.nodes.items()},
         )
-        return pipeline_ceiling(stages)
+        return pipeline_estimate(stages)
     except ValueError:
         return None
 
 
+def _shares(preflight: Preflight, profile: str) -> dict[str, int]:
+    """Return the small pair's layers by node as step 1 computed them, else the memory by which they are dealt."""
+    if layers := preflight.layers(profile):
+        return layers
+    memory = {key: node.memory_bytes for key, node in preflight.nodes.items()}
+    return dict(sorted(memory.items(), key=lambda item: (item[1], item[0]), reverse=True))
+
+
 def token_time_s(arm: ArmEstimate) -> float | None:
-    """Return an arm's time per token while decoding, in seconds: what a pipeline's ceiling can be compared with."""
+    """Return an arm's time per token while decoding, in seconds: what a pipeline's estimate can be compared with."""
     if arm.decode_tokens_per_s and arm.decode_tokens_per_s.median > 0:
         return 1 / arm.decode_tokens_per_s.median
     return 1 / arm.rate_tokens_per_s if arm.rate_tokens_per_s else None

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-
 from records.facts import ModelReady, OllamaModel
 from records.settings import ModelPair
-from tasks import console
-from tasks.errors import StepError, one_each
+from tasks.errors import one_each
+from tasks.exo import trouble
 from tasks.exo.cluster import ExoCluster
-from tasks.exo.interface import Answer
+from tasks.exo.first_answer import first_answer
 from tasks.machines.lab import Lab
 from tasks.ollama.servers import ask_servers, refuse_silent, servers_of
 from tasks.steps import StepNotes, step
-
-PROOF_PROMPT = "Say hello."
 
 
 @step
@@ -54,45 +49,20 @@ def make_ready(lab: Lab, notes: StepNotes, name: str, pair: ModelPair, *, every_
     logs = cluster.each(lambda exo: exo.log_size())
     prepared = cluster.make_ready(pair)
     if prepared.silent:
-        refuse_unreachable_hub(cluster, prepared.silent, logs)
-    try:
-        answer, elapsed_s = first_answer(cluster, pair, lab.inventory.bench.request_timeout_s)
-    except StepError:
-        refuse_unreachable_hub(cluster, list(lab.nodes), logs)  # where the logs know why, they are told instead
-        raise
+        written = cluster.each(lambda exo: exo.log_since(logs[exo.key]), prepared.silent)
+        if error := trouble.in_logs(written, cluster.generation, pair.exo):
+            raise error
+    answer, elapsed_s = first_answer(cluster, pair, lab.inventory.bench.request_timeout_s, logs)
     return ModelReady(
         pair=name,
         exo_model=pair.exo,
         exo_answered=answer.model,
         exo_precision=pair.exo_precision,
         first_answer_s=round(elapsed_s, 3),
+        first_answer_tokens=answer.output_tokens,
         downloaded=prepared.downloaded,
         ollama=models,
     )
-
-
-def first_answer(cluster: ExoCluster, pair: ModelPair, timeout_s: float) -> tuple[Answer, float]:
-    """Have the cluster answer one chat, which loads the model; return the answer and the seconds it took.
-
-    Raises StepError where another model answers, or none.
-    """
-    generation, begin = cluster.generation, time.monotonic()
-    console.note("exo", f"waits for the first answer of {pair.exo} (loads the model)")
-    reply = cluster.entry.ask(generation.chat_request(pair.exo, PROOF_PROMPT, 1, timeout_s))
-    return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
-
-
-def refuse_unreachable_hub(cluster: ExoCluster, keys: Sequence[str], logs: Mapping[str, int]) -> None:
-    """Raise StepError with every node of `keys` whose log, beyond its size in `logs`, says that no hub answers it."""
-    causes = cluster.each(lambda exo: exo.generation.hub_problem(exo.log_since(logs[exo.key])), keys)
-    problems = {key: cause for key, cause in causes.items() if cause}
-    if problems:
-        raise one_each(
-            problems,
-            "a model hub that every node reaches, even where the files are on its disk already",
-            "on such a node: curl -sI https://huggingface.co; a proxy or HF_ENDPOINT goes into exo.environment of"
-            " hosts.yaml, then: fab start download-model",
-        )
 
 
 def ollama_models(lab: Lab, pair: ModelPair) -> dict[str, OllamaModel]:

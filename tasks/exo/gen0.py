@@ -18,7 +18,7 @@ from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
-from tasks.exo.gen0_download import does_not_run, hub_problem, make_ready, unload
+from tasks.exo.gen0_download import about_pair, does_not_run, hub_problem, make_ready, unload
 from tasks.exo.gen0_install import install_plan
 from tasks.exo.interface import Answer, Topology
 from tasks.exo.logtext import start_problems as log_problems
@@ -44,8 +44,10 @@ __all__ = [
     "CAN_RELOAD",
     "NAME",
     "PYTHON",
+    "about_pair",
     "chat_request",
     "device_kind",
+    "engine",
     "hub_problem",
     "install_plan",
     "launch",
@@ -56,6 +58,17 @@ __all__ = [
     "topology_request",
     "unload",
 ]
+
+
+def engine(exo: Exo) -> str:
+    """Return the inference engine that the start flags choose, `tinygrad` where they choose none (Linux)."""
+    chosen = "tinygrad"
+    for flags in (exo.flags, *(node.flags for node in exo.nodes.values())):
+        for flag, value in zip(flags, [*flags[1:], ""], strict=False):
+            name, given, inline = flag.partition("=")
+            if name == "--inference-engine":
+                chosen = inline if given else value
+    return chosen
 
 
 def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int) -> Launch:

@@ -22,7 +22,8 @@ from records.settings import ModelPair
 from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo.interface import Prepared
-from tasks.exo.models import LINUX_0
+from tasks.exo.logtext import without_blocks, without_escapes
+from tasks.exo.models import LINUX_0, REPOSITORIES_0, plain_id
 from tasks.machines.wire import Flow, Reply, Request, Wait, ask, message_of, read_json, read_reply, shortened
 
 _POLL_S = 1.0
@@ -33,6 +34,7 @@ _DOWNLOAD_ERROR = re.compile(
     r"^Download error on attempt (?P<attempt>\d+)/\d+ for repo_id='(?P<repo>[^']*)' .*?path='(?P<path>[^']*)'",
     re.MULTILINE,
 )
+_SHARD = re.compile(r"^Error processing \w+ for shard Shard\(model_id='([^']*)'")
 _CAUSE = re.compile(r"^[\w.]*(Client\w+|TimeoutError|AssertionError|OSError|Exception): (.+)$", re.MULTILINE)
 _BY_CHANCE = 3
 """Attempts, counted from 0, that may fail without being a finding: after 0.1, 0.2 and 0.4 s EXO asks again."""
@@ -65,6 +67,17 @@ def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: flo
             watched[node].note(reply, node, waited_s)
     silent = [node for node, watch in watched.items() if watch.last is None]
     return Prepared({node: without_download.get(node) or watched[node].outcome() for node in peers}, silent)
+
+
+def about_pair(log: str, model: str) -> str:
+    """Return `log` without what it says of other models: a dashboard that somebody has open asks for all of them."""
+    repository = REPOSITORIES_0.get(plain_id(model))
+
+    def of_another(line: str) -> bool:
+        fetched, shard = _DOWNLOAD_ERROR.match(line), _SHARD.search(line)
+        return bool((fetched and repository and fetched["repo"] != repository) or (shard and shard[1] != model))
+
+    return without_blocks(without_escapes(log), of_another)
 
 
 def hub_problem(log: str) -> str:

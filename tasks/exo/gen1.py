@@ -20,6 +20,7 @@ from tasks.exo.gen1_placing import make_ready, unload
 from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.interface import Answer, Topology
 from tasks.exo.logtext import start_problems as log_problems
+from tasks.exo.logtext import without_escapes
 from tasks.machines.daemon import Launch
 from tasks.machines.network import in_tailscale_range
 from tasks.machines.wire import Reply, Request, message_of, shortened
@@ -35,8 +36,10 @@ __all__ = [
     "CAN_RELOAD",
     "NAME",
     "PYTHON",
+    "about_pair",
     "chat_request",
     "device_kind",
+    "engine",
     "hub_problem",
     "install_plan",
     "launch",
@@ -47,6 +50,12 @@ __all__ = [
     "topology_request",
     "unload",
 ]
+
+
+def engine(exo: Exo) -> str:
+    """Return `mlx`: there is no other."""
+    del exo
+    return "mlx"
 
 
 def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int) -> Launch:
@@ -120,6 +129,12 @@ def device_kind(device_text: str) -> DeviceKind:
     if re.search(r"\bApple\b|\bM[1-9]\b", device_text):
         return "gpu"
     return "cpu" if "Linux" in device_text else "unknown"
+
+
+def about_pair(log: str, model: str) -> str:
+    """Return the log as it is: 1.x names no model in it."""
+    del model
+    return without_escapes(log)
 
 
 def hub_problem(log: str) -> str:

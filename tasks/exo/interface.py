@@ -82,6 +82,9 @@ class Generation(Protocol):
     CAN_RELOAD: bool
     """Whether a model can be unloaded and loaded again without a restart."""
 
+    def engine(self, exo: Exo) -> str:
+        """Return the inference engine that `exo`, as one node gets it, starts: `tinygrad`, `mlx`, `dummy`."""
+
     def install_plan(self, exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
         """Return how to install `exo` on `node` below `home`, with `base_python` (absolute) to make the venv."""
 
@@ -101,6 +104,9 @@ class Generation(Protocol):
 
     def log_problems(self, log: str) -> list[str]:
         """Return the lines of a node's log that mean a failed or half-dead start (a bound port, a missing module)."""
+
+    def about_pair(self, log: str, model: str) -> str:
+        """Return a node's log without what it says of other models than `model`."""
 
     def hub_problem(self, log: str) -> str:
         """Return why this node cannot reach the model hub, where its log says so; "" where it does not."""

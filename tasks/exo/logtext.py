@@ -7,6 +7,7 @@ makes EXO print whole tracebacks and heal afterwards, so those exception types a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _ESCAPES = re.compile(
     r"""
@@ -55,6 +56,16 @@ def start_problems(log: str) -> list[str]:
         if not about_peer and _is_problem(raw, line) and line not in problems:
             problems.append(line)
     return problems
+
+
+def without_blocks(log: str, unwanted: Callable[[str], bool]) -> str:
+    """Return `log` without the lines that are `unwanted` and the tracebacks below them."""
+    kept, dropping = [], False
+    for raw in log.splitlines():
+        dropping = unwanted(raw) or (dropping and _goes_on(raw))
+        if not dropping:
+            kept.append(raw)
+    return "\n".join(kept)
 
 
 def likely_cause(log: str) -> str:

@@ -53,6 +53,17 @@ LINUX_0 = {
     "llama-3-70b": Known(141_107_000_000, 80, 8192, 8, "llama3:70b-instruct-fp16"),
 }
 
+REPOSITORIES_0 = {
+    "llama-3.2-1b": "unsloth/Llama-3.2-1B-Instruct",
+    "llama-3.2-3b": "unsloth/Llama-3.2-3B-Instruct",
+    "llama-3.1-8b": "mlabonne/Meta-Llama-3.1-8B-Instruct-abliterated",
+    "llama-3-8b": "TriAiExperiments/SFR-Iterative-DPO-LLaMA-3-8B-R",
+    "llama-3.1-70b": "NousResearch/Meta-Llama-3.1-70B-Instruct",
+    "llama-3.3-70b": "unsloth/Llama-3.3-70B-Instruct",
+    "llama-3-70b": "TriAiExperiments/SFR-Iterative-DPO-LLaMA-3-70B-R",
+}
+"""Where EXO 0.0.15 fetches these on the model hub, as its log names them."""
+
 LINUX_1 = {
     "mlx-community/Llama-3.2-1B-Instruct-4bit": Known(729_808_896, 16, 2048, 8),
     "mlx-community/Llama-3.2-3B-Instruct-4bit": Known(1_863_319_552, 28, 3072, 8),
@@ -75,9 +86,12 @@ TABLES = {"0.0.x": LINUX_0, "1.x": LINUX_1}
 def known(generation: str, model: str) -> Known | None:
     """Return what is known of `model`, an id of EXO's, in a generation (`0.0.x`, `1.x`); None where nothing is."""
     table = TABLES.get(generation, {})
-    if generation == "0.0.x":
-        model = re.sub(r"-(8bit|bf16)$", "", model)
-    return table.get(model)
+    return table.get(plain_id(model) if generation == "0.0.x" else model)
+
+
+def plain_id(model: str) -> str:
+    """Return the id of 0.0.x whose weights `model` loads under Linux: `-8bit` and `-bf16` are Apple's."""
+    return re.sub(r"-(8bit|bf16)$", "", model)
 
 
 def loaded_precision(generation: str, model: str) -> str:

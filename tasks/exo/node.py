@@ -6,16 +6,22 @@ EXO is installed, runs or answers is asked of the node each time.
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
+import msgspec
+
+from records.facts import ComputeProbe
 from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError
+from tasks.exo import probe
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
-from tasks.machines.daemon import Daemon, Ending, Launch
+from tasks.machines.daemon import PROXIES, Daemon, Ending, Launch, Pulse
 from tasks.machines.http import call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
@@ -24,6 +30,33 @@ from tasks.machines.wire import Reply, Request
 
 _GPU_SWITCHES = ("AMD", "HIP", "CUDA", "NV", "GPU")
 """tinygrad's environment variables that choose a GPU; one of them set is the claim that EXO computes on it."""
+
+PORTS_FREE_WITHIN_S = 3.0
+"""The threads of a process that has ended hold its ports for tens of milliseconds yet."""
+_POLL_S = 0.1
+_PACKAGES = """
+from importlib.metadata import distributions
+for line in sorted({f"{d.metadata['Name']}=={d.version} {d.read_text('direct_url.json')}" for d in distributions()}):
+    print(line)
+"""
+
+
+class InstallNote(msgspec.Struct, frozen=True):
+    """What lies in `installed.json` on the node after an install that was proven: the wish and what came of it."""
+
+    wish: str
+    """Digest of everything in hosts.yaml that bears on the install."""
+    revision: str
+
+
+def past_proxies(environment: Mapping[str, str], addresses: Iterable[str]) -> dict[str, str]:
+    """Return `environment` with the nodes' addresses in no_proxy where it names a proxy: gRPC would go through it."""
+    if not any(name.lower() in PROXIES[:-1] for name in environment):
+        return dict(environment)
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    named = (text.strip() for text in given.split(","))
+    direct = ",".join(dict.fromkeys([*filter(None, named), *addresses, "localhost", "127.0.0.1"]))
+    return {**environment, "no_proxy": direct, "NO_PROXY": direct}
 
 
 class ExoNode:
@@ -94,20 +127,86 @@ class ExoNode:
             raise StepError(f"there is no {path}", "an installed EXO", f"fab install-{self.key}", who=self.key)
         return path
 
+    def compute(self) -> ComputeProbe | None:
+        """Have the installed engine compute as a prompt will, in EXO's venv and environment; bounded.
+
+        None where EXO's dummy engine is chosen, which computes nothing.
+        """
+        mine = exo_on(self.exo, self.key)
+        engine, script = self.generation.engine(mine), f"{self.folder}/compute_probe.py"
+        if engine == "dummy":
+            return None
+        self.node.put(probe.SCRIPT.read_bytes(), script)
+        command = probe.command(self.install_plan().python, script, engine, mine.environment)
+        ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
+        return probe.read(self.key, engine, mine.environment, ran.stdout, ran.elapsed_s)
+
     def revision(self) -> str:
         """Return the revision that is installed, as the node tells it now."""
         return self.node.run(self.install_plan().revision, timeout_s=60).stdout.strip()
+
+    def wish(self) -> str:
+        """Return a digest of what hosts.yaml wants installed; of a local directory its files too, so edits count."""
+        wanted = exo_on(self.exo, self.key)
+        named = [wanted.release, wanted.source, wanted.extras, wanted.overrides, wanted.python]
+        source = shlex.quote(wanted.source)
+        tree = self.node.run(
+            f"[ ! -d {source} ] || find {source} -type f -not -path '*/.git/*' -not -path '*/__pycache__/*' -print0"
+            " | sort -z | xargs -0 sha256sum | sha256sum",
+            check=False,
+            timeout_s=60,
+        ).stdout
+        return daemon.digest(json.dumps(named) + tree)
+
+    def install_note(self) -> InstallNote | None:
+        """Return what the last proven install noted; None where there was none."""
+        text = self.node.run(f"cat {shlex.quote(self._note_path)} 2>/dev/null", check=False).stdout
+        try:
+            return msgspec.json.decode(text, type=InstallNote)
+        except msgspec.DecodeError:
+            return None
+
+    def note_install(self, wish: str, revision: str) -> None:
+        """Remember on the node that `wish` was installed and proven to be `revision`."""
+        self.node.put(msgspec.json.encode(InstallNote(wish, revision)), self._note_path)
+
+    @property
+    def _note_path(self) -> str:
+        return f"{self.folder}/installed.json"
+
+    def installed_parts(self) -> dict[str, str]:
+        """Return what of the install decides how EXO runs: its revision, and a digest of all packages beside it."""
+        plan = self.install_plan()
+        ran = self.node.run(
+            f"{plan.revision}; echo; {shlex.quote(plan.python)} -I -c {shlex.quote(_PACKAGES)}",
+            check=False,
+            timeout_s=60,
+        )
+        revision, _, packages = ran.stdout.strip().partition("\n")
+        return {"revision": revision, "packages": daemon.digest(packages)}
 
     # Running?
 
     def launch(self) -> Launch:
         """Return how EXO is started here. Raises StepError where it is not installed or cannot form a cluster."""
         try:
-            return self.generation.launch(
+            launch = self.generation.launch(
                 self.exo, self.key, self.peers(), self.executable(), self.run_folder, self.max_tokens
             )
         except StepError as error:
             raise error.about(self.key) from None
+        environment = past_proxies(launch.environment, self.peers().values())
+        return msgspec.structs.replace(launch, environment=environment)
+
+    def differences(self, process: Daemon, launch: Launch) -> list[str]:
+        """Return in what `process` differs from what is wanted now: command line, environment, packages, ..."""
+        wanted = launch.parts | self.installed_parts()
+        differs = [name for name, part in wanted.items() if process.parts.get(name) != part]
+        for path, content in launch.files.items():  # EXO reads the file again whenever somebody has changed it
+            ran = self.node.run(f"cat {shlex.quote(path)}", check=False)
+            if ran.stdout.strip() != content.strip() and "discovery file" not in differs:
+                differs.append("discovery file")
+        return differs
 
     def process(self) -> Daemon | None:
         """Return our EXO where it runs, found by identity; None otherwise."""
@@ -117,7 +216,7 @@ class ExoNode:
         """Stop our EXO if it runs, see its ports free, and start it; returns at once. Raises StepError."""
         launch = launch or self.launch()
         self.stop()
-        taken = self.ports_taken()
+        taken = self.ports_taken(PORTS_FREE_WITHIN_S)
         if taken:
             owners = ", ".join(f"port {port} is taken by {owner}" for port, owner in taken.items())
             raise StepError(
@@ -126,7 +225,7 @@ class ExoNode:
                 f"stop it on {self.node.spec.host}, or set other ports in profiles.{self.profile}.exo.ports",
                 who=self.key,
             )
-        return daemon.start(self.node, self.run_folder, launch)
+        return daemon.start(self.node, self.run_folder, launch, self.installed_parts())
 
     def stop(self) -> Ending:
         """End our EXO with its whole process group, if it runs. Raises StepError where something survives."""
@@ -136,9 +235,14 @@ class ExoNode:
         """Tell whether `process` is alive no more."""
         return daemon.state(self.node, process) != "alive"
 
-    def ports_taken(self) -> dict[int, str]:
-        """Return those of our ports on which something listens, with who it is."""
-        return ports.ports_taken(self.node, self.address, (self.ports.api, self.ports.peer))
+    def ports_taken(self, patience_s: float = 0.0) -> dict[int, str]:
+        """Return those of our ports on which something still listens after `patience_s`, with who it is."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            taken = ports.ports_taken(self.node, self.address, (self.ports.api, self.ports.peer))
+            if not taken or time.monotonic() > deadline:
+                return taken
+            time.sleep(_POLL_S)
 
     def serves(self, process: Daemon) -> bool:
         """Tell whether it is `process`, or a child of it, that listens on the API's port."""
@@ -167,6 +271,10 @@ class ExoNode:
     def log_since(self, size: int) -> str:
         """Return the end of what the log has gained beyond its first `size` bytes."""
         return daemon.log_since(self.node, self.run_folder, size)
+
+    def pulse(self, process: Daemon, since: int) -> tuple[Pulse, str]:
+        """Return what `process` and its children have done so far, and its log beyond the first `since` bytes."""
+        return daemon.pulse(self.node, self.run_folder, process, since)
 
     def log_tail(self) -> str:
         """Return the last 200 lines of the log, "" where there is none."""

@@ -12,31 +12,30 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from records.facts import ComputeFailure, ComputeProbe
+from tasks.errors import StepError, all_of
 from tasks.machines.wire import shortened
-
-Engine = Literal["tinygrad", "mlx"]
 
 TIMEOUT_S = 180
 """tinygrad compiles every kernel anew (1 to 4 s on two cores), and may download headers at its first use of a GPU."""
 
-_SCRIPT = Path(__file__).parents[2] / "scripts" / "compute_probe.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "compute_probe.py"
 _BEGIN, _END = "===== compute probe begins =====", "===== compute probe ends ====="
 _CPU = {"CPU", "CLANG", "LLVM", "X86", "PYTHON", "NPY"}
 
 
-def command(python: str, engine: Engine, environment: Mapping[str, str]) -> str:
+def command(python: str, script: str, engine: str, environment: Mapping[str, str]) -> str:
     """Return the shell command that computes with `engine` in `python`'s venv; `environment` is what EXO gets."""
     settings = [f"{name}={value}" for name, value in environment.items()]
-    # -P as in EXO's own program: the current folder is no place to import from.
-    return shlex.join(["env", *settings, python, "-P", "-c", _SCRIPT.read_text(encoding="utf-8"), engine])
+    # -P as in EXO's own program: the script's folder is no place to import from.
+    return shlex.join(["env", *settings, python, "-P", script, engine])
 
 
-def read(node: str, engine: Engine, environment: Mapping[str, str], stdout: str, seconds: float) -> ComputeProbe:
+def read(node: str, engine: str, environment: Mapping[str, str], stdout: str, seconds: float) -> ComputeProbe:
     """Read what the command printed; a probe that did not end was ended by its time-out or died with its process."""
     stages = _stages(stdout)
     first = stages[0] if stages else _Stage("import", 0.0)
@@ -63,6 +62,21 @@ def read(node: str, engine: Engine, environment: Mapping[str, str], stdout: str,
         stages={one.stage: one.seconds for one in stages},
         versions=first.versions,
         failures=_once(failures),
+    )
+
+
+def refused(probe: ComputeProbe) -> StepError:
+    """Return the error about an engine that does not compute: each cause with what the engine said and its remedy."""
+    name = " ".join([probe.engine, *filter(None, [probe.versions.get(probe.engine)])])
+    where = f"{name} on {probe.device}" if probe.device else name
+    return all_of(
+        StepError(
+            f"{where} cannot compute ({failure.stage}): {failure.cause}; it said: {failure.said}",
+            f"{probe.engine} doing at once what a prompt will ask of it: EXO would start all the same, and fail later",
+            f"{failure.remedy}; then: fab install-{probe.node}",
+            who=probe.node,
+        )
+        for failure in probe.failures
     )
 
 
@@ -216,6 +230,13 @@ TINYGRAD = (
         "CUDA was chosen, and the node has no CUDA driver or compiler",
         "take CUDA=1 out of nodes.{node}.environment",
     ),
+    Known(
+        r"get_current_shard[^$]*?IndexError|Error processing prompt[^:]*: list index",
+        "EXO deals the layers by memory, and a node of the ring got none (one with less than about 1/layers of all"
+        " memory, or whose GPU's memory is told as -1): the first chat hangs",
+        "give every node memory for a layer: on an APU a larger carve-out in the firmware, or its CPU (take AMD=1 out"
+        " of its environment in nodes); or take a model with more layers",
+    ),
 )
 MLX = (
     Known(
@@ -248,15 +269,21 @@ _BOTH = (
 )
 
 
-def _explain(stage: _Stage, engine: Engine, node: str) -> ComputeFailure:
-    table = (*(TINYGRAD if engine == "tinygrad" else MLX), *_BOTH)
+def recognise(text: str, node: str) -> ComputeFailure | None:
+    """Return the known failure that a log, a reply or an error of an engine speaks of, with the line that says so."""
+    for known in (*TINYGRAD, *MLX, *_BOTH):
+        if match := re.search(known.pattern, text):
+            begin = text.rfind("\n", 0, match.end()) + 1
+            line = text[begin:].partition("\n")[0]
+            return ComputeFailure("chat", shortened(line, 300), known.cause, known.remedy.replace("{node}", node))
+    return None
+
+
+def _explain(stage: _Stage, engine: str, node: str) -> ComputeFailure:
     # The error's own words first: a traceback also names what was tried before.
     for text in (stage.error, stage.trace):
-        for known in table:
-            if re.search(known.pattern, text):
-                return ComputeFailure(
-                    stage.stage, shortened(stage.error, 300), known.cause, known.remedy.replace("{node}", node)
-                )
+        if failure := recognise(text, node):
+            return msgspec.structs.replace(failure, stage=stage.stage, said=shortened(stage.error, 300))
     return ComputeFailure(
         stage.stage,
         shortened(stage.error, 300),

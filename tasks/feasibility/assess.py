@@ -1,8 +1,7 @@
 """Can it work at all? Asked of every profile and model pair before any work, from facts of the nodes.
 
 Pure: facts in, words out. A row says whether EXO can run its half of a pair on these nodes, on which device, and what
-to expect. That a pipeline gives one stream no more than its fastest node is an expectation here; reports.stats.ceiling
-computes it once rates are known.
+to expect. What a pipeline over these nodes may give is estimated by reports.stats.estimate once rates are known.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ from collections.abc import Mapping
 import msgspec
 
 from records.facts import Feasible, NodePython
-from records.settings import Inventory, ModelPair
+from records.settings import Exo, Inventory, ModelPair
 from reports.text.format import size
 from tasks.errors import StepError
 from tasks.exo import models
 from tasks.exo.catalogue import generation_of
-from tasks.feasibility import obstacles
-from tasks.feasibility.obstacles import MEMORY_SHARE, Findings
+from tasks.feasibility import layers, obstacles
+from tasks.feasibility.layers import MEMORY_SHARE
+from tasks.feasibility.obstacles import Findings
 from tasks.machines.network import Way
 
 
@@ -42,7 +42,7 @@ def assess(
         for name, pair in profile.models.by_size.items():
             rows.append(_row(inventory, key, name, pair, nodes, addresses, ways or {}))
     mine = {row.pair: row for row in rows if row.profile == inventory.profile}
-    because = _unreachable(inventory, mine["small"], inventory.profiles[inventory.profile].models.small)
+    because = _unreachable(inventory, mine["small"], inventory.profiles[inventory.profile].models.small, nodes)
     bad = bool(because) or not all(row.can_run and row.equal_precision for row in mine.values())
     return Assessment(rows, because, _alternatives(inventory, rows, nodes) if bad else [])
 
@@ -63,12 +63,14 @@ def _row(
     except StepError as error:
         return _none(key, name, pair, f"{error.problem.found}; known are {error.problem.needed}")
     known = models.known(generation.NAME, pair.exo)
-    size_bytes = pair.download_bytes or (known.size_bytes if known else None)
+    size_bytes = size_of(exo, pair)
     obstacles.model(generation.NAME, exo, pair, found)
     obstacles.stack(generation.NAME, exo, found)
     obstacles.discovery(generation, exo, addresses, found)
-    devices = obstacles.devices(inventory, generation.NAME, exo, found)
-    obstacles.room(size_bytes, nodes, found)
+    devices = obstacles.devices(inventory, generation.NAME, exo, nodes, found)
+    memory = layers.memories(nodes, devices.on_amd)
+    obstacles.room(size_bytes, memory, nodes, found)
+    dealt = obstacles.dealing(inventory, generation.NAME, known, size_bytes, devices, nodes, found)
     if name == "large":
         obstacles.single_nodes(inventory, size_bytes, nodes, found)
     obstacles.split(generation.NAME, known, len(inventory.nodes), found)
@@ -86,6 +88,7 @@ def _row(
         equal_precision=equal,
         reasons=[*found.blocking, *found.telling],
         cpu_only=devices.cpu_only,
+        layers=dealt,
     )
 
 
@@ -93,30 +96,35 @@ def _none(key: str, name: str, pair: ModelPair, reason: str) -> Feasible:
     return Feasible(key, name, pair.exo, pair.ollama, False, "none", False, [reason])
 
 
-def _unreachable(inventory: Inventory, row: Feasible, pair: ModelPair) -> str:
+def _unreachable(inventory: Inventory, row: Feasible, pair: ModelPair, nodes: Mapping[str, NodePython]) -> str:
     """Return why GO cannot be reached with the small pair in force, "" where nothing known is in its way.
 
-    A rehearsal's engines run at a speed that was set for them, so only "it cannot run" counts there.
+    Beside "it cannot run" there is one bound: a single stream is at most as fast as on the one node that is the fastest
+    at every part, where the model fits it. A GPU is that node where all of EXO computes on CPUs. A rehearsal's engines
+    run at a speed that was set for them, so only "it cannot run" counts there.
     """
     if not row.can_run:
         return f"GO cannot be reached because EXO cannot run `{pair.exo}` here: {row.reasons[0]}"
-    if inventory.rehearsal is not None or pair.exo == "dummy":
+    if inventory.rehearsal is not None or pair.exo == "dummy" or not row.cpu_only:
         return ""
-    gpus = [f"'{arm}'" for arm, baseline in inventory.ollama.items() if baseline.gpu]
-    if gpus and row.cpu_only:
-        return (
-            f"GO cannot be reached because EXO computes on the CPU of every node and Ollama {', '.join(gpus)} on a GPU:"
-            " a pipeline gives one stream no more than its fastest node alone"
-        )
-    release = inventory.profiles[inventory.profile].exo.release
-    exo_bits = models.bits(models.loaded_precision(generation_of(release).NAME, pair.exo) or pair.exo_precision)
-    ollama_bits = models.bits(pair.ollama_precision)
-    if exo_bits and ollama_bits and exo_bits > 1.5 * ollama_bits:
-        return (
-            f"GO cannot be reached because EXO carries {exo_bits:.0f}-bit weights, Ollama {ollama_bits:.0f}-bit ones:"
-            f" a token reads {exo_bits / ollama_bits:.1f} times the bytes, one node of the pipeline after the other"
-        )
-    return ""
+    size_bytes = size_of(inventory.profiles[inventory.profile].exo, pair) or 0
+    gpus = [
+        f"'{arm}'"
+        for arm, baseline in inventory.ollama.items()
+        if baseline.gpu and obstacles.baseline_holds(baseline, size_bytes, nodes) is not False
+    ]
+    if not gpus:
+        return ""
+    return (
+        f"GO cannot be reached because EXO computes on the CPU of every node and Ollama {', '.join(gpus)} on a GPU that"
+        " holds the model: the ratio of one stream is at most 1 where one node is the fastest at every part"
+    )
+
+
+def size_of(exo: Exo, pair: ModelPair) -> int | None:
+    """Return the size of EXO's weights: what hosts.yaml says, else what is known. Raises StepError."""
+    known = models.known(generation_of(exo.release).NAME, pair.exo)
+    return pair.download_bytes or (known.size_bytes if known else None)
 
 
 def _alternatives(inventory: Inventory, rows: list[Feasible], nodes: Mapping[str, NodePython]) -> list[str]:
@@ -132,7 +140,7 @@ def _alternatives(inventory: Inventory, rows: list[Feasible], nodes: Mapping[str
         table = models.TABLES[generation_of(exo.release).NAME]
     except (StepError, KeyError):
         return alternatives
-    memory = sum(node.memory_bytes for node in nodes.values())
+    memory = sum(max(node.memory_bytes, node.amd.memory_bytes if node.amd else 0) for node in nodes.values())
     used = {row.exo_model for row in rows if row.profile == inventory.profile and row.can_run and row.equal_precision}
     for model, known in table.items():
         fits = not memory or known.size_bytes <= MEMORY_SHARE * memory

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 import msgspec
 
 from records.facts import NodePython
-from records.settings import Exo, Inventory, ModelPair, exo_on, override_name
+from records.settings import Baseline, Exo, Inventory, ModelPair, exo_on, override_name
 from reports.text.format import size
 from tasks.errors import StepError
-from tasks.exo import models
+from tasks.exo import gen0, models
 from tasks.exo.interface import Generation
 from tasks.exo.sources import kind_of
-from tasks.feasibility import tinygrads
+from tasks.feasibility import layers, tinygrads
+from tasks.feasibility.layers import MEMORY_SHARE, Memory
+from tasks.gpu import amd
 from tasks.machines.network import in_tailscale_range
 
-MEMORY_SHARE = 0.85
-"""Of all nodes' memory together that weights may take: the rest is for the system, the KV cache and buffers."""
 _DISK_RESERVE = 1.05
 
 
@@ -38,6 +38,8 @@ class Devices(msgspec.Struct, frozen=True):
     words: str
     cpu_only: bool = False
     """Every node computes on its CPU."""
+    on_amd: tuple[str, ...] = ()
+    """The nodes that compute on a GPU of AMD's."""
 
 
 CPU_ONLY = Devices("CPU on all nodes", cpu_only=True)
@@ -45,7 +47,7 @@ CPU_ONLY = Devices("CPU on all nodes", cpu_only=True)
 
 def model(generation: str, exo: Exo, pair: ModelPair, found: Findings) -> None:
     """Tell whether EXO's engine on Linux has this model at all."""
-    engine = engine_of(exo)
+    engine = gen0.engine(exo)
     if generation == "0.0.x":
         if engine == "dummy":
             if pair.exo != "dummy":
@@ -90,19 +92,21 @@ def discovery(generation: Generation, exo: Exo, addresses: Mapping[str, str], fo
         found.telling.append(f"these are Tailscale addresses, which carry no discovery: the peers are told by {means}")
 
 
-def devices(inventory: Inventory, generation: str, exo: Exo, found: Findings) -> Devices:
+def devices(
+    inventory: Inventory, generation: str, exo: Exo, facts: Mapping[str, NodePython], found: Findings
+) -> Devices:
     """Tell on which device each node will compute, and what is missing for its GPU."""
     if generation == "1.x":
         cuda = any(extra.startswith("cuda") for extra in exo.extras)
         if not cuda and any(node.gpu for node in inventory.nodes.values()):
             found.telling.append("EXO 1.x has no code for AMD GPUs: under Linux it computes on the CPU")
         return Devices("CUDA where there is one") if cuda else CPU_ONLY
-    if engine_of(exo) == "dummy":
+    if gen0.engine(exo) == "dummy":
         return Devices("none (dummy engine)")
     nodes = {key: exo_on(exo, key) for key in inventory.nodes}
     on_gpu = [key for key, spec in inventory.nodes.items() if spec.gpu and _on(nodes[key].environment.get("AMD"))]
     on_cpu = [key for key in nodes if key not in on_gpu]
-    # A rehearsal's tinygrad is a stand-in: nothing prevents it from "computing".
+    # In a rehearsal this is told only: that the node's own compute probe refuses it is what a trap is to show.
     prevents = found.telling if inventory.rehearsal else found.blocking
     for key in on_gpu:
         prevents += tinygrads.on_amd(key, nodes[key])
@@ -110,6 +114,12 @@ def devices(inventory: Inventory, generation: str, exo: Exo, found: Findings) ->
             prevents.append(
                 f"{key}: AMD=1 without pyrsmi makes EXO crash at its start: set nodes.{key}.extras: [amd-gpu]"
             )
+        if nodes[key].environment.get("ROCM_PATH"):
+            prevents.append(
+                f"{key}: tinygrad loads ROCm's runtime from ROCM_PATH alone: take it out of its environment"
+            )
+        if key in facts and (told := facts[key].amd) is not None:
+            prevents += amd.lacking(key, told, comgr=tinygrads.needs_comgr(nodes[key]))
         found.telling += tinygrads.needs_on_amd(key, nodes[key])
     for key in on_cpu:
         prevents += tinygrads.on_cpu(key, nodes[key])
@@ -120,21 +130,24 @@ def devices(inventory: Inventory, generation: str, exo: Exo, found: Findings) ->
         found.telling.append(f"on the CPU tinygrad compiles with clang: {', '.join(on_cpu)} must have it")
     if not on_gpu:
         return CPU_ONLY
-    return Devices(f"GPU on {', '.join(on_gpu)}" + (f", CPU on {', '.join(on_cpu)}" if on_cpu else ""))
+    words = f"GPU on {', '.join(on_gpu)}" + (f", CPU on {', '.join(on_cpu)}" if on_cpu else "")
+    return Devices(words, on_amd=tuple(on_gpu))
 
 
 def _on(switch: str | None) -> bool:
     return switch not in (None, "", "0")
 
 
-def room(size_bytes: int | None, nodes: Mapping[str, NodePython], found: Findings) -> None:
+def room(
+    size_bytes: int | None, memory: Mapping[str, Memory], nodes: Mapping[str, NodePython], found: Findings
+) -> None:
     """Compare the model with the nodes' memory together and with each node's disk, which gets a full copy."""
     if size_bytes is None:
         found.telling.append("its size is not known: set download_bytes in hosts.yaml to have memory and disk checked")
         return
-    memory = sum(node.memory_bytes for node in nodes.values())
-    if memory and size_bytes > MEMORY_SHARE * memory:
-        found.blocking.append(f"{size(size_bytes)} of weights do not fit into {size(memory)} of all nodes' memory")
+    total = sum(node.holds_bytes for node in memory.values())
+    if total and size_bytes > MEMORY_SHARE * total:
+        found.blocking.append(f"{size(size_bytes)} of weights do not fit into {size(total)} of all nodes' memory")
     short = {key: n for key, n in nodes.items() if n.disk_free_bytes < _DISK_RESERVE * size_bytes}
     if short:
         disks = ", ".join(f"{key} has {size(node.disk_free_bytes)} free" for key, node in short.items())
@@ -143,12 +156,45 @@ def room(size_bytes: int | None, nodes: Mapping[str, NodePython], found: Finding
         )
 
 
+def dealing(
+    inventory: Inventory,
+    generation: str,
+    known: models.Known | None,
+    size_bytes: int | None,
+    devices: Devices,
+    nodes: Mapping[str, NodePython],
+    found: Findings,
+) -> dict[str, int]:
+    """Tell who gets which layers; a node without any hangs the ring. Returns them, nothing where it is not known."""
+    if generation != "0.0.x" or known is None:
+        return {}
+    memory = layers.memories(nodes, devices.on_amd)
+    dealt = layers.deal(memory, known.layers)
+    if not dealt:
+        return {}
+    # A rehearsal's nodes hold no weights, and share this machine's memory.
+    prevents = found.telling if inventory.rehearsal else found.blocking
+    prevents += layers.empty(dealt, nodes, devices.on_amd, known)
+    prevents += layers.too_heavy(dealt, memory, size_bytes) if size_bytes else []
+    found.telling.append(layers.words(dealt, memory))
+    return dealt
+
+
+def baseline_holds(baseline: Baseline, size_bytes: int, nodes: Mapping[str, NodePython]) -> bool | None:
+    """Tell whether one node alone has the memory for a model, in its RAM or its GPU's; None where that is not known."""
+    node = nodes.get(baseline.node)
+    if node is None or not node.memory_bytes:
+        return None
+    on_gpu = node.amd.memory_bytes if baseline.gpu and node.amd else 0
+    return size_bytes <= MEMORY_SHARE * max(node.memory_bytes, on_gpu)
+
+
 def single_nodes(
     inventory: Inventory, size_bytes: int | None, nodes: Mapping[str, NodePython], found: Findings
 ) -> None:
     """Note where no baseline can hold the model: then there is nothing to compare with."""
-    held = [nodes[b.node] for b in inventory.ollama.values() if b.node in nodes]
-    if size_bytes and held and all(size_bytes > MEMORY_SHARE * node.memory_bytes for node in held):
+    held = [baseline_holds(b, size_bytes, nodes) for b in inventory.ollama.values()] if size_bytes else []
+    if False in held and True not in held:
         found.telling.append(
             "no single node has the memory for it: there will be no ratio, only what EXO makes possible"
         )
@@ -163,9 +209,7 @@ def split(generation: str, known: models.Known | None, count: int, found: Findin
         return
     shape = f" (hidden size {known.hidden} and {known.kv_heads} KV heads do not divide by {count})" if known else ""
     reason = "EXO 0.0.x knows pipelines only" if generation == "0.0.x" else f"no tensor sharding{shape}"
-    found.telling.append(
-        f"a pipeline over {count} nodes, {reason}: one stream is no faster than on the fastest node alone"
-    )
+    found.telling.append(f"a pipeline over {count} nodes, {reason}: one stream passes all nodes in turn")
 
 
 def precision(generation: str, pair: ModelPair, known: models.Known | None, found: Findings) -> bool:
@@ -179,15 +223,9 @@ def precision(generation: str, pair: ModelPair, known: models.Known | None, foun
     equal = models.equal_precision(loads, pair.ollama_precision)
     if not equal:
         found.telling.append(f"the weights differ: EXO's are {loads}, Ollama's {pair.ollama_precision}")
+    exo_bits, ollama_bits = models.bits(loads), models.bits(pair.ollama_precision)
+    if exo_bits and ollama_bits and exo_bits > 1.5 * ollama_bits:
+        found.telling.append(
+            f"a token reads {exo_bits / ollama_bits:.1f} times the bytes with EXO's weights: expect a ratio far below 1"
+        )
     return equal
-
-
-def engine_of(exo: Exo) -> str:
-    """Return the inference engine that the start flags choose, `tinygrad` where they choose none (Linux)."""
-    chosen = "tinygrad"
-    for flags in (exo.flags, *(node.flags for node in exo.nodes.values())):
-        for flag, value in zip(flags, [*flags[1:], ""], strict=False):
-            name, given, inline = flag.partition("=")
-            if name == "--inference-engine":
-                chosen = inline if given else value
-    return chosen

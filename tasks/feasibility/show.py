@@ -54,20 +54,21 @@ def show_feasibility(assessment: Assessment) -> None:
             console.text(f"  - {alternative}")
 
 
-def show_ceiling(logs: Path) -> None:
-    """Print the best that a pipeline over these nodes could give, where single-node rates were measured before."""
+def show_estimate(logs: Path) -> None:
+    """Print what a pipeline over these nodes may give, where single-node rates were measured before."""
     from records.campaign import load_campaign
     from reports.stats.arms import arm_estimates
-    from reports.verdict.estimates import campaign_ceiling
+    from reports.verdict.estimates import campaign_estimate
 
     campaign = load_campaign(logs)
     samples = campaign.samples.get(12) or campaign.samples.get(11) or []
-    ceiling = campaign_ceiling(campaign, arm_estimates(samples)) if samples else None
-    if ceiling is not None:
+    pipeline = campaign_estimate(campaign, arm_estimates(samples)) if samples else None
+    if pipeline is not None:
         console.text(
-            f"\nceiling: with the rates measured before, a pipeline over these nodes decodes at most"
-            f" {ceiling.rate_tokens_per_s:.3g} tokens/s, {ceiling.ratio:.2f} times the fastest node alone"
-            f" ({ceiling.compute_share:.0%} of a token's time computing, {ceiling.hop_share:.0%} hops)"
+            f"\nestimate: with the rates measured before, a pipeline over these nodes decodes about"
+            f" {pipeline.rate_tokens_per_s:.3g} tokens/s, {pipeline.ratio:.2f} times the fastest node alone"
+            f" ({pipeline.compute_share:.0%} of a token's time computing, {pipeline.hop_share:.0%} hops); no bound:"
+            " embedding and head, which are not spread over the nodes, are left open"
         )
 
 

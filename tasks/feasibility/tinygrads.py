@@ -54,6 +54,11 @@ def on_amd(node: str, exo: Exo) -> list[str]:
     return []
 
 
+def needs_comgr(exo: Exo) -> bool:
+    """Tell whether the tinygrad that is chosen compiles with ROCm's libamd_comgr; of a source only its switch tells."""
+    return chosen(exo) is not None or exo.environment.get("AMD_LLVM", "") == "0"
+
+
 def needs_on_amd(node: str, exo: Exo) -> list[str]:
     """Say what the AMD node must have for the tinygrad that is chosen."""
     version = chosen(exo)

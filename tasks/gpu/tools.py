@@ -72,6 +72,21 @@ def amdgpu_top_cards(text: str) -> list[Card]:
     return list(cards.values())
 
 
+def amd_smi_cards(text: str) -> list[Card]:
+    """Read `amd-smi static --asic --json` of any version; a field that it calls N/A tells nothing."""
+    cards = []
+    for node in _objects(_first_json(text)):
+        told = {key: str(node.get(key, "")) for key in ("market_name", "device_id", "target_graphics_version")}
+        if not any(told.values()):
+            continue
+        number = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,4})", told["device_id"])
+        name = told["market_name"] if _tells_a_name(told["market_name"]) else ""
+        gfx = told["target_graphics_version"].lower()
+        ids = (number.group(1).lower().zfill(4),) if number else ()
+        cards.append(Card(name, gfx if gfx.startswith("gfx") else "", ids))
+    return cards
+
+
 def rocminfo_agents(text: str) -> list[Agent]:
     """Read rocminfo; the first `Name:` after `Agent N` is the agent's, later ones are its instruction sets."""
     agents = []

@@ -3,8 +3,7 @@
 A grep for the GPU's name proves nothing: the *processor* of the ROG Flow Z13 is called "AMD RYZEN AI MAX+ 395 w/ Radeon
 8060S" (rocminfo's first agent, /proc/cpuinfo), while its GPU calls itself gfx1151, "AMD Radeon Graphics". So each
 source is read as what it is, the processor's name is kept and never counts, and a tool that is missing, asleep or
-answers N/A says nothing either way. The files below /sys and /dev are looked for below $EXO_PHASE1_SYSROOT, which is
-empty on a real node.
+answers N/A says nothing either way. From ROCm 10 on there is no rocm-smi; amd-smi, sysfs and hwmon remain.
 """
 
 from __future__ import annotations
@@ -12,34 +11,40 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from records.facts import GpuTruth, Witness
+from records.facts import AmdNode, GpuTruth, Witness
 from records.settings import Gpu
-from tasks.gpu.tools import Card, amdgpu_top_cards, judge, rocm_smi_cards, rocminfo_agents
+from reports.text.format import size
+from tasks.gpu import amd
+from tasks.gpu.asked import END, PREAMBLE, answers
+from tasks.gpu.tools import Card, amd_smi_cards, amdgpu_top_cards, judge, rocm_smi_cards, rocminfo_agents
 from tasks.machines.wire import shortened
 
-_MARK = "@@exo-phase1@@"
-
-# ROCm's tools are not on the PATH of a non-login shell. rocminfo is asked without HSA_OVERRIDE_GFX_VERSION, which
-# makes it report another GPU than there is; that it is set is told as a witness of its own.
-_PROBE = f"""PATH="$PATH:/opt/rocm/bin:/usr/local/bin"; root="${{EXO_PHASE1_SYSROOT:-}}"
-tell() {{ echo "{_MARK} $1"; }}
-ask() {{ tell "$1"; shift; out=$(timeout 15 "$@" 2>&1); code=$?; echo "$out"; tell "exit $code"; }}
-ask rocm-smi-json rocm-smi --showproductname --json
+# rocminfo is asked without HSA_OVERRIDE_GFX_VERSION, which makes it report another GPU than there is; that it is set is
+# told as a witness of its own.
+_PROBE = (
+    PREAMBLE
+    + r"""ask rocm-smi-json rocm-smi --showproductname --json
 ask rocm-smi-text rocm-smi --showproductname
+ask amd-smi amd-smi static --asic --json
 ask rocminfo env -u HSA_OVERRIDE_GFX_VERSION rocminfo
 ask amdgpu_top amdgpu_top -J -n 1
 tell sysfs
 for card in "$root"/sys/class/drm/card[0-9] "$root"/sys/class/drm/card[0-9][0-9]; do
-  [ -r "$card/device/vendor" ] && echo "${{card##*/}} $(cat "$card/device/vendor") $(cat "$card/device/device")"
+  [ -r "$card/device/vendor" ] && echo "${card##*/} $(cat "$card/device/vendor") $(cat "$card/device/device")"
 done
-tell kfd
-if [ -e "$root/dev/kfd" ]; then
-  if [ -r "$root/dev/kfd" ] && [ -w "$root/dev/kfd" ]; then echo writable; else ls -l "$root/dev/kfd"; fi
-else echo missing; fi
-tell groups; id -nG
-tell override; echo "${{HSA_OVERRIDE_GFX_VERSION:-}}"
+tell hwmon
+for name in "$root"/sys/class/drm/card*/device/hwmon/hwmon*/name; do
+  [ -r "$name" ] && echo "$(cat "$name") $(cat "${name%/hwmon/*}/vendor" "${name%/hwmon/*}/device" | tr '\n' ' ')"
+done
+tell override; echo "${HSA_OVERRIDE_GFX_VERSION:-}"
 tell cpu; sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1
-tell end"""
+"""
+    + amd.QUESTIONS
+    + END
+)
+
+_UNUSABLE = "HSA_STATUS_ERROR"
+"""rocminfo's word where ROCm's runtime cannot open the GPU, whatever may be written to."""
 
 
 def probe_command(gpu: Gpu) -> str:
@@ -50,18 +55,21 @@ def probe_command(gpu: Gpu) -> str:
 
 def read_probe(text: str, node: str, gpu: Gpu) -> GpuTruth:
     """Judge what `probe_command` printed. Never raises: what is missing or unreadable says nothing."""
-    sections = _sections(text)
+    sections = answers(text)
     witnesses = [
         _tool("rocm-smi --json", sections.get("rocm-smi-json"), gpu, rocm_smi_cards),
         _tool("rocm-smi", sections.get("rocm-smi-text"), gpu, rocm_smi_cards),
+        _tool("amd-smi", sections.get("amd-smi"), gpu, amd_smi_cards),
         _rocminfo(sections.get("rocminfo"), gpu),
         _tool("amdgpu_top", sections.get("amdgpu_top"), gpu, amdgpu_top_cards),
         _sysfs(sections.get("sysfs"), gpu),
+        _hwmon(sections.get("hwmon"), gpu),
     ]
     present = any(witness.agrees for witness in witnesses)
-    kfd = (sections.get("kfd") or "").strip()
-    usable = None if not kfd else kfd == "writable"
-    conditions = [_kfd(kfd), _groups(sections.get("groups")), *_override(sections.get("override"), gpu)]
+    needs = amd.read_answers(sections, gpu)
+    fails = _UNUSABLE in sections.get("rocminfo", "")
+    usable = None if not needs.kfd else needs.kfd == "writable" and needs.driver == "live" and not fails
+    conditions = [_kfd(needs), _groups(needs), *_override(sections.get("override"), gpu), *_needs(needs)]
     return GpuTruth(
         node=node,
         expected=f"{gpu.name} ({gpu.gfx}, PCI {gpu.pci_id})",
@@ -80,21 +88,6 @@ def read_busy(text: str) -> float | None:
     """Return the busiest GPU's percentage (0 to 100) from `busy_command`, None where nothing was told."""
     percents = [float(line) for line in text.split() if re.fullmatch(r"[0-9]{1,3}", line) and int(line) <= 100]
     return max(percents, default=None)
-
-
-def _sections(text: str) -> dict[str, str]:
-    """Split what the probe printed; a tool that exits 126 or 127 is not there and has no section."""
-    sections: dict[str, str] = {}
-    name = ""
-    for part in re.split(rf"^{re.escape(_MARK)} ", text, flags=re.MULTILINE)[1:]:
-        head, _, body = part.partition("\n")
-        if head.startswith("exit "):
-            if head.strip() in ("exit 126", "exit 127"):
-                sections.pop(name, None)
-            continue
-        name = head.strip()
-        sections[name] = body
-    return sections
 
 
 def _tool(name: str, text: str | None, gpu: Gpu, read: Callable[[str], list[Card]]) -> Witness:
@@ -130,21 +123,44 @@ def _sysfs(text: str | None, gpu: Gpu) -> Witness:
     return Witness("sysfs", ", ".join(f"{card} {pci}" for card, pci in ids.items()), gpu.pci_id in ids.values())
 
 
-def _kfd(said: str) -> Witness:
-    if not said:
+def _hwmon(text: str | None, gpu: Gpu) -> Witness:
+    """Read which driver's sensors hang on which card: with `amdgpu` the kernel has taken the card into use."""
+    cards = re.findall(r"^(\S+) 0x([0-9a-fA-F]{4}) 0x([0-9a-fA-F]{4})\s*$", text or "", re.MULTILINE)
+    if not cards:
+        return Witness("hwmon", "no card has sensors", None)
+    ids = [(name, f"{vendor}:{device}".lower()) for name, vendor, device in cards]
+    agrees = True if ("amdgpu", gpu.pci_id.lower()) in ids else None
+    return Witness("hwmon", ", ".join(f"{name} on {pci}" for name, pci in ids), agrees)
+
+
+def _kfd(needs: AmdNode) -> Witness:
+    if not needs.kfd:
         return Witness("/dev/kfd", "was not asked", None)
-    if said == "missing":
+    if needs.kfd == "missing" and needs.wsl:
+        return Witness("/dev/kfd", "does not exist, /dev/dxg does: this is WSL2, which shows EXO no AMD GPU", False)
+    if needs.kfd == "missing":
         return Witness("/dev/kfd", "does not exist: no ROCm program can compute on a GPU here", False)
-    if said == "writable":
+    if needs.kfd == "writable":
         return Witness("/dev/kfd", "there, and writable for this user", None)
-    return Witness("/dev/kfd", f"there, but this user may not write to it: {shortened(said, 120)}", None)
+    return Witness("/dev/kfd", f"there, but this user may not write to it: {shortened(needs.kfd, 120)}", None)
 
 
-def _groups(text: str | None) -> Witness:
-    groups = (text or "").split()
-    lacking = [name for name in ("render", "video") if name not in groups]
-    words = " ".join(groups) or "not told"
-    return Witness("groups", f"{words} (without {' and '.join(lacking)})" if groups and lacking else words, None)
+def _groups(needs: AmdNode) -> Witness:
+    lacking = [name for name in ("render", "video") if name not in needs.groups]
+    words = " ".join(needs.groups) or "not told"
+    return Witness("groups", f"{words} (without {' and '.join(lacking)})" if needs.groups and lacking else words, None)
+
+
+def _needs(needs: AmdNode) -> list[Witness]:
+    """Return what EXO needs beside the GPU itself, as conditions: they say nothing about which GPU it is."""
+    told = {
+        "amdgpu driver": needs.driver or "not loaded",
+        "librocm_smi64": needs.rocm_smi or "not where pyrsmi looks",
+        "libamd_comgr": needs.comgr or "not found",
+        "ROCm": needs.rocm or "does not tell its version",
+        "GPU memory": f"{size(needs.vram_bytes)} its own, {size(needs.gtt_bytes)} of the RAM (GTT)",
+    }
+    return [Witness(name, words, None) for name, words in told.items()]
 
 
 def _override(text: str | None, gpu: Gpu) -> list[Witness]:

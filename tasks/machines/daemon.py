@@ -5,12 +5,15 @@ belongs to and the executable on its command line are those that were noted at i
 given to somebody else since fails that test and is never signalled. The process leads its own session and group
 (`setsid`), so one signal to the group reaches its children too, and it survives the SSH connection.
 
-Format of the note: `run/daemon.json`, `{"pid", "start_ticks", "boot_id", "executable", "command", "started_utc"}`.
+Format of the note: `run/daemon.json`, `{"pid", "start_ticks", "boot_id", "executable", "command", "parts"}`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
+from collections.abc import Mapping
 
 import msgspec
 
@@ -20,6 +23,8 @@ from tasks.machines.node import Node
 
 LOG_CAP_BYTES = 200_000
 """Of a log's end that is fetched from a node; a traceback takes 3 kB."""
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+"""Set for a login's own needs; gRPC would send what goes between the nodes to such a proxy."""
 TERM_GRACE_S = 12
 """EXO takes 0.6 to 2.7 s to end after SIGTERM; slower machines get more before SIGKILL."""
 
@@ -36,6 +41,12 @@ class Launch(msgspec.Struct, frozen=True):
     unwanted: tuple[str, ...] = ()
     """What the owner should know about this start: "the API answers anyone who can reach port 52416"."""
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """What decides how the process runs, each as a digest: a running one is compared with a wanted one."""
+        wanted = {"command line": self.argv, "environment": self.environment, "discovery file": self.files}
+        return {name: digest(json.dumps(part, sort_keys=True)) for name, part in wanted.items()}
+
 
 class Daemon(msgspec.Struct, frozen=True):
     """One process of ours, for good."""
@@ -45,6 +56,18 @@ class Daemon(msgspec.Struct, frozen=True):
     boot_id: str
     executable: str
     command: str
+    parts: dict[str, str] = {}
+    """What it was started with, as digests by name; none in a note of before."""
+
+
+class Pulse(msgspec.Struct, frozen=True):
+    """What a process and its children have done so far."""
+
+    alive: bool
+    cpu_s: float = 0.0
+    disk_bytes: int = 0
+    """Read and written on a disk."""
+    log_bytes: int = 0
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -59,22 +82,27 @@ class Ending(msgspec.Struct, frozen=True):
         return self.how != "not running"
 
 
+_DONE = ("cpu", "disk")
+
 # Prints "alive" where the process that the note names still runs as noted, "zombie" where it has ended unreaped,
 # "foreign" where the PID is somebody else's by now, "gone" otherwise. $1 pid, $2 ticks, $3 boot, $4 executable.
 _PROBE = r"""
+threads() {  # whether PID $1, a zombie, has other threads that still live, and hold its sockets
+  set -- /proc/$1/task/*; [ $# -gt 1 ]
+}
 probe() {
   [ "$3" = "$(cat /proc/sys/kernel/random/boot_id)" ] || { echo gone; return; }
   line=$(cat "/proc/$1/stat" 2>/dev/null) || { echo gone; return; }
   rest=${line##*) }; set -- "$1" "$2" "$3" "$4" $rest
   [ "${24}" = "$2" ] || { echo foreign; return; }
-  [ "$5" = Z ] && { echo zombie; return; }
+  [ "$5" = Z ] && { threads "$1" && echo alive || echo zombie; return; }
   tr '\0' ' ' < "/proc/$1/cmdline" | grep -qF -- "$4" && echo alive || echo foreign
 }
 members() {  # live PIDs of the group or session that PID $1 leads
   for s in /proc/[0-9]*/stat; do
     { read -r line <"$s"; } 2>/dev/null || continue  # no fork: there may be hundreds
     pid=${line%% *}; rest=${line##*) }; set -- "$1" $rest
-    [ "$2" = Z ] && continue
+    [ "$2" = Z ] && ! threads "$pid" && continue
     { [ "$4" = "$1" ] || [ "$5" = "$1" ]; } && echo "$pid"
   done
 }
@@ -91,18 +119,25 @@ def log_path(folder: str) -> str:
     return f"{folder}/exo.log"
 
 
-def start(node: Node, folder: str, launch: Launch) -> Daemon:
+def digest(text: str) -> str:
+    """Return the SHA-256 of `text`."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | None = None) -> Daemon:
     """Start `launch` below `folder` (absolute, on the node) and return its identity, noted there too.
 
+    `parts` is what else the process is made of, beside `launch.parts`. The login's proxies are kept from it.
     Raises StepError where it cannot be started at all; whether it serves is the caller's question.
     """
     for path, content in launch.files.items():
         node.put(content.encode(), path)
-    ran = node.run(_start_script(folder, launch), timeout_s=30)
+    every = launch.parts | dict(parts or {})
+    ran = node.run(_start_script(folder, launch, every), timeout_s=30)
     fields = ran.stdout.split()
     if len(fields) != 3 or not fields[0].isdigit():
         raise node.failed(ran)
-    return Daemon(int(fields[0]), int(fields[1]), fields[2], launch.argv[0], shlex.join(launch.argv))
+    return Daemon(int(fields[0]), int(fields[1]), fields[2], launch.argv[0], shlex.join(launch.argv), every)
 
 
 def find(node: Node, folder: str) -> Daemon | None:
@@ -176,24 +211,44 @@ def log_tail(node: Node, folder: str, lines: int = 200) -> str:
     return node.run(f"tail -n {lines} {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout
 
 
+def pulse(node: Node, folder: str, process: Daemon, since: int) -> tuple[Pulse, str]:
+    """Return what the group of `process` has done so far, and the end of its log beyond the first `since` bytes."""
+    log = shlex.quote(log_path(folder))
+    ran = node.run(
+        rf"""{_PROBE}
+probe {_identity(process)}; getconf CLK_TCK; stat -c %s {log} 2>/dev/null || echo 0
+for pid in $(members {process.pid}); do
+  {{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null && {{ set -- ${{line##*) }}; echo "cpu ${{12}} ${{13}}"; }}
+  sed -n 's/^\(read\|write\)_bytes: /disk /p' "/proc/$pid/io" 2>/dev/null
+done
+echo ====; tail -c +{since + 1} {log} 2>/dev/null | tail -c {LOG_CAP_BYTES}""",
+        check=False,
+    )
+    head, _, text = ran.stdout.partition("====\n")
+    state_now, ticks, size, *lines = head.splitlines() or ["gone", "100", "0"]
+    done = {name: sum(int(n) for line in lines for n in line.split()[1:] if line.startswith(name)) for name in _DONE}
+    return Pulse(state_now == "alive", done["cpu"] / int(ticks), done["disk"], int(size)), text
+
+
 def _identity(process: Daemon) -> str:
     return shlex.join([str(process.pid), str(process.start_ticks), process.boot_id, process.executable])
 
 
-def _start_script(folder: str, launch: Launch) -> str:
+def _start_script(folder: str, launch: Launch, parts: Mapping[str, str]) -> str:
     """Return the command that starts `launch`, notes its identity and prints `pid start_ticks boot_id`.
 
     All three streams are redirected (else the SSH channel hangs until the process ends), and the wait for `exec`
     makes sure that the command line is EXO's and no longer the shell's when the identity is read back. The note is
     written by the same script: no crash of ours can leave a process that nobody remembers.
     """
+    unset = " ".join(f"-u {name} -u {name.upper()}" for name in PROXIES)
     environment = shlex.join(f"{key}={value}" for key, value in launch.environment.items())
     log, note = shlex.quote(log_path(folder)), shlex.quote(note_path(folder))
-    named = {"executable": launch.argv[0], "command": shlex.join(launch.argv)}
+    named = {"executable": launch.argv[0], "command": shlex.join(launch.argv), "parts": parts}
     tail = shlex.quote(msgspec.json.encode(named).decode()[1:-1])
     return f"""mkdir -p {shlex.quote(folder)} && cd {shlex.quote(folder)} || exit 1
 [ -f {log} ] && mv -f {log} {log}.previous
-setsid nohup env {environment} {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
+setsid nohup env {unset} {environment} {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
 pid=$!
 for i in $(seq 100); do
   exe=$(readlink "/proc/$pid/exe") || break

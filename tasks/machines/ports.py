@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from tasks.machines.daemon import Daemon
 from tasks.machines.node import Node
 
 _TABLE = "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null"
 _LISTEN = re.compile(
-    r"^\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+\s+\d+\s+\d+ (\d+)", re.MULTILINE
+    r"^\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+\s+(\d+)\s+\d+ (\d+)", re.MULTILINE
 )
+
+
+class Listener(NamedTuple):
+    """A socket in state LISTEN."""
+
+    address: str
+    port: int
+    inode: str
+    user: str
+    """Number of the user whose process made it."""
 
 
 def ports_taken(node: Node, address: str, ports: tuple[int, ...]) -> dict[int, str]:
@@ -18,10 +29,12 @@ def ports_taken(node: Node, address: str, ports: tuple[int, ...]) -> dict[int, s
 
     Who is only known where the kernel tells this user (`ss -ltnp`); otherwise the text says so.
     """
-    ran = node.run(f"{_TABLE}; echo ====; ss -Hltnp 2>/dev/null", check=False)
-    table, _, named = ran.stdout.partition("====")
-    taken = {port for host, port, _ in listening(table) if host in (address, "0.0.0.0")}  # noqa: S104 - read, not bound
-    return {port: _owner(named, port) for port in ports if port in taken}
+    ran = node.run(f"{_TABLE}; echo ====; id -u; ss -Hltnp 2>/dev/null", check=False)
+    table, _, rest = ran.stdout.partition("====\n")
+    own, _, named = rest.partition("\n")
+    at = (address, "0.0.0.0")  # noqa: S104 - read, not bound
+    taken = {listener.port: listener.user for listener in listening(table) if listener.address in at}
+    return {port: _owner(named, port, taken[port], own.strip()) for port in ports if port in taken}
 
 
 def listens(node: Node, process: Daemon, address: str, port: int) -> bool:
@@ -37,27 +50,28 @@ def listens(node: Node, process: Daemon, address: str, port: int) -> bool:
     table, _, files = ran.stdout.partition("====")
     ours = set(re.findall(r"socket:\[(\d+)\]", files))
     at = (address, "0.0.0.0")  # noqa: S104 - read, not bound
-    return any(host in at and number == port and inode in ours for host, number, inode in listening(table))
+    return any(host in at and number == port and inode in ours for host, number, inode, _ in listening(table))
 
 
-def listening(table: str) -> set[tuple[str, int, str]]:
-    """Parse /proc/net/tcp and tcp6: (IPv4 address, port, inode) of the sockets in state LISTEN; `::` is 0.0.0.0.
+def listening(table: str) -> set[Listener]:
+    """Parse /proc/net/tcp and tcp6: the sockets in state LISTEN with their IPv4 addresses; `::` is 0.0.0.0.
 
     Format: Linux, Documentation/networking/proc_net_tcp.rst; addresses are little-endian words in hex.
     """
     sockets = set()
-    for words, port, inode in _LISTEN.findall(table):
+    for words, port, user, inode in _LISTEN.findall(table):
         last = words[-8:]
         if len(words) == 32 and words[:24] != "0" * 16 + "FFFF0000" and int(words, 16) != 0:
             continue  # a real IPv6 address is none that EXO is asked to use
-        sockets.add((".".join(str(int(last[i : i + 2], 16)) for i in (6, 4, 2, 0)), int(port, 16), inode))
+        address = ".".join(str(int(last[i : i + 2], 16)) for i in (6, 4, 2, 0))
+        sockets.add(Listener(address, int(port, 16), inode, user))
     return sockets
 
 
-def _owner(named: str, port: int) -> str:
+def _owner(named: str, port: int, user: str, own: str) -> str:
     for line in named.splitlines():
         fields = line.split()
-        if len(fields) >= 4 and fields[3].endswith(f":{port}"):
-            match = re.search(r'users:\(\("([^"]+)",pid=(\d+)', line)
-            return f"{match.group(1)} (PID {match.group(2)})" if match else "a process of another user"
-    return "a process that cannot be named"
+        match = re.search(r'users:\(\("([^"]+)",pid=(\d+)', line)
+        if match and len(fields) >= 4 and fields[3].endswith(f":{port}"):
+            return f"{match.group(1)} (PID {match.group(2)})"
+    return "a process that cannot be named" if user == own else f"a process of another user (number {user})"

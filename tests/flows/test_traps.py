@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from records.campaign import load_campaign
 from records.facts import Cleaned
 from rehearsal import cluster
 from rehearsal.layout import Layout
@@ -16,6 +17,7 @@ from tasks.benchmark.models import download_model
 from tasks.benchmark.steps import bench_comparison
 from tasks.cleanup import stop_cluster
 from tasks.errors import StepError
+from tasks.exo.cluster import ExoCluster
 from tasks.install import install_group, verify_rocm
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
@@ -65,11 +67,23 @@ def test_second_start(nodes: Layout) -> None:
     assert "stays alive without an API" in caught.value.problem.needed
 
 
+def test_logout_kills(nodes: Layout) -> None:
+    """logout-kills: an EXO that ends with its login is told at the start, and the advised command helps."""
+    with laid(nodes, "logout-kills") as lab:
+        with pytest.raises(StepError, match="ended together with the SSH connection") as caught:
+            start_srv2(lab)
+        assert "loginctl enable-linger" in caught.value.problem.do
+        lab.nodes["srv2"].run("loginctl enable-linger")
+        started = start_srv2(lab)
+        assert ExoCluster(lab).nodes["srv2"].process() is not None
+    assert started.node == "srv2"
+
+
 def test_rocm_missing(nodes: Layout) -> None:
     """rocm-missing: without tools and /dev/kfd the GPU is said to be unusable, and no grep in the CPU's name counts."""
     with laid(nodes, "rocm-missing") as lab:
         notes = StepNotes(4)
-        truth = verify_rocm(lab.nodes["rog"], notes)
+        truth = verify_rocm(ExoCluster(lab).nodes["rog"], notes)
     assert truth is not None
     assert truth.usable is not True
     assert not any(w.agrees for w in truth.witnesses if "rocm" in w.name)
@@ -104,6 +118,42 @@ def test_models(nodes: Layout, trap: str, words: list[str]) -> None:
             download_model(lab)
     text = " ".join(msgspec.structs.astuple(caught.value.problem))
     assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("trap", "node", "words"),
+    [
+        ("readonly-ring", "srv1", ["start_layer=0, end_layer=8", "underlying buffer is not writable", "0.10.2"]),
+        ("empty-shard", "srv2", ["IndexError: list index out of range", "layers by memory"]),
+    ],
+)
+def test_rings_that_stand_still(nodes: Layout, trap: str, node: str, words: list[str]) -> None:
+    """A complete ring whose cause stands in one log alone ends step 9 in seconds: line, node and cause."""
+    with laid(nodes, trap) as lab:
+        start_group(lab)
+        with pytest.raises(StepError) as caught:
+            download_model(lab)
+        record = load_campaign(lab.logs).records[9]
+    (problem,) = caught.value.problems
+    assert problem.what == node
+    text = " ".join(msgspec.structs.astuple(problem))
+    assert all(word in text for word in words), text
+    assert record.elapsed_s < 40
+
+
+def test_a_mirror_of_the_hub_helps(nodes: Layout) -> None:
+    """The advice about a hub works: with HF_ENDPOINT in hosts.yaml `start` starts EXO again, and it answers."""
+    with laid(nodes, "hub-unreachable") as lab:
+        start_group(lab)
+        with pytest.raises(StepError, match="cannot fetch"):
+            download_model(lab)
+        exo = lab.profile.exo
+        mended = msgspec.structs.replace(exo, environment={"HF_ENDPOINT": "http://mirror.example"})
+        profile = msgspec.structs.replace(lab.profile, exo=mended)
+        lab.inventory = msgspec.structs.replace(lab.inventory, profiles={lab.inventory.profile: profile})
+        start_group(lab)
+        assert "environment" in load_campaign(lab.logs).records[6].summary
+        assert download_model(lab).exo_answered == profile.models.small.exo
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,10 @@ def test_traps_in_the_hosts_file(tmp_path: Path) -> None:
     assert "--broadcast-port" in exo_with("split-ports").exo.flags
     assert exo_with("wrong-model").models.small.exo == "qwen2.5:3b"
     assert exo_with("mlx-only-model").models.small.exo == "qwen-2.5-3b"
-    assert exo_with("gpu-on-cpu").exo.nodes["rog"].overrides == []
+    assert exo_with("readonly-array").exo.nodes["srv2"].overrides == ["tinygrad==0.10.3"]
+    assert exo_with("amd-mask").exo.nodes["rog"].environment == {"AMD": "1"}
+    assert exo_with("amd-pinned-tinygrad").exo.nodes["rog"].overrides == []
+    assert exo_with("amd-without-pyrsmi").exo.nodes["rog"].extras == []
 
 
 def test_yeast_is_on_the_path_too(tmp_path: Path) -> None:

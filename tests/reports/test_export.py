@@ -35,7 +35,7 @@ def test_the_schema_is_one() -> None:
 
 
 def test_a_whole_campaign_is_in_it(tmp_path: Path) -> None:
-    """Verdict, comparisons, arms and runs, checks, ceiling, steps, environment and hashes are there as numbers."""
+    """Verdict, comparisons, arms and runs, checks, estimate, steps, environment and hashes are there as numbers."""
     write_campaign(tmp_path, rehearsal={"speedup": 1.6})
     found = exported(load_campaign(tmp_path))
     assert found["verdict"] == found["decision"]["verdict"] == "GO"

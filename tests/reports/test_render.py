@@ -214,8 +214,8 @@ def test_other_profiles_are_summarised(tmp_path: Path) -> None:
 def test_the_banner_needs_only_one_record(tmp_path: Path) -> None:
     """A single rehearsed record among others is enough for the banner, in Markdown, HTML and the text files."""
     write_campaign(tmp_path / "logs" / PROFILE, steps=range(2, 5))
-    write_campaign(tmp_path / "logs" / PROFILE, steps=range(1, 2), rehearsal={"speedup": 1.2, "trap": "gpu-on-cpu"})
+    write_campaign(tmp_path / "logs" / PROFILE, steps=range(1, 2), rehearsal={"speedup": 1.2, "trap": "amd-mask"})
     write_report(tmp_path / "logs", tmp_path / "docs", profile=PROFILE, html=True)
-    banner = "REHEARSAL — true speed-up 1.2 was set by hand, with the trap gpu-on-cpu; nothing here is about your"
+    banner = "REHEARSAL — true speed-up 1.2 was set by hand, with the trap amd-mask; nothing here is about your"
     for name in ("exo-phase1-results.md", "exo-phase1-results.html", "benchmark-results-qwen3b.txt"):
         assert banner in (tmp_path / "docs" / name).read_text(encoding="utf-8")

@@ -61,6 +61,10 @@ def _machine(node: str, text: Text) -> facts.NodePython:
     return facts.NodePython(
         node, text(f"ndnlinux{node}"), text(node), text("Debian GNU/Linux 12"), text("6.1.0"), text("AMD Ryzen"),
         8, 32_000_000_000, 200_000_000_000, text("/usr/bin/python3.12"), text("3.12.3"), 0.0021,
+        facts.AmdNode(
+            text("live"), text("writable"), False, [text("render")], text("6.4.1"), text("/opt/rocm/lib/x.so"),
+            text("/opt/rocm/lib/y.so"), text(""), 96 * 2**30, 15 * 2**30,
+        ) if node == "rog" else None,
     )  # fmt: skip
 
 
@@ -84,6 +88,10 @@ def _installed(node: str, text: Text) -> facts.Installed:
         node, text("0.0.15"), text("0.0.x"), text("git+https://example.org/exo@v0.0.15"), text("c0ffee" * 6),
         text("/home/x/venv"), text("/home/x/venv/bin/exo"), text("3.12.3"), {"tinygrad": text("0.11")},
         facts.GpuTruth(node, text("Radeon 8060S"), True, True, witnesses) if witnesses else None,
+        facts.ComputeProbe(
+            node, "tinygrad", text("AMD" if node == "rog" else "CPU"), True, 3.2, {"import": 0.4},
+            {"tinygrad": text("0.11.0")},
+        ),
     )  # fmt: skip
 
 

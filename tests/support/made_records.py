@@ -93,13 +93,26 @@ def results(arms: dict[int, tuple[str, ...]], runs: int, until_decided: bool) ->
         )  # fmt: skip
     for step, node in ((2, "srv1"), (3, "srv2"), (4, "rog")):
         steps[step] = facts.Installed(
-            node, "0.0.15", "0.0.x", "git+https://example.org/exo@v0.0.15", "c0ffee", "/venv", "/venv/bin/exo", "3.12"
+            node,
+            "0.0.15",
+            "0.0.x",
+            "git+https://example.org/exo@v0.0.15",
+            "c0ffee",
+            "/venv",
+            "/venv/bin/exo",
+            "3.12",
+            probe=_probe(node),
         )
         steps[step + 3] = facts.Started(
             node, node, 4000 + step, 99, "exo --node-id " + node, 52416, "/log", 2.4,
             "AMD" if node == "rog" else "CLANG", "gpu" if node == "rog" else "cpu", node == "rog",
         )  # fmt: skip
     return dict(sorted(steps.items()))
+
+
+def _probe(node: str) -> facts.ComputeProbe:
+    device, version = ("AMD", "0.11.0") if node == "rog" else ("CPU", "0.10.2")
+    return facts.ComputeProbe(node, "tinygrad", device, True, 3.2, {"import": 0.4}, {"tinygrad": version})
 
 
 def _machine(node: str) -> facts.NodePython:

@@ -119,10 +119,45 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
     ),
     (
         "device",
-        "never busy",
-        "warn",
+        "a stage of a pipeline idles",
+        "pass",
         lambda c: with_conditions(c, lambda n: replace(n, gpu_busy_percent={"rog": [0.0]})),
-        "ever busy",
+        "probe on rog: tinygrad computed on AMD in 3.2 s (tinygrad 0.11.0)",
+    ),
+    (
+        "device",
+        "only the topology says AMD",
+        "unknown",
+        lambda c: with_result(c, 4, probe=None),
+        "no compute probe has proven the GPU of rog",
+    ),
+    (
+        "device",
+        "the probe computed on the CPU",
+        "fatal",
+        lambda c: with_result(c, 4, probe=replace(c.results[4].probe, device="CPU")),  # type: ignore[attr-defined]
+        "EXO on rog computes on its CPU",
+    ),
+    (
+        "device",
+        "the topology says nothing",
+        "pass",
+        lambda c: with_result(c, 12, gpu_kinds={"exo": "unknown", "rog": "gpu"}),
+        "EXO answered prompts of up to 60 tokens",
+    ),
+    (
+        "device",
+        "EXO itself does not count prompts",
+        "pass",
+        lambda c: changed(c, of_arm("exo", prompt_tokens=None)),
+        "EXO answered prompts of up to 60 tokens",
+    ),
+    (
+        "device",
+        "only a greeting answered",
+        "unknown",
+        lambda c: changed(c, lambda s: replace(s, prompt_tokens=3)),
+        "more than 10 tokens",
     ),
     ("device", "not told", "unknown", lambda c: with_result(c, 12, gpu_kinds={"exo": "gpu"}), "rog should be on a GPU"),
     (

@@ -51,7 +51,7 @@ WHOLE: list[Chart] = [
     ),
     LatencyChart([latency_row(EXO, 0.060, 0.066, 0.071)], [latency_row(EXO, 0.005)]),
     TokenTimeChart(
-        [TokenBar("Best pipeline", [TimePart("computing", "compute", 30.0), TimePart("hops", "hops", 2.0)])], 18.0
+        [TokenBar("Pipeline, estimated", [TimePart("computing", "compute", 30.0), TimePart("hops", "hops", 2.0)])], 18.0
     ),
     NodesChart(
         [
@@ -99,7 +99,7 @@ def test_the_words_say_what_the_drawing_shows() -> None:
     assert "all 3 requests" in words["requests"]
     assert "1 warm-up hollow and discarded, 1 failed" in words["requests"]
     assert "TTFT (first token): EXO: median 66.0 ms" in words["latency"]
-    assert "Best pipeline: 32.0 ms (computing 30.0 ms, hops 2.00 ms)" in words["token-time"]
+    assert "Pipeline, estimated: 32.0 ms (computing 30.0 ms, hops 2.00 ms)" in words["token-time"]
     assert "GPU 20 to 60% busy while EXO ran" in words["nodes"]
 
 

@@ -1,4 +1,4 @@
-"""How many runs it takes, and the pipeline's ceiling: formulas held against published and simulated figures."""
+"""How many runs it takes, and the pipeline's estimate: formulas held against published and simulated figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from records.settings import Limits
-from reports.stats.ceiling import Stage, pipeline_ceiling, stages_by_memory
+from reports.stats.estimate import Stage, pipeline_estimate, stages_of
 from reports.stats.sample_size import plan_from_control, power, runs_needed, runs_to_settle, seconds_per_run
 from tests.reports.stats.test_arms import runs
 from tests.support.campaigns import measurement
@@ -73,28 +73,28 @@ rates = st.floats(0.5, 500)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(rates, st.floats(0.01, 1), st.floats(0, 0.1)), min_size=1, max_size=6))
 def test_no_pipeline_beats_its_fastest_node(nodes: list[tuple[float, float, float]]) -> None:
-    """Whatever the split and the hops, one stream is at most as fast as on the fastest node alone."""
+    """Whatever the split and the hops, the estimate of one stream is at most the fastest node's own rate."""
     total = sum(share for _, share, _ in nodes)
-    found = pipeline_ceiling([Stage(f"n{i}", r, share / total, hop) for i, (r, share, hop) in enumerate(nodes)])
+    found = pipeline_estimate([Stage(f"n{i}", r, share / total, hop) for i, (r, share, hop) in enumerate(nodes)])
     assert found.rate_tokens_per_s <= found.best_split_rate_tokens_per_s * (1 + 1e-9)
     assert found.best_split_ratio <= 1 + 1e-9
     assert found.compute_share + found.hop_share == pytest.approx(1)
 
 
-def test_ceiling_by_hand() -> None:
+def test_the_estimate_by_hand() -> None:
     """Half the layers at 10 tokens/s, half at 30, two hops of 5 ms: 50 + 16.7 + 10 ms a token."""
-    found = pipeline_ceiling([Stage("slow", 10, 0.5, 0.005), Stage("fast", 30, 0.5, 0.005)])
+    found = pipeline_estimate([Stage("slow", 10, 0.5, 0.005), Stage("fast", 30, 0.5, 0.005)])
     assert found.token_s == pytest.approx(0.05 + 1 / 60 + 0.01)
     assert found.hops_s == pytest.approx(0.01)
     assert found.ratio == pytest.approx(1 / found.token_s / 30)
     assert found.fastest_node == "fast"
-    assert pipeline_ceiling([Stage("alone", 10, 1.0, 0.5)]).hops_s == 0
+    assert pipeline_estimate([Stage("alone", 10, 1.0, 0.5)]).hops_s == 0
 
 
 def test_a_node_without_a_rate_counts_as_the_fastest() -> None:
-    """So that the ceiling stays one; shares follow memory, hops are half the difference of the round trips."""
-    stages = stages_by_memory(
-        {"srv1": 9.0, "rog": 30.0}, {"srv1": 32, "srv2": 16, "rog": 64}, {"srv1": 0.0, "srv2": 0.001, "rog": 0.004}
+    """Shares follow the weights, hops are half the difference of the round trips, and the ring's order is kept."""
+    stages = stages_of(
+        {"srv1": 9.0, "rog": 30.0}, {"rog": 64, "srv1": 32, "srv2": 16}, {"srv1": 0.0, "srv2": 0.001, "rog": 0.004}
     )
     assert [stage.node for stage in stages] == ["rog", "srv1", "srv2"]
     assert [stage.share for stage in stages] == pytest.approx([64 / 112, 32 / 112, 16 / 112])
@@ -115,10 +115,10 @@ def test_a_node_without_a_rate_counts_as_the_fastest() -> None:
 def test_impossible_pipelines_are_refused(stages: list[Stage]) -> None:
     """No stage, no rate, a negative hop or share, and shares that are not a whole are errors."""
     with pytest.raises(ValueError, match=r"stage|share"):
-        pipeline_ceiling(stages)
+        pipeline_estimate(stages)
 
 
 def test_memory_or_rates_unknown_is_refused() -> None:
-    """A ceiling of nothing is not made up."""
+    """An estimate of nothing is not made up."""
     with pytest.raises(ValueError, match="rate of one node"):
-        stages_by_memory({}, {"a": 1}, {})
+        stages_of({}, {"a": 1}, {})

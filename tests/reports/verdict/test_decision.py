@@ -116,7 +116,7 @@ def test_a_fatal_check_forbids_every_verdict() -> None:
 
 def test_unknown_forbids_go_and_not_no_go() -> None:
     """Not knowing whether the GPU computed leaves a would-be GO INCONCLUSIVE; a NO-GO stands."""
-    fast, slow = (with_result(make_campaign(x), 12, gpu_kinds={"exo": "unknown", "rog": "gpu"}) for x in (2.0, 1.0))
+    fast, slow = (with_result(make_campaign(x), 12, gpu_kinds={"exo": "gpu", "rog": "unknown"}) for x in (2.0, 1.0))
     found = decide(fast)
     assert (found.verdict, found.further_runs) == ("INCONCLUSIVE", None)
     assert "device" in found.headline

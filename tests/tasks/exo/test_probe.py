@@ -9,7 +9,6 @@ import pytest
 
 from records.facts import ComputeProbe
 from tasks.exo import probe
-from tasks.exo.probe import Engine
 
 GOOD: dict[str, Any] = {"device": "CPU", "versions": {"tinygrad": "0.10.2"}}
 
@@ -21,7 +20,7 @@ def printed(*stages: dict[str, Any], ended: bool = True) -> str:
     return "\n".join(["Welcome to srv2!", probe._BEGIN, *lines, "scp: Received 3 files", *end, "Bye"])
 
 
-def failing(error: str, engine: Engine = "tinygrad", trace: str = "") -> ComputeProbe:
+def failing(error: str, engine: str = "tinygrad", trace: str = "") -> ComputeProbe:
     """Return the probe of a node whose matmul failed with `error`."""
     text = printed({"stage": "import"} | GOOD, {"stage": "matmul", "error": error, "trace": trace})
     return probe.read("rog", engine, {}, text, 3.0)
@@ -57,6 +56,7 @@ SAID = [
     ("CompileError: undefined value '@llvm.amdgcn.' AMD with LLVM backend requires LLVM >= 18", "LLVM 18", "AMD_LLVM"),
     ("FileNotFoundError: No LLVM library found on the system. Install it via your distro's package manager",
      "no LLVM library", "AMD_LLVM"),
+    ("Error processing prompt (see logs with DEBUG>=2): list index out of range", "layers by memory", "carve-out"),
     ("URLError: <urlopen error [Errno -2] Name or service not known>", "download Linux headers", "gitlab.com"),
     ("AssertionError: AMD=1 is deprecated, use DEV=AMD instead", "from 0.13 on", "pin an older one"),
     ("OSError: /opt/none/lib/libhsa-runtime64.so: cannot open shared object file", "ROCM_PATH is set", "ROCM_PATH"),

@@ -17,7 +17,6 @@ import pytest
 
 from records.facts import ComputeProbe
 from tasks.exo import probe
-from tasks.exo.probe import Engine
 from tests.support.packages import package
 
 MOCKGPU = os.environ.get("TINYGRAD_MOCKGPU", "")
@@ -26,12 +25,12 @@ needs_clang = pytest.mark.skipif(not shutil.which("clang"), reason="no clang, wi
 no_amd = pytest.mark.skipif(Path("/dev/kfd").exists(), reason="this machine may have a usable AMD GPU")
 
 
-def probed(engine: Engine, environment: dict[str, str], *folders: Path) -> ComputeProbe:
+def probed(engine: str, environment: dict[str, str], *folders: Path) -> ComputeProbe:
     """Run the probe with the packages in `folders`, as a node does."""
     settings = environment | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     begin = time.monotonic()
     ran = subprocess.run(
-        ["/bin/bash", "-c", probe.command(sys.executable, engine, settings)],
+        ["/bin/bash", "-c", probe.command(sys.executable, str(probe.SCRIPT), engine, settings)],
         capture_output=True, text=True, timeout=probe.TIMEOUT_S, check=False,
     )  # fmt: skip
     return probe.read("rog", engine, environment, ran.stdout, time.monotonic() - begin)

@@ -70,15 +70,29 @@ def test_qwen_on_0_0_x_cannot_run_and_the_alternatives_can() -> None:
 def test_a_cpu_cluster_against_a_gpu_baseline_cannot_reach_go() -> None:
     """1.x computes on CPUs; a baseline on the Radeon is out of its reach, and that is said first."""
     found = assess(changed("qwen-1x"), NODES, TAILNET)
-    assert "Ollama 'rog' on a GPU" in found.go_unreachable_because
+    assert "Ollama 'rog' on a GPU that holds the model" in found.go_unreachable_because
+    assert "at most 1 where one node is the fastest at every part" in found.go_unreachable_because
     assert found.alternatives
 
 
-def test_sixteen_bits_against_four_cannot_reach_go() -> None:
-    """EXO 0.0.x loads 16 bits whatever the name says; against a 4-bit Ollama it reads four times the bytes."""
+def test_the_bound_does_not_hold_where_the_model_fits_no_gpu() -> None:
+    """Where no baseline holds the model, the bound is not stated: nothing says what one node alone would do."""
+    nodes = {key: node(key, memory_gb=1.9) for key in TAILNET}
+    found = assess(changed("qwen-1x"), nodes, TAILNET)
+    assert row(found, "qwen-1x").can_run is True
+    assert found.go_unreachable_because == ""
+
+
+def test_sixteen_bits_against_four_is_told_and_is_no_bound() -> None:
+    """EXO 0.0.x loads 16 bits whatever the name says; against a 4-bit Ollama it reads four times the bytes.
+
+    That is an expectation: "GO cannot be reached" rests on the one bound alone.
+    """
     small = {"exo": "llama-3.2-3b-8bit", "ollama": "llama3.2:3b", "ollama_precision": "Q4_K_M", "exo_precision": "8bit"}
     found = assess(changed("llama-0015", small=small), NODES, TAILNET)
-    assert "4.0 times the bytes" in found.go_unreachable_because
+    assert found.go_unreachable_because == ""
+    assert found.alternatives
+    assert any("4.0 times the bytes" in reason for reason in row(found, "llama-0015").reasons)
     assert any("loads `llama-3.2-3b-8bit` at fp16" in reason for reason in row(found, "llama-0015").reasons)
 
 

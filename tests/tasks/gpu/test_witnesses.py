@@ -50,9 +50,11 @@ def card(folder: Path, name: str, vendor: str, device: str, busy: str | None = N
 
 
 def kfd(folder: Path) -> None:
-    """Put a /dev/kfd below `folder`."""
+    """Put a /dev/kfd and a live driver below `folder`."""
     (folder / "dev").mkdir()
     (folder / "dev/kfd").write_text("")
+    (folder / "sys/module/amdgpu").mkdir(parents=True)
+    (folder / "sys/module/amdgpu/initstate").write_text("live\n")
 
 
 def witness(truth: GpuTruth, name: str) -> Witness:
@@ -98,6 +100,51 @@ def test_no_tool_at_all(tmp_path: Path) -> None:
     assert (truth.present, truth.usable) == (True, False)
     assert witness(truth, "rocm-smi").said == "not installed"
     assert witness(truth, "/dev/kfd").agrees is False
+
+
+def test_a_rocminfo_that_fails_is_not_usable(tmp_path: Path) -> None:
+    """ROCm's runtime may fail to open a GPU whose device file this user may write to: then nothing computes on it."""
+    card(tmp_path, "card0", "0x1002", "0x1586")
+    kfd(tmp_path)
+    assert probed(tmp_path, {}).usable is True
+    said = "hsa api call failure at: rocminfo.cc:1306\nCall returned HSA_STATUS_ERROR_OUT_OF_RESOURCES: failed\n"
+    truth = probed(tmp_path, {"rocminfo": said})
+    assert (truth.present, truth.usable) == (True, False)
+    assert "OUT_OF_RESOURCES" in witness(truth, "rocminfo").said
+
+
+def test_a_driver_that_is_not_live_is_not_usable(tmp_path: Path) -> None:
+    """EXO's pyrsmi asks the driver's state at its start, and EXO ends where it is not `live`."""
+    kfd(tmp_path)
+    (tmp_path / "sys/module/amdgpu/initstate").write_text("coming\n")
+    truth = probed(tmp_path, {})
+    assert truth.usable is False
+    assert witness(truth, "amdgpu driver").said == "coming"
+
+
+def test_wsl_is_named(tmp_path: Path) -> None:
+    """Windows' own Linux has /dev/dxg and no /dev/kfd."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/dxg").write_text("")
+    truth = probed(tmp_path, {})
+    assert truth.usable is False
+    assert "WSL2" in witness(truth, "/dev/kfd").said
+
+
+def test_without_rocm_smi_others_bear_witness(tmp_path: Path) -> None:
+    """ROCm 10 has no rocm-smi: amd-smi, sysfs and the driver's sensors see the Radeon; N/A says nothing."""
+    card(tmp_path, "card1", "0x1002", "0x1586")
+    sensors = tmp_path / "sys/class/drm/card1/device/hwmon/hwmon3"
+    sensors.mkdir(parents=True)
+    (sensors / "name").write_text("amdgpu\n")
+    asic = '"market_name": "AMD Radeon Graphics", "device_id": "0x1586", "target_graphics_version": "gfx1151"'
+    truth = probed(tmp_path, {"amd-smi": '{"gpu_data": [{"gpu": 0, "asic": {' + asic + "}}]}\n"})
+    assert {w.name for w in truth.witnesses if w.agrees} == {"amd-smi", "sysfs", "hwmon"}
+    assert witness(truth, "rocm-smi").said == "not installed"
+    empty = probed(tmp_path, {"amd-smi": '[{"gpu": 0, "asic": {"market_name": "N/A", "device_id": "N/A"}}]'})
+    assert witness(empty, "amd-smi").agrees is None
+    metrics = probed(tmp_path, {"amd-smi": recorded("gpu", "amd-smi_strix_halo_na.txt")})
+    assert witness(metrics, "amd-smi").agrees is None
 
 
 def test_another_graphics_card(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tasks.errors import StepError
 from tasks.machines import daemon
 from tasks.machines.daemon import Launch
 from tasks.machines.local import LocalNode
-from tasks.machines.ports import listening, listens, ports_taken
+from tasks.machines.ports import _owner, listening, listens, ports_taken
 
 
 @pytest.fixture
@@ -102,6 +102,55 @@ def test_group_is_ended_even_when_it_ignores_term(
     assert [line for line in left.stdout.splitlines() if " Z" not in line] == []
 
 
+LEADERLESS = """import ctypes, socket, threading, time
+s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen()
+threading.Thread(target=time.sleep, args=(60,)).start()
+print("port", s.getsockname()[1], flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_zombie_leader_whose_threads_live_is_not_gone(node: LocalNode, folder: Path) -> None:
+    """A process whose first thread has ended still holds its ports; it is found, and its port is free after stop."""
+    started = daemon.start(node, str(folder), launch([program(folder, LEADERLESS)]))
+    port = int(wait_for_log(node, folder, "port").split()[1])
+    while " Z " not in f" {Path(f'/proc/{started.pid}/stat').read_text(encoding='utf-8').rpartition(')')[2][1]} ":
+        time.sleep(0.02)
+    assert daemon.find(node, str(folder)) == started
+    assert set(ports_taken(node, "127.0.0.1", (port,))) == {port}
+    daemon.stop(node, str(folder))
+    assert ports_taken(node, "127.0.0.1", (port,)) == {}
+
+
+def test_the_logins_proxies_do_not_reach_the_process(
+    node: LocalNode, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every proxy variable of the login is kept from the process; what its launch names arrives."""
+    for name in daemon.PROXIES:
+        monkeypatch.setenv(name, "http://proxy.example")
+        monkeypatch.setenv(name.upper(), "http://proxy.example")
+    code = "import os, time\nprint({k: v for k, v in os.environ.items() if 'proxy' in k.lower()}, 'end', flush=True)\n"
+    told = {"https_proxy": "http://wanted.example"}
+    daemon.start(node, str(folder), launch([program(folder, code + "time.sleep(60)")], told))
+    assert wait_for_log(node, folder, "end").strip() == f"{told} end"
+
+
+def test_a_note_holds_what_the_process_was_started_with(node: LocalNode, folder: Path) -> None:
+    """Command line, environment and files are digests beside the process; a change of one changes that one alone."""
+    argv, file = [program(folder, SLEEPER)], str(folder / "discovery.json")
+    first = launch(argv, {"A": "1"}, {file: "one"})
+    started = daemon.start(node, str(folder), first, {"revision": "abc"})
+    found = daemon.find(node, str(folder))
+    assert found == started
+    assert found.parts == first.parts | {"revision": "abc"}
+    for other, name in [
+        (launch([*argv, "-v"], {"A": "1"}, {file: "one"}), "command line"),
+        (launch(argv, {"A": "2"}, {file: "one"}), "environment"),
+        (launch(argv, {"A": "1"}, {file: "two"}), "discovery file"),
+    ]:
+        assert [part for part in other.parts if other.parts[part] != found.parts[part]] == [name]
+
+
 def test_recycled_pid_is_never_signalled(node: LocalNode, folder: Path) -> None:
     """A note whose PID belongs to another process by now finds nothing, and stop leaves that process alone."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stranger:
@@ -176,6 +225,19 @@ def test_who_listens(node: LocalNode, folder: Path) -> None:
         assert not listens(node, ours, "127.0.0.1", port)
 
 
+def test_another_user_is_named_only_where_one_was_seen(node: LocalNode) -> None:
+    """The owner of a port is told by number from the kernel's table, where `ss` is absent or does not name him."""
+    with socket.socket() as ours:
+        ours.bind(("127.0.0.1", 0))
+        ours.listen()
+        port = ours.getsockname()[1]
+        (owner,) = ports_taken(node, "127.0.0.1", (port,)).values()
+        assert "another user" not in owner
+    assert _owner("", 1, "1000", "1000") == "a process that cannot be named"
+    assert _owner("", 1, "0", "1000") == "a process of another user (number 0)"
+    assert _owner('LISTEN 0 5 127.0.0.1:1 0.0.0.0:* users:(("exo",pid=7,fd=3))', 1, "0", "1000") == "exo (PID 7)"
+
+
 def test_listening_table() -> None:
     """Of /proc/net/tcp and tcp6 only LISTEN lines count; `::` and mapped addresses are IPv4, others are left out."""
     table = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -188,4 +250,8 @@ def test_listening_table() -> None:
    2: B80D01200000000067452301EFCDAB89:0051 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 \
 00000000     0        0 79 1 0 100 0 0 10 0
 """
-    assert listening(table) == {("127.0.0.1", 11434, "4242"), ("0.0.0.0", 52416, "77"), ("127.0.0.1", 80, "78")}
+    assert {listener[:3] for listener in listening(table)} == {
+        ("127.0.0.1", 11434, "4242"),
+        ("0.0.0.0", 52416, "77"),
+        ("127.0.0.1", 80, "78"),
+    }

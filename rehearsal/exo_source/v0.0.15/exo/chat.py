@@ -19,6 +19,7 @@ from .engine.wire import Exchange
 from .engine.words import said, tokenize
 from .node import Node
 from .peers import UnavailableError
+from .stalls import words
 
 HANGS_AFTER_SHARE = 0.67
 """Of the time that a lost peer stays in the topology, the share after which a chat hangs instead of failing."""
@@ -39,6 +40,8 @@ class Chat:
         self._warm: set[str] = set()
         self._crowd = Crowd()
         self._lock = threading.Lock()
+        self._stalled = False
+        """A peer stands still at the first token that is sent back."""
 
     def answer(self, exchange: Exchange, model: str, prompt: str, stream: bool, headers) -> dict | None:
         """Return the whole completion, or send it as a stream and return None.
@@ -54,6 +57,7 @@ class Chat:
                 tokens = said(self._length(), prompt)
                 schedule = self._speed(model).schedule(len(tokens), self._run, request)
                 sleep_until(start + schedule[0] / 2)  # the real one's headers come after its own layers' first pass
+                self._send_first_back(model, lines)
                 tokens, schedule = self._crowd.disturb(tokens, schedule)
                 if stream:
                     self._stream(exchange, headers, model, request_id, tokens, start, schedule, lines)
@@ -82,7 +86,8 @@ class Chat:
         for index, peer in enumerate(ring, start=1):
             lines.append(peer.open(5.0))
             weights = weights_of(index, len(ring) + 1)
-            lines[-1].say({"ask": "prompt", "id": request_id, "model": model, "weights": weights})
+            place = {"index": index, "nodes": len(ring) + 1}
+            lines[-1].say({"ask": "prompt", "id": request_id, "model": model, "weights": weights} | place)
         if model in TINYGRAD:
             self._downloads.ensure(model, weights_of(0, len(ring) + 1))
             if not self._downloads.there(model):
@@ -91,9 +96,18 @@ class Chat:
         for line in lines:
             line.sock.settimeout(60.0)
             try:
-                line.hear()
+                self._stalled |= bool(line.hear().get("stalls"))
             except (OSError, ValueError) as error:
                 raise UnavailableError(f"Peer of request {request_id} is gone: {error}") from error
+
+    def _send_first_back(self, model: str, lines: list[Line]) -> None:
+        """Send the first token back into the ring, which is where one that cannot compute stands still for good."""
+        own = self._node.settings.get("stall", "")
+        if own:
+            print(words(own, model, 0, len(lines) + 1), flush=True)
+        if own or self._stalled:
+            time.sleep(self._flags.chatgpt_api_response_timeout)
+            raise TimeoutError
 
     def _warm_up(self, exchange: Exchange, model: str) -> float:
         """Return from when the schedule counts: the request's arrival, later where the model is cold."""

@@ -22,6 +22,7 @@ from .engine.settings import Settings
 from .engine.wire import listen, serve_aside
 from .flags import NOISE, parse
 from .node import Node
+from .stalls import words
 
 BANNER = "\033[93m\n  _____  _____  \n / _ \\ \\/ / _ \\ \n|  __/>  < (_) |\n \\___/_/\\_\\___/ \n    \033[0m"
 ADDRESS = os.environ.get("EXO_PHASE1_NODE_ADDRESS", "0.0.0.0")
@@ -107,7 +108,10 @@ def _peer_answers(node: Node, downloads: Downloads):
                 os.kill(os.getpid(), signal.SIGKILL)
             gpu.enter()
             downloads.ensure(message["model"], message["weights"])
-            return {}
+            stall = node.settings.get("stall", "")
+            if stall:
+                print(words(stall, message["model"], message["index"], message["nodes"]), flush=True)
+            return {"stalls": bool(stall)}
         if asked == "end":
             gpu.leave()
         return None  # a token passing by

@@ -1,0 +1,147 @@
+"""The first chat through the whole ring, and what stops it: told within seconds, 900 of them are never waited out.
+
+While EXO owes the answer, every node is looked at about once a second. What its log says against this pair ends the
+wait. A ring that hangs is told from one that is slow by what the nodes do: one that computes, loads or downloads uses
+a processor or a disk, or writes its log; an idle EXO uses a thousandth of a core (0.0.15, 10 ms in 10 s).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from records.settings import ModelPair
+from tasks import console
+from tasks.errors import StepError, one_each
+from tasks.exo import trouble
+from tasks.exo.cluster import ExoCluster
+from tasks.exo.interface import Answer
+from tasks.exo.logtext import likely_cause
+from tasks.exo.node import ExoNode
+from tasks.machines.daemon import LOG_CAP_BYTES, Daemon, Pulse
+from tasks.machines.node import journal
+from tasks.machines.threads import Outcome
+from tasks.machines.wire import Reply
+
+PROMPT = "Say hello to the people of a small town by the sea, in one friendly sentence of about twenty words."
+TOKENS = 24
+"""More than 10 each way: a few tokens pass where longer prompts fail, and a ring may fail at the first token sent back.
+EXO 0.0.x answers with as many as it was started for."""
+
+LOOK_S = 1.0
+HUNG_S = 60.0
+"""A ring in which no node did anything for this long hangs; the slowest stage seen took 1.4 s a token on a CPU."""
+WORKING_CORES = 0.1
+MOVED_BYTES = 1_000_000
+_TELL_S = 10.0
+
+
+def first_answer(
+    cluster: ExoCluster, pair: ModelPair, timeout_s: float, logs: Mapping[str, int]
+) -> tuple[Answer, float]:
+    """Have the cluster answer one chat, which loads the model; return the answer and the seconds it took.
+
+    `logs` is how long every node's log was before the pair was asked for. Raises StepError where another model
+    answers, where a log or the reply says what is wrong, and where the ring hangs.
+    """
+    generation, begin = cluster.generation, time.monotonic()
+    console.note("exo", f"waits for the first answer of {pair.exo} (loads the model)")
+    watch = _Watch(cluster, pair, logs)
+    reply = watch.await_reply(lambda: cluster.entry.ask(generation.chat_request(pair.exo, PROMPT, TOKENS, timeout_s)))
+    try:
+        return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
+    except StepError as error:
+        watch.look()  # where the logs know why, they are told instead
+        raise (trouble.in_reply(reply, _whose(reply, cluster)) or error) from None
+
+
+def _whose(reply: Reply, cluster: ExoCluster) -> str:
+    """Return the node that an error answer speaks of: the entry's own, or over gRPC a peer's, first the GPU's."""
+    if "AioRpcError" not in reply.text:
+        return cluster.entry.key
+    peers = [exo for exo in cluster.nodes.values() if exo is not cluster.entry]
+    return next((exo.key for exo in peers if exo.claims_gpu), cluster.entry.key)
+
+
+class _Watch:
+    """What the nodes do and say while an answer is awaited."""
+
+    def __init__(self, cluster: ExoCluster, pair: ModelPair, logs: Mapping[str, int]) -> None:
+        self._cluster, self._pair = cluster, pair
+        self._read = dict(logs)
+        """How many bytes of each node's log have been read."""
+        self._written = dict.fromkeys(logs, "")
+        self._processes: dict[str, Daemon | None] = cluster.each(lambda exo: exo.process())
+        self._before: dict[str, tuple[float, Pulse]] = {}
+        self._begin = self._told = time.monotonic()
+        self._worked = dict.fromkeys(logs, self._begin)
+        """When each node was last seen doing something."""
+
+    def await_reply(self, send: Callable[[], Reply]) -> Reply:
+        """Send the request from a thread of its own and look at the nodes until it is answered. Raises StepError."""
+        outcome: Outcome[Reply] = Outcome()
+        sender = threading.Thread(target=contextvars.copy_context().run, args=(outcome.keep, send), daemon=True)
+        sender.start()
+        sender.join(LOOK_S)
+        while sender.is_alive():
+            self.look()
+            self._refuse_hung()
+            sender.join(LOOK_S)
+        return outcome.value()
+
+    def look(self) -> None:
+        """Read every node's log and pulse. Raises StepError where one says what is wrong, or EXO has ended."""
+        journaled = journal.set(None)  # a record need not hold a look a second
+        try:
+            pulses = self._cluster.each(self._look_at)
+        finally:
+            journal.reset(journaled)
+        if error := trouble.in_logs(self._written, self._cluster.generation, self._pair.exo):
+            raise error
+        ended = {key: likely_cause(self._written[key]) for key, pulse in pulses.items() if not pulse.alive}
+        if ended:
+            raise one_each(
+                {key: f"EXO ended while it owed the first answer: {cause}" for key, cause in ended.items()},
+                "EXO alive on every node until it has answered",
+                {
+                    key: f"read {self._cluster.nodes[key].log_path} on that node and `dmesg`; then: fab start"
+                    for key in ended
+                },
+            )
+        now = time.monotonic()
+        if now - self._told > _TELL_S:
+            self._told = now
+            working = [key for key, worked in self._worked.items() if now - worked < 2 * LOOK_S + 1]
+            console.note("exo", f"{now - self._begin:.0f} s, at work: {', '.join(working) or 'no node'}")
+
+    def _look_at(self, exo: ExoNode) -> Pulse:
+        process = self._processes[exo.key]
+        if process is None:
+            return Pulse(alive=False)
+        pulse, text = exo.pulse(process, self._read[exo.key])
+        now = time.monotonic()
+        self._written[exo.key] = (self._written[exo.key] + text)[-2 * LOG_CAP_BYTES :]
+        self._read[exo.key] = pulse.log_bytes
+        since, before = self._before.get(exo.key, (now, pulse))
+        used = pulse.cpu_s - before.cpu_s > WORKING_CORES * (now - since)
+        moved = pulse.disk_bytes - before.disk_bytes > MOVED_BYTES or pulse.log_bytes != before.log_bytes
+        if used or moved:
+            self._worked[exo.key] = now
+        self._before[exo.key] = (now, pulse)
+        return pulse
+
+    def _refuse_hung(self) -> None:
+        now = time.monotonic()
+        if now - max(self._worked.values()) < HUNG_S:
+            return
+        idle = {
+            key: f"did nothing for {now - worked:.0f} s while EXO owed an answer"
+            for key, worked in self._worked.items()
+        }
+        raise one_each(
+            idle,
+            "a node that computes while EXO owes the first answer: this ring hangs",
+            "read the EXO log of every node, the one that worked last first; then: fab cleanup start download-model",
+        )

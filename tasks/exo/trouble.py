@@ -1,0 +1,61 @@
+"""What a node's log or a reply says against one pair: the line, why it came to that, and what mends it.
+
+The known failures of the engines are those of the compute probe (`tasks.exo.probe`), in one table; the rest is the
+model hub. What a log says of other models concerns nobody here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tasks.errors import StepError, all_of
+from tasks.exo.interface import Generation
+from tasks.exo.logtext import without_blocks
+from tasks.exo.probe import recognise
+from tasks.machines.wire import Reply, message_of, shortened
+
+_FAILED = re.compile(r"^Error processing (?:tensor|prompt)\b.*$", re.MULTILINE)
+
+
+def in_logs(logs: Mapping[str, str], generation: Generation, model: str) -> StepError | None:
+    """Return what the nodes' logs (node -> what was written since `model` was asked for) say against it."""
+    errors = [error for node, log in logs.items() if (error := _in_log(log, node, generation, model))]
+    return all_of(errors) if errors else None
+
+
+def in_reply(reply: Reply, node: str) -> StepError | None:
+    """Return what is known of an error answer: without DEBUG, EXO 0.0.x writes its cause into no log."""
+    said = message_of(reply.text)
+    failure = recognise(said, node) if reply.status >= 400 else None
+    if failure is None:
+        return None
+    return StepError(f"HTTP {reply.status}: {shortened(said)}", f"another setting: {failure.cause}", failure.remedy)
+
+
+def _in_log(log: str, node: str, generation: Generation, model: str) -> StepError | None:
+    ours = generation.about_pair(log, model)
+    if hub := generation.hub_problem(ours):
+        return StepError(
+            hub,
+            "a model hub that every node reaches, even where the files are on its disk already",
+            "on such a node: curl -sI https://huggingface.co; EXO's downloads take no proxy: the address of a mirror"
+            " goes as HF_ENDPOINT into exo.environment of hosts.yaml, then: fab start download-model",
+            who=node,
+        )
+    rest = without_blocks(ours, lambda line: line.startswith("Download error"))
+    if failure := recognise(rest, node):
+        return StepError(
+            f"its log says: {failure.said}",
+            f"a ring that can pass tokens on: {failure.cause}",
+            f"{failure.remedy}; then: fab install start download-model",
+            who=node,
+        )
+    if failed := _FAILED.search(rest):
+        return StepError(
+            f"its log says: {shortened(failed[0])}",
+            "a ring that can pass tokens on",
+            "look at the traceback below that line in the node's EXO log",
+            who=node,
+        )
+    return None

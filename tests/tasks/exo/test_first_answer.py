@@ -1,0 +1,100 @@
+"""The first answer: a ring that hangs is told from a slow one by what its processes do. Real ones, on loopback."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from records.settings import Bench, Exo, Inventory, ModelPair, Models, NodeSpec, Ports, Profile
+from tasks.errors import StepError
+from tasks.exo import first_answer as module
+from tasks.exo.cluster import ExoCluster
+from tasks.exo.first_answer import first_answer
+from tasks.machines import daemon
+from tasks.machines.daemon import Launch
+from tasks.machines.lab import Lab
+
+PAIR = ModelPair("llama-3.2-3b", "llama3.2:3b-instruct-fp16", "fp16", "F16")
+EXO = Exo("0.0.15", "/srv/exo", ports=Ports(31995, 31996))
+INVENTORY = Inventory(
+    profile="p",
+    nodes={"srv1": NodeSpec(host="localhost", local=True, address="127.0.0.1")},
+    ollama={},
+    profiles={"p": Profile("one process", EXO, Models(PAIR, PAIR))},
+    bench=Bench(node="srv1"),
+)
+SERVER = """
+import http.server, json, sys, time
+class Chat(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, body = 200, {"model": "llama-3.2-3b", "choices": [{"message": {"content": "Hello"}}]}
+        WORK
+        body = json.dumps(body).encode()
+        self.send_response(status); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("127.0.0.1", 31995), Chat).serve_forever()
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExoCluster]:
+    """Give a cluster of one local node in a home folder of its own; a ring hangs after 2 s without work."""
+    monkeypatch.setattr(module, "HUNG_S", 2.0)
+    monkeypatch.setattr(module, "LOOK_S", 0.3)
+    lab = Lab(INVENTORY, tmp_path / "hosts.yaml")
+    lab.nodes["srv1"].remembered["home"] = str(tmp_path)
+    found = ExoCluster(lab)
+    yield found
+    found.entry.stop()
+    lab.close()
+
+
+def ask(cluster: ExoCluster, work: str) -> float:
+    """Start a server that does `work` before it answers, and wait for its first answer; return the seconds."""
+    exo = cluster.entry
+    argv = [sys.executable, "-u", "-c", SERVER.replace("WORK", work)]
+    daemon.start(exo.node, exo.run_folder, Launch(argv, {}, {}, ()))
+    while not exo.ports_taken():
+        time.sleep(0.05)
+    return first_answer(cluster, PAIR, 30, {"srv1": exo.log_size()})[1]
+
+
+def test_a_slow_ring_is_waited_for(cluster: ExoCluster) -> None:
+    """A node that computes for longer than a ring may stand still is waited for, though it writes nothing."""
+    assert ask(cluster, "end = time.time() + 4\n        while time.time() < end: pass") > 4
+
+
+def test_a_hung_ring_is_told_soon(cluster: ExoCluster) -> None:
+    """A node that neither computes nor reads nor writes hangs: said long before the request's own time-out."""
+    begin = time.monotonic()
+    with pytest.raises(StepError, match=r"srv1: did nothing for \d+ s") as caught:
+        ask(cluster, "time.sleep(25)")
+    assert time.monotonic() - begin < 15
+    assert "hangs" in caught.value.problem.needed
+
+
+def test_a_line_of_the_log_ends_the_wait(cluster: ExoCluster) -> None:
+    """A line against the pair is told within a look, while the chat still hangs."""
+    begin = time.monotonic()
+    with pytest.raises(StepError, match="underlying buffer is not writable"):
+        ask(cluster, "print('TypeError: underlying buffer is not writable'); time.sleep(25)")
+    assert time.monotonic() - begin < 10
+
+
+def test_an_exo_that_ends_is_told(cluster: ExoCluster) -> None:
+    """A process that dies while it owes the answer is named with the last thing it said."""
+    with pytest.raises(StepError, match="EXO ended while it owed the first answer: its log says: fatal: no memory"):
+        ask(cluster, "print('fatal: no memory'); import os; os._exit(3)")
+
+
+def test_a_cause_that_stands_only_in_the_reply(cluster: ExoCluster) -> None:
+    """HTTP 500 whose log holds nothing is quoted, with the cause and what to set."""
+    body = "status, body = 500, {'detail': 'Error processing prompt (see logs with DEBUG>=2): half -inf'}"
+    with pytest.raises(StepError, match=r"HTTP 500: .*half -inf") as caught:
+        ask(cluster, body)
+    assert "AMD_LLVM" in caught.value.problem.do
