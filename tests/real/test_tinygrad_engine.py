@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -29,7 +27,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 
 def test_a_campaign_ends_in_a_verdict(real: Bed) -> None:
-    """What ships for CPU nodes computes: every step ends well, the ring's answers are measured, the report decides.
+    """What ships for CPU nodes computes: every step ends well, the ring is measured, the report has its word.
 
     Nothing of EXO is left on any node afterwards.
     """
@@ -38,22 +36,19 @@ def test_a_campaign_ends_in_a_verdict(real: Bed) -> None:
         begin = time.monotonic()
         done = real.fab(*words, timeout_s=1200)
         say(f"fab {' '.join(words)}: exit code {done.returncode} after {time.monotonic() - begin:.0f} s")
+        if words == ("report",):
+            say(done.stdout)  # begins with the headline: the verdict and its numbers
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     records = load_campaign(real.folder / "logs/llama-0015").records
-    assert {number: record.status for number, record in records.items()} == dict.fromkeys(range(1, 16), "ok")
+    goes_on = records[14].result["verdict"] == "GO"  # step 13 is for a GO alone: a busy machine ends in INVALID
+    wanted = dict.fromkeys(range(1, 16), "ok") | {13: "ok" if goes_on else "skipped"}
+    assert {number: record.status for number, record in records.items()} == wanted
     assert records[9].result["exo_answered"] == "llama-3.2-3b"
     packages = {records[number].result["packages"]["tinygrad"] for number in (2, 3, 4)}
     assert packages == {"0.10.2"}
-    say(f"verdict: {verdict(real.folder / 'docs')}")
+    say(f"verdict: {records[14].result['verdict']}")
     for machine in NODES:
         assert [line for line in real.lab.processes(machine) if "/venv/bin/exo" in line] == []
-
-
-def verdict(docs: Path) -> str:
-    """Return the report's line that decides."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(docs.glob("*.md")))
-    found = re.search(r"^.*\b(NO-GO|GO|INCONCLUSIVE|INVALID)\b.*$", text, re.MULTILINE)
-    return found.group(0) if found else "none"
 
 
 def say(text: str) -> None:
