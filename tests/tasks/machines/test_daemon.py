@@ -151,6 +151,22 @@ def test_a_note_holds_what_the_process_was_started_with(node: LocalNode, folder:
         assert [part for part in other.parts if other.parts[part] != found.parts[part]] == [name]
 
 
+COMPILER = """import subprocess, sys, time
+subprocess.run([sys.executable, "-c", "import time\\nwhile time.process_time() < 0.5: pass"])
+print("compiled", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_work_of_children_that_have_ended_counts(node: LocalNode, folder: Path) -> None:
+    """EXO's compiler runs in children that end: their CPU time is work of the process that waits for them."""
+    started = daemon.start(node, str(folder), launch([program(folder, COMPILER)]))
+    wait_for_log(node, folder, "compiled")
+    pulse, _ = daemon.pulse(node, str(folder), started, 0)
+    assert pulse.alive
+    assert pulse.cpu_s >= 0.5
+
+
 def test_recycled_pid_is_never_signalled(node: LocalNode, folder: Path) -> None:
     """A note whose PID belongs to another process by now finds nothing, and stop leaves that process alone."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stranger:
