@@ -219,7 +219,8 @@ def pulse(node: Node, folder: str, process: Daemon, since: int) -> tuple[Pulse, 
         rf"""{_PROBE}
 probe {_identity(process)}; getconf CLK_TCK; stat -c %s {log} 2>/dev/null || echo 0
 for pid in $(members {process.pid}); do
-  {{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null && {{ set -- ${{line##*) }}; echo "cpu ${{12}} ${{13}} ${{14}} ${{15}}"; }}
+  {{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null || continue
+  set -- ${{line##*) }}; echo "cpu ${{12}} ${{13}} ${{14}} ${{15}}"  # its own time, and that of children it waited for
   sed -n 's/^\(read\|write\)_bytes: /disk /p' "/proc/$pid/io" 2>/dev/null
 done
 echo ====; tail -c +{since + 1} {log} 2>/dev/null | tail -c {LOG_CAP_BYTES}""",
