@@ -7,6 +7,7 @@ import shlex
 import msgspec
 
 from records.facts import Cleaned, OllamaState, Stopped
+from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
 from tasks.exo.node import PORTS_FREE_WITHIN_S, ExoNode
@@ -77,7 +78,7 @@ def ollama_before(bench_node: Node, profile: str) -> dict[str, OllamaState]:
     path = ollama_before_path(bench_node, profile)
     ran = bench_node.run(f"cat {shlex.quote(path)} 2>/dev/null", check=False)
     try:
-        return msgspec.json.decode(ran.stdout, type=dict[str, OllamaState])
+        return decode(ran.stdout, dict[str, OllamaState])
     except msgspec.DecodeError:
         return {}
 

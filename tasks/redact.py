@@ -9,6 +9,7 @@ import msgspec
 
 from records.record import Record
 from records.settings import Inventory
+from tasks.decode import convert
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 _SHORTEST = 4
@@ -37,7 +38,7 @@ def without_secrets(record: Record, secrets: list[str]) -> Record:
             return [clean(v) for v in value]
         return {k: clean(v) for k, v in value.items()} if isinstance(value, dict) else value
 
-    return msgspec.convert(clean(msgspec.to_builtins(record)), Record)
+    return convert(clean(msgspec.to_builtins(record)), Record)
 
 
 def masked(text: str, secrets: list[str]) -> str:

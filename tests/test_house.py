@@ -36,8 +36,8 @@ HEAVY = {"matplotlib", "numpy", "scipy", "jinja2", "asyncssh"}
 # one line are siblings that may not import each other.
 FLOORS = {
     "tasks": (
-        {"errors", "redact", "console", "inventory"},
-        {"machines"},
+        {"decode", "errors", "console", "inventory"},
+        {"redact", "machines"},
         {"exo", "ollama", "gpu"},
         {"command_line"},
         {"steps"},

@@ -16,6 +16,7 @@ import msgspec
 
 from records.facts import ComputeProbe
 from records.settings import Exo, exo_on, ports_of
+from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.exo import probe
 from tasks.exo.catalogue import generation_of
@@ -162,7 +163,7 @@ class ExoNode:
         """Return what the last proven install noted; None where there was none."""
         text = self.node.run(f"cat {shlex.quote(self._note_path)} 2>/dev/null", check=False).stdout
         try:
-            return msgspec.json.decode(text, type=InstallNote)
+            return decode(text, InstallNote)
         except msgspec.DecodeError:
             return None
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from records.facts import ComputeFailure, ComputeProbe
+from tasks.decode import decode
 from tasks.errors import StepError, all_of
 from tasks.machines.wire import shortened
 
@@ -94,7 +95,7 @@ def _stages(stdout: str) -> list[_Stage]:
     found = []
     for line in stdout.partition(_BEGIN)[2].partition(_END)[0].splitlines():
         try:
-            found.append(msgspec.json.decode(line, type=_Stage))
+            found.append(decode(line, _Stage))
         except msgspec.DecodeError:
             continue
     return found

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 import msgspec
 
 from records.facts import StopMethod
+from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.machines.node import Node
 
@@ -147,7 +148,7 @@ def find(node: Node, folder: str) -> Daemon | None:
     if not ran.stdout.strip():
         return None
     try:
-        process = msgspec.json.decode(ran.stdout, type=Daemon)
+        process = decode(ran.stdout, Daemon)
     except msgspec.DecodeError:
         return None
     return process if state(node, process) == "alive" else None

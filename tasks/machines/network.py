@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 
 from reports.text.format import duration
+from tasks.decode import decode
 
 _TAILSCALE = ipaddress.ip_network("100.64.0.0/10")
 _MARK = "@@exo-phase1@@"
@@ -145,7 +146,7 @@ def _round_trip(text: str) -> float | None:
 def _status(text: str) -> _Status | None:
     start = text.find("{")
     try:
-        return msgspec.json.decode(text[start:] if start >= 0 else "", type=_Status)
+        return decode(text[start:] if start >= 0 else "", _Status)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None
 

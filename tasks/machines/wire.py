@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tasks.decode import decode
 from tasks.errors import StepError
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ def ask(node: str, request: Request) -> Flow[Reply]:
 def read_json(text: str, kind: type[T], what: str) -> T:
     """Decode `text` as `kind`; `what` names it for people ("the topology"). Raises StepError."""
     try:
-        return msgspec.json.decode(text, type=kind)
+        return decode(text, kind)
     except (msgspec.DecodeError, RecursionError, UnicodeError, ValueError) as error:
         raise StepError(
             f"{what} cannot be read ({error}): {shortened(text)}",
