@@ -21,7 +21,15 @@ from rehearsal.layout import Layout
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
 
-LONGEST_FIRST = ("test_traps.py", "test_flow.py", "test_rehearse.py", "test_flow_1x.py", "test_resume.py")
+LONGEST_FIRST = (
+    "test_traps_install.py",
+    "test_traps.py",
+    "test_flow.py",
+    "test_rehearse.py",
+    "test_flow_1x.py",
+    "test_probe_genuine.py",
+    "test_resume.py",
+)
 """Files of over a minute: begun last, they would leave the other workers idle at the end. Left alone, pytest-xdist
 begins with the files of most tests, hence `--no-loadscope-reorder`."""
 STARTS = re.compile(r"\bcluster\.(up|start)\(|\bstart_three\(|\bstart\(nodes|\bfab\(")
