@@ -11,7 +11,7 @@ setup: $(VENV)/run.stamp
 rehearse: $(VENV)/run.stamp
 	$(BIN)/fab rehearse
 
-# In a minute: all but the tests that start a rehearsal or simulate campaigns.
+# In two or three minutes: all but the tests that start a rehearsal or simulate campaigns.
 check: lint
 	$(BIN)/pytest --ignore=tests/real -m "not rehearsal and not simulation"
 
