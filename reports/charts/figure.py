@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -165,9 +166,12 @@ def log_axis(axes: Axes, low: float, high: float, unit: str = "") -> None:
 
 
 def round_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers between `low` and `high` for a logarithmic axis, three to seven of them."""
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + 0.2 * n for n in range(45))):
+    """Return round numbers between `low` and `high` for a logarithmic axis, two to seven of them."""
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         ticks = [step * 10.0**power for power in range(-4, 9) for step in steps if low <= step * 10.0**power <= high]
         if len(ticks) >= 3:
             return ticks[:: -(-len(ticks) // 7)]
-    return [low, high]
+    # So narrow that a logarithmic axis is nearly even: equal steps crowd nowhere.
+    unit = 10.0 ** math.floor(math.log10((high - low) / 6))
+    step = next(n * unit for n in (1, 2, 5, 10) if (high - low) / (n * unit) <= 6)
+    return [n * step for n in range(math.floor(low / step), math.ceil(high / step) + 1) if low <= n * step <= high]
