@@ -165,7 +165,7 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
         "model in memory",
         "fatal",
         lambda c: with_conditions(c, noted("exo", 2, neighbours_loaded=["rog: llama"])),
-        "rog: llama in memory",
+        "exo run 2: rog: llama in memory",
     ),
     (
         "no neighbour",
