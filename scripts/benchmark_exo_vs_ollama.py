@@ -793,7 +793,8 @@ def holding(arm: Arm) -> List[str]:
     Runners are kept by file, and /api/ps shows the name that loaded one first: of two names of one file it may be the
     other one. So digests are compared, and names without case.
     """
-    listed, known = (_models(arm, path) for path in ("/api/ps", "/api/tags"))
+    listed = _models(arm, "/api/ps")
+    known = _models(arm, "/api/tags") if listed else []
     digests = {m.get("digest") for m in known if same_model(_name(m), arm.model)} - {None, ""}
     return [_name(m) for m in listed if same_model(_name(m), arm.model) or m.get("digest") in digests]
 
@@ -810,9 +811,10 @@ def _name(model: Dict[str, Any]) -> str:
 def unload(arm: Arm) -> None:
     """Unload the arm's model, whatever the server calls it, and wait until /api/ps lists it no more. ServerError."""
     deadline = clock() + UNLOAD_TIMEOUT_S
-    for name in holding(arm):
+    names = holding(arm)
+    for name in names:
         call(arm, "/api/generate", {"model": name, "keep_alive": 0}, UNLOAD_TIMEOUT_S)
-    while names := holding(arm):
+    while names and (names := holding(arm)):
         if clock() > deadline:
             raise ServerError(
                 f"{arm.url}: still holds {arm.model} (as {', '.join(names)}) {UNLOAD_TIMEOUT_S:g} s after it was"

@@ -85,12 +85,13 @@ class OllamaServer:
 
     def unload(self, name: str) -> None:
         """Take a model out of memory, whatever the server calls it, and see that it is gone. Raises StepError."""
-        for held in self.holding(name):
-            self.ask(ollama.unload_request(held.name))
+        held = self.holding(name)
+        for model in held:
+            self.ask(ollama.unload_request(model.name))
         deadline = time.monotonic() + UNLOAD_TIMEOUT_S
-        while held_still := self.holding(name):
+        while held and (held := self.holding(name)):
             if time.monotonic() > deadline:
-                names = ", ".join(model.name for model in held_still)
+                names = ", ".join(model.name for model in held)
                 raise StepError(
                     f"{self.url} still holds {name} (listed as {names}) {UNLOAD_TIMEOUT_S} s after it was told to"
                     " let go of it: another client keeps it loaded",
