@@ -281,8 +281,8 @@ TRAPS: dict[str, Trap] = {
     ),
     "runner-killed": Trap(
         "HTTP 200, a clean end of the stream, half of the tokens",
-        "the process that computes for rog's Ollama is killed in an answer; `/api/ps` goes on listing the model, and the "
-        "next request loads it in silence",
+        "the process that computes for rog's Ollama is killed in an answer; `/api/ps` goes on listing the model, and "
+        "the next request loads it in silence",
         "the script reads the `error` line; the run is lost, stays in the data, and is measured again as a whole; the "
         "check *errors* tells it once",
         lambda layout, _: tell(layout, ("rog",), "ollama", runner_dies_at=4),
@@ -353,7 +353,7 @@ HEAD = """\
 
 Each of these made the plan report success on a broken or meaningless result.
 `fab rehearse --trap NAME` reproduces one on the rehearsal's nodes.
-`test_traps.py`, `test_traps_install.py` and `test_traps_ollama.py` in `tests/flows` prove that the right step or check catches it by name.
+`test_traps*.py` in `tests/flows` prove that the right step or check catches it by name.
 This page is printed by `python -m rehearsal.traps`; `make docs` renews it.
 
 | trap | what the plan would have reported | what really happens | what catches it |
