@@ -27,7 +27,7 @@ from tasks.gpu.busy import GpuWatch
 from tasks.machines.lab import Lab
 from tasks.machines.node import CommandResult
 from tasks.ollama.api import LOOK
-from tasks.ollama.servers import servers_of
+from tasks.ollama.servers import OllamaError, servers_of
 
 SERVER_BACK_S = 60.0
 """How long a server that went away in a run may take to answer again before the run is given up."""
@@ -151,7 +151,7 @@ class ScheduleRun:
                 failure = self._ask_script(arm, run, attempt, samples)
             conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy)
             conditions = self._conditions_after(arm, conditions)
-        except StepError as error:
+        except OllamaError as error:
             failure = str(error)
         lost = "; ".join([*([failure] if failure else []), *strangers(conditions)])
         append_conditions(self.job.conditions, msgspec.structs.replace(conditions, lost=lost))
