@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from records.samples import Conditions, LoadedModel, Sample, append_conditions, append_sample
+from records.settings import Settings, settings_carried
 from reports.checks.check import Check
 from reports.checks.memory import strangers
 from scripts.benchmark_exo_vs_ollama import schedule
@@ -74,13 +75,20 @@ def measure(lab: Lab, job: Job, *, anyway: bool = False) -> Measured:
 
 def fatal_so_far(lab: Lab, job: Job) -> list[Check]:
     """Return the checks that no further run can mend of what a step has measured; the control's are its own."""
-    from records.campaign import load_campaign
+    from records.campaign import COMPARISON_STEP, load_campaign
     from reports.checks.catalogue import BEYOND_REPAIR
 
     if job.samples.name != job.step.samples_name:
         return []
-    campaign = load_campaign(lab.logs)
-    return [found for check in BEYOND_REPAIR if (found := check(campaign, job.step.number)).status == "fatal"]
+    campaign, step = load_campaign(lab.logs), job.step.number
+    settings = msgspec.convert(settings_carried(lab.inventory), Settings)
+    campaign = msgspec.structs.replace(  # the step's record is that of an earlier measurement, or there is none yet
+        campaign,
+        records={number: record for number, record in campaign.records.items() if number != step},
+        results={number: result for number, result in campaign.results.items() if number != step},
+        settings_by_step=dict.fromkeys((*campaign.settings_by_step, COMPARISON_STEP, step), settings),
+    )
+    return [found for check in BEYOND_REPAIR if (found := check(campaign, step)).status == "fatal"]
 
 
 def _only_invalid(job: Job, fatal: Sequence[Check]) -> StepError:
@@ -118,6 +126,7 @@ class ScheduleRun:
         if lost and run not in self._repeated:
             self._repeated.add(run)
             console.note(arm, f"run {run} is lost ({lost}); it stays in the data, marked, and is measured again")
+            self.progress.again(arm, run)
             self._wait_for(arm)
             lost, good = self._attempt(arm, run, attempt + 1, [])
         if lost and not good:
