@@ -13,12 +13,12 @@ from tasks.errors import StepError, one_each
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Generation, Prepared, Topology
 from tasks.exo.node import ExoNode
+from tasks.exo.serving import POLL_S, serve
 from tasks.machines.http import drive
 from tasks.machines.lab import Lab
 from tasks.machines.wire import Flow
 
 T = TypeVar("T")
-POLL_S = 0.3
 
 
 class ExoCluster:
@@ -70,9 +70,9 @@ class ExoCluster:
         return cluster
 
     def restart(self) -> None:
-        """Restart EXO on every node and wait for the cluster. Raises StepError."""
-        self.each(lambda exo: exo.restart())
-        self.wait_until_complete(self.exo.start_timeout_s + self.exo.cluster_timeout_s)
+        """Restart EXO on every node, see it serve there, and wait for the cluster. Raises StepError."""
+        self.each(serve)
+        self.wait_until_complete(self.exo.cluster_timeout_s)
 
     def make_ready(self, pair: ModelPair) -> Prepared:
         """Download (and on 1.x place) the model of `pair`. Raises StepError."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from pathlib import Path
 
 import msgspec
 
@@ -22,7 +23,7 @@ from tasks.exo import probe
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
-from tasks.machines.daemon import PROXIES, Daemon, Ending, Launch, Pulse
+from tasks.machines.daemon import Daemon, Ending, Launch, Pulse
 from tasks.machines.http import call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
@@ -50,14 +51,18 @@ class InstallNote(msgspec.Struct, frozen=True):
     revision: str
 
 
-def past_proxies(environment: Mapping[str, str], addresses: Iterable[str]) -> dict[str, str]:
+def past_proxies(environment: Mapping[str, str], peers: Callable[[], Mapping[str, str]]) -> dict[str, str]:
     """Return `environment` with the nodes' addresses in no_proxy where it names a proxy: gRPC would go through it."""
-    if not any(name.lower() in PROXIES[:-1] for name in environment):
+    proxies = {name: value for name, value in environment.items() if name.lower().endswith("_proxy") and value}
+    if all(name.lower().startswith("no_") for name in proxies):
         return dict(environment)
-    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    named = (text.strip() for text in given.split(","))
-    direct = ",".join(dict.fromkeys([*filter(None, named), *addresses, "localhost", "127.0.0.1"]))
-    return {**environment, "no_proxy": direct, "NO_PROXY": direct}
+    direct = {}
+    for names in (("no_proxy", "NO_PROXY"), ("no_grpc_proxy",)):  # gRPC reads the second, where it is set, instead
+        given = next((proxies[name] for name in names if name in proxies), "")
+        if given or "no_proxy" in names:
+            every = [*(text.strip() for text in given.split(",")), *peers().values(), "localhost", "127.0.0.1"]
+            direct |= dict.fromkeys(names, ",".join(dict.fromkeys(filter(None, every))))
+    return {**environment, **direct}
 
 
 class ExoNode:
@@ -138,9 +143,10 @@ class ExoNode:
         if engine == "dummy":
             return None
         self.node.put(probe.SCRIPT.read_bytes(), script)
-        command = probe.command(self.install_plan().python, script, engine, mine.environment)
+        environment = past_proxies(mine.environment, self.peers)
+        command = probe.command(self.install_plan().python, script, engine, environment)
         ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
-        return probe.read(self.key, engine, mine.environment, ran.stdout, ran.elapsed_s)
+        return probe.read(self.key, engine, environment, ran.stdout, ran.elapsed_s)
 
     def revision(self) -> str:
         """Return the revision that is installed, as the node tells it now."""
@@ -176,15 +182,16 @@ class ExoNode:
         return f"{self.folder}/installed.json"
 
     def installed_parts(self) -> dict[str, str]:
-        """Return what of the install decides how EXO runs: its revision, and a digest of all packages beside it."""
+        """Return what of the install decides how EXO runs: its revision, and every package beside it."""
         plan = self.install_plan()
         ran = self.node.run(
             f"{plan.revision}; echo; {shlex.quote(plan.python)} -I -c {shlex.quote(_PACKAGES)}",
             check=False,
             timeout_s=60,
         )
-        revision, _, packages = ran.stdout.strip().partition("\n")
-        return {"revision": revision, "packages": daemon.digest(packages)}
+        revision, *packages = ran.stdout.strip().splitlines() or [""]
+        named = {name: version for name, _, version in (line.partition("==") for line in packages) if name}
+        return {"revision": revision} | {f"package {name}": daemon.digest(text) for name, text in named.items()}
 
     # Running?
 
@@ -196,18 +203,17 @@ class ExoNode:
             )
         except StepError as error:
             raise error.about(self.key) from None
-        environment = past_proxies(launch.environment, self.peers().values())
-        return msgspec.structs.replace(launch, environment=environment)
+        return msgspec.structs.replace(launch, environment=past_proxies(launch.environment, self.peers))
 
     def differences(self, process: Daemon, launch: Launch) -> list[str]:
-        """Return in what `process` differs from what is wanted now: command line, environment, packages, ..."""
+        """Name in what `process` differs from what is wanted now: `variable AMD`, `flag --node-port`, `package ...`."""
         wanted = launch.parts | self.installed_parts()
-        differs = [name for name, part in wanted.items() if process.parts.get(name) != part]
+        differs = [name for name in wanted | process.parts if process.parts.get(name) != wanted.get(name)]
         for path, content in launch.files.items():  # EXO reads the file again whenever somebody has changed it
             ran = self.node.run(f"cat {shlex.quote(path)}", check=False)
-            if ran.stdout.strip() != content.strip() and "discovery file" not in differs:
-                differs.append("discovery file")
-        return differs
+            if ran.stdout.strip() != content.strip():
+                differs.append(Path(path).name)
+        return list(dict.fromkeys(differs))
 
     def process(self) -> Daemon | None:
         """Return our EXO where it runs, found by identity; None otherwise."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import msgspec
 from records.facts import ComputeFailure, ComputeProbe
 from tasks.decode import decode
 from tasks.errors import StepError, all_of
+from tasks.machines.daemon import WITHOUT_PROXIES
 from tasks.machines.wire import shortened
 
 TIMEOUT_S = 180
@@ -26,14 +28,39 @@ TIMEOUT_S = 180
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "compute_probe.py"
 _BEGIN, _END = "===== compute probe begins =====", "===== compute probe ends ====="
+_CODE = "===== compute probe's exit code:"
 _CPU = {"CPU", "CLANG", "LLVM", "X86", "PYTHON", "NPY"}
+
+_SIGNALLED = 128
+"""A shell adds it to the number of the signal that ended a program."""
+_SIGNALS = {number.value for number in signal.Signals}
+_HUNG = ("the engine hung: on the device, on its driver, or on a download", "see what `dmesg` on {node} says last")
+_ENDED = (
+    "the engine or its Python gave up before it could say why",
+    "see that the virtual environment is whole: fab cleanup, then fab install-{node}",
+)
+_CRASHED = (
+    "the engine crashed in compiled code: a driver or library that does not fit it, or a device that failed",
+    "see what `dmesg` on {node} says last, and take another version of the engine in nodes.{node}.overrides",
+)
+_DIED_BY = {
+    "SIGILL": (
+        "the engine, or numpy, was built for a processor with instructions that this one has not",
+        "take another version or build of it in nodes.{node}.overrides (`lscpu` lists what the processor has)",
+    ),
+    "SIGKILL": (
+        "the process was killed, which is how Linux ends one for want of memory",
+        "see whether `dmesg` on {node} says `Out of memory`, and free some or give the machine more",
+    ),
+}
 
 
 def command(python: str, script: str, engine: str, environment: Mapping[str, str]) -> str:
     """Return the shell command that computes with `engine` in `python`'s venv; `environment` is what EXO gets."""
     settings = [f"{name}={value}" for name, value in environment.items()]
     # -P as in EXO's own program: the script's folder is no place to import from.
-    return shlex.join(["env", *settings, python, "-P", script, engine])
+    computes = shlex.join(["env", *settings, python, "-P", script, engine])
+    return f"{WITHOUT_PROXIES}; {computes} 2>&1; code=$?; echo; echo {shlex.quote(_CODE)} $code"
 
 
 def read(node: str, engine: str, environment: Mapping[str, str], stdout: str, seconds: float) -> ComputeProbe:
@@ -42,7 +69,7 @@ def read(node: str, engine: str, environment: Mapping[str, str], stdout: str, se
     first = stages[0] if stages else _Stage("import", 0.0)
     failures = [_explain(one, engine, node) for one in stages if one.error]
     if not _ended(stdout):
-        failures.append(_never_ended(stages, seconds))
+        failures.append(_never_ended(node, stages, stdout, seconds))
     wanted = _wanted_device(environment)
     if first.device and wanted and first.device.split(":")[0] != wanted:
         failures.append(
@@ -105,14 +132,22 @@ def _ended(stdout: str) -> bool:
     return _END in stdout.partition(_BEGIN)[2]
 
 
-def _never_ended(stages: list[_Stage], seconds: float) -> ComputeFailure:
+def _never_ended(node: str, stages: list[_Stage], stdout: str, seconds: float) -> ComputeFailure:
+    """Say how a probe died; its exit code is missing where its time-out ended it."""
+    printed, _, code = stdout.rpartition(_CODE)
     last = stages[-1].stage if stages else "nothing"
-    return ComputeFailure(
-        stages[-1].stage if stages else "import",
-        f"no answer after {seconds:.0f} s; the last thing done: {last}",
-        "the engine hung, or its process was ended (by a driver, or for want of memory)",
-        "run the probe by hand on the node and look at `dmesg`",
-    )
+    words = [line.strip() for line in printed.splitlines() if line.strip() and not line.startswith(("{", _BEGIN))]
+    told = f"; its last words: {shortened(words[-1], 200)}" if words else ", without a word"
+    number = int(code) if code.strip().isdigit() else None
+    if number is None:
+        how, died = f"no answer after {seconds:.0f} s", _HUNG
+    elif number > _SIGNALLED:
+        name = signal.Signals(number - _SIGNALLED).name if number - _SIGNALLED in _SIGNALS else str(number)
+        how, died = f"its process was ended by {name} after {seconds:.0f} s", _DIED_BY.get(name, _CRASHED)
+    else:
+        how, died = f"its process ended with exit code {number} after {seconds:.0f} s", _ENDED
+    said = f"{how}; the last thing done: {last}{told}"
+    return ComputeFailure(stages[-1].stage if stages else "import", said, died[0], died[1].replace("{node}", node))
 
 
 def _wanted_device(environment: Mapping[str, str]) -> str:
@@ -208,8 +243,9 @@ TINYGRAD = (
         r"urlopen error|URLError|HTTPError",
         "tinygrad 0.11.0 and later download Linux headers (gitlab.com) at their first use of an AMD GPU, and the node"
         " cannot reach them",
-        "let the node reach gitlab.com once, or bring ~/.cache/tinygrad/downloads from a machine that did; tinygrad"
-        " 0.10.3 downloads nothing (ROCm before 6.4 only)",
+        "let the node reach gitlab.com once (where only a proxy leads out: https_proxy in nodes.{node}.environment; a"
+        " login's own is kept from EXO), or bring ~/.cache/tinygrad/downloads from a machine that did; tinygrad 0.10.3"
+        " downloads nothing (ROCm before 6.4 only)",
     ),
     Known(
         r"(\w+)=1 is deprecated, use DEV=",

@@ -125,8 +125,9 @@ def test_already_means_that_nothing_differs(exo: ExoNode) -> None:
         first = start_on(exo, StepNotes(5))
         assert start_on(exo, StepNotes(5)).pid == first.pid
         for wanted, name in [
-            (change(exo, environment={"DEVICE": "AMD"}), "environment"),
-            (change(exo, environment={"DEVICE": "AMD"}, flags=["--verbose"]), "command line"),
+            (change(exo, environment={"DEVICE": "AMD"}), "another variable DEVICE)"),
+            (change(exo, environment={"DEVICE": "AMD"}, flags=["--verbose"]), "another flag --verbose)"),
+            (change(exo, environment={"DEVICE": "AMD"}), "another flag --verbose)"),
         ]:
             notes = StepNotes(5)
             start_on(wanted, notes)
@@ -135,7 +136,7 @@ def test_already_means_that_nothing_differs(exo: ExoNode) -> None:
         discovery.write_text("{}", encoding="utf-8")
         again = StepNotes(5)
         assert start_on(wanted, again).pid != first.pid
-        assert "another discovery file" in again.summary
+        assert "another discovery.json)" in again.summary
     finally:
         exo.stop()
 
@@ -153,7 +154,7 @@ def test_another_package_beside_exo_is_a_difference(exo: ExoNode) -> None:
         packages.write_text("0abc\ntinygrad==0.10.2\n", encoding="utf-8")
         notes = StepNotes(5)
         start_on(exo, notes)
-        assert "started again: another packages" in notes.summary
+        assert "started again: another package tinygrad)" in notes.summary
     finally:
         exo.stop()
 

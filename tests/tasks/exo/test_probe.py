@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,14 +134,53 @@ def test_what_is_not_known_is_passed_on() -> None:
     assert found.failures[0].said == "KeyError: 'gfx1151'"
 
 
+HALF = printed({"stage": "import"} | GOOD, ended=False)
+
+
 @pytest.mark.parametrize(
-    "text", ["", "bash: /x/python: No such file or directory", printed({"stage": "import"} | GOOD, ended=False)]
+    ("text", "code", "words", "cause"),
+    [
+        ("", None, "no answer after 180 s", "hung"),
+        (HALF, None, "no answer after 180 s; the last thing done: import", "hung"),
+        (HALF, 139, "ended by SIGSEGV", "crashed"),
+        (HALF, 134, "ended by SIGABRT", "crashed"),
+        (HALF, 132, "ended by SIGILL", "instructions"),
+        (HALF, 137, "ended by SIGKILL", "want of memory"),
+        ("Fatal Python error: init_fs_encoding", 1, "exit code 1 after 180 s; .*: Fatal Python error", "gave up"),
+        ("env: '/x/python': No such file or directory", 127, "exit code 127 .*: env: '/x/python'", "gave up"),
+    ],
 )
-def test_a_probe_that_did_not_end_does_not_work(text: str) -> None:
-    """No end mark: it hung, was killed or never ran; how far it came is told."""
-    found = probe.read("srv2", "tinygrad", {}, text, 180)
+def test_a_probe_that_did_not_end_says_how_it_died(text: str, code: int | None, words: str, cause: str) -> None:
+    """No end mark: it hung, was killed or never ran; how far it came, signal or exit code, and words are told."""
+    found = probe.read("srv2", "tinygrad", {}, text if code is None else f"{text}\n\n{probe._CODE} {code}\n", 180)
     assert found.works is False
-    assert "no answer after 180 s" in found.failures[0].said
+    assert re.search(words, found.failures[0].said)
+    assert cause in found.failures[0].cause
+
+
+def test_a_probe_that_dies_in_a_shell_is_read_by_its_signal(tmp_path: Path) -> None:
+    """The command itself tells the signal, for a node's shell does not always: a Python that kills itself."""
+    script = tmp_path / "probe.py"
+    script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", encoding="utf-8")
+    words = ["bash", "-c", probe.command(sys.executable, str(script), "tinygrad", {"CPU": "1"})]
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert "ended by SIGSEGV" in probe.read("rog", "tinygrad", {}, ran.stdout, 1).failures[0].said
+
+
+def test_the_probe_computes_in_the_environment_of_exo(tmp_path: Path) -> None:
+    """No proxy of the login reaches it, in whatever case or for whatever protocol; one of hosts.yaml does."""
+    script = tmp_path / "probe.py"
+    script.write_text("import os\nprint(*sorted(n for n in os.environ if 'proxy' in n.lower()))", encoding="utf-8")
+    login = dict.fromkeys(("http_proxy", "HTTPS_PROXY", "grpc_proxy", "ALL_PROXY", "no_proxy"), "http://proxy.example")
+    words = [
+        "bash",
+        "-c",
+        probe.command(sys.executable, str(script), "tinygrad", {"https_proxy": "http://ours.example"}),
+    ]
+    ran = subprocess.run(
+        words, capture_output=True, text=True, timeout=60, check=True, env={"PATH": "/usr/bin:/bin"} | login
+    )
+    assert ran.stdout.splitlines()[0] == "https_proxy"
 
 
 @pytest.mark.parametrize(
