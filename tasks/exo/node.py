@@ -24,7 +24,7 @@ from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
 from tasks.machines.daemon import Daemon, Ending, Launch, Pulse
-from tasks.machines.http import call
+from tasks.machines.http import Line, call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
 from tasks.machines.pythons import Python, fitting_python
@@ -257,9 +257,9 @@ class ExoNode:
 
     # What it says
 
-    def ask(self, request: Request) -> Reply:
-        """Send `request` to this node's API; status 0 where there is no answer."""
-        return call(self.node, self.address, self.ports.api, request)
+    def ask(self, request: Request, line: Line | None = None) -> Reply:
+        """Send `request` to this node's API; status 0 where there is no answer. `line` can end it before."""
+        return call(self.node, self.address, self.ports.api, request, line)
 
     def topology(self) -> Topology | None:
         """Return the cluster as this node tells it now; None where its API does not answer sensibly."""

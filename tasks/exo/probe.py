@@ -167,6 +167,13 @@ class Known(NamedTuple):
     remedy: str
 
 
+EMPTY_SHARE = Known(
+    r"get_current_shard[^$]*?IndexError|Error processing prompt[^:]*: list index",
+    "EXO deals the layers by memory, and a node of the ring got none (one with less than about 1/layers of all"
+    " memory, or whose GPU's memory is told as -1): the first chat hangs",
+    "give every node memory for a layer: on an APU a larger carve-out in the firmware, or its CPU (take AMD=1 out"
+    " of its environment in nodes); or take a model with more layers",
+)
 TINYGRAD = (
     Known(
         r"underlying buffer is not writable",
@@ -267,13 +274,7 @@ TINYGRAD = (
         "CUDA was chosen, and the node has no CUDA driver or compiler",
         "take CUDA=1 out of nodes.{node}.environment",
     ),
-    Known(
-        r"get_current_shard[^$]*?IndexError|Error processing prompt[^:]*: list index",
-        "EXO deals the layers by memory, and a node of the ring got none (one with less than about 1/layers of all"
-        " memory, or whose GPU's memory is told as -1): the first chat hangs",
-        "give every node memory for a layer: on an APU a larger carve-out in the firmware, or its CPU (take AMD=1 out"
-        " of its environment in nodes); or take a model with more layers",
-    ),
+    EMPTY_SHARE,
 )
 MLX = (
     Known(

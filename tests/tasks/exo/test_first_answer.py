@@ -78,6 +78,19 @@ def test_a_hung_ring_is_told_soon(cluster: ExoCluster) -> None:
     assert "hangs" in caught.value.problem.needed
 
 
+def test_whoever_gives_up_hangs_up(cluster: ExoCluster, tmp_path: Path) -> None:
+    """The connection of a chat that nobody awaits any more is closed at once, and EXO can see that it is."""
+    closed = tmp_path / "closed"
+    work = f"print('half -inf'); open({str(closed)!r}, 'w').write(str(self.connection.recv(1)))"
+    with pytest.raises(StepError, match="half -inf"):
+        ask(cluster, work)
+    deadline = time.monotonic() + 10
+    while not closed.exists() or not closed.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert closed.read_text() == "b''"
+
+
 def test_a_line_of_the_log_ends_the_wait(cluster: ExoCluster) -> None:
     """A line against the pair is told within a look, while the chat still hangs."""
     begin = time.monotonic()
