@@ -107,9 +107,9 @@ def _few(names: list[str]) -> str:
 
 def _refuse_another_install(exo: ExoNode) -> None:
     note = exo.install_note()
-    if note and note.wish != exo.wish():
+    if note and (departs := note.departs(exo.wish())):
         raise StepError(
-            "what is installed is not what hosts.yaml asks for: source, extras, overrides or Python were changed since",
+            f"what is installed is not what hosts.yaml asks for; changed since: {_few(departs)}",
             "an install as hosts.yaml has it",
             f"fab install-{exo.key} start-{exo.key}",
             who=exo.key,

@@ -6,7 +6,6 @@ EXO is installed, runs or answers is asked of the node each time.
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from records.facts import ComputeProbe
-from records.settings import Exo, exo_on, ports_of
+from records.settings import Exo, exo_on, override_name, ports_of
 from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.exo import probe
@@ -46,9 +45,13 @@ for line in sorted({f"{d.metadata['Name']}=={d.version} {d.read_text('direct_url
 class InstallNote(msgspec.Struct, frozen=True):
     """What lies in `installed.json` on the node after an install that was proven: the wish and what came of it."""
 
-    wish: str
-    """Digest of everything in hosts.yaml that bears on the install."""
+    wish: dict[str, str]
+    """Everything in hosts.yaml that bears on the install, as digests by name (`override of tinygrad`)."""
     revision: str
+
+    def departs(self, wish: Mapping[str, str]) -> list[str]:
+        """Name what `wish` has otherwise."""
+        return [name for name in wish | self.wish if self.wish.get(name) != wish.get(name)]
 
 
 def past_proxies(environment: Mapping[str, str], peers: Callable[[], Mapping[str, str]]) -> dict[str, str]:
@@ -152,18 +155,20 @@ class ExoNode:
         """Return the revision that is installed, as the node tells it now."""
         return self.node.run(self.install_plan().revision, timeout_s=60).stdout.strip()
 
-    def wish(self) -> str:
-        """Return a digest of what hosts.yaml wants installed; of a local directory its files too, so edits count."""
+    def wish(self) -> dict[str, str]:
+        """Return what hosts.yaml wants installed, as digests by name; of a local directory its files too."""
         wanted = exo_on(self.exo, self.key)
-        named = [wanted.release, wanted.source, wanted.extras, wanted.overrides, wanted.python]
+        named = {"release": wanted.release, "source": wanted.source, "python": wanted.python or ""}
+        named |= {f"extra {name}": name for name in wanted.extras}
+        named |= {f"override of {override_name(text)}": text for text in wanted.overrides}
         source = shlex.quote(wanted.source)
-        tree = self.node.run(
+        named["files of the source"] = self.node.run(
             f"[ ! -d {source} ] || find {source} -type f -not -path '*/.git/*' -not -path '*/__pycache__/*' -print0"
             " | sort -z | xargs -0 sha256sum | sha256sum",
             check=False,
             timeout_s=60,
         ).stdout
-        return daemon.digest(json.dumps(named) + tree)
+        return {name: daemon.digest(text) for name, text in named.items()}
 
     def install_note(self) -> InstallNote | None:
         """Return what the last proven install noted; None where there was none."""
@@ -173,7 +178,7 @@ class ExoNode:
         except msgspec.DecodeError:
             return None
 
-    def note_install(self, wish: str, revision: str) -> None:
+    def note_install(self, wish: dict[str, str], revision: str) -> None:
         """Remember on the node that `wish` was installed and proven to be `revision`."""
         self.node.put(msgspec.json.encode(InstallNote(wish, revision)), self._note_path)
 
