@@ -182,7 +182,7 @@ TINYGRAD = (
         'on a CPU or CUDA node set nodes.{node}.overrides: ["tinygrad==0.10.2"]',
     ),
     Known(
-        r"half -inf|expected value token",
+        r"half -inf|expected value token|constant invalid for type",
         "tinygrad's LLVM back end writes llama's half-precision mask as `half -inf`, which LLVM does not read: every"
         " prompt of more than a few tokens fails",
         'set AMD_LLVM: "0" in nodes.{node}.environment, which compiles with ROCm\'s libamd_comgr instead',
@@ -198,25 +198,26 @@ TINYGRAD = (
         "set nodes.{node}.extras: [amd-gpu]",
     ),
     Known(
-        r"ROCm driver initilization failed",
+        r"ROCm driver initi\w+ failed",
         "the amdgpu driver is not loaded (/sys/module/amdgpu/initstate does not say `live`): EXO crashes at its start",
         "load it (`sudo modprobe amdgpu`); in a container or under WSL2 there is none, and EXO can use the CPU only",
     ),
     Known(
-        r"undefined symbol: rsmi_init",
+        r"undefined symbol: rsmi_|librocm_smi64\S*: cannot open",
         "pyrsmi finds no librocm_smi64.so in /opt/rocm/lib (ROCm 10 does not bring it any more), and EXO crashes at its"
         " start",
         "install ROCm's rocm-smi-lib (ROCm 7 or before), or compute on the CPU of this node",
     ),
     Known(
-        r"ROCm SMI initialization failed|rocm-smi tells name",
+        r"ROCm SMI init|RSMI_STATUS|rocm-smi tells name",
         "librocm_smi64 is there and tells neither the GPU's name nor its memory, by which EXO deals the layers",
         "see what `rocm-smi` itself says on the node; a newer ROCm may know this GPU",
     ),
     Known(
-        r"/dev/kfd.*Permission|Permission.*/dev/kfd",
-        "this user may not open /dev/kfd",
-        "add the user to the groups that own it (`ls -l /dev/kfd`: render, video), then log in anew",
+        r"(?:denied|not permitted)\W+/dev/(?:kfd|dri)|/dev/(?:kfd|dri/\w+).*(?:denied|not permitted)",
+        "this user may not open /dev/kfd, or the GPU's /dev/dri/renderD...",
+        "add the user to the groups that own them (`ls -l /dev/kfd /dev/dri`: render, video), then log in anew; a"
+        " container must be given both",
     ),
     Known(
         r"Cannot find a usable interface for AMD|No interface for AMD|/dev/kfd",
@@ -224,25 +225,36 @@ TINYGRAD = (
         "see that `rocminfo` lists the GPU for this user; otherwise take AMD=1 out of nodes.{node}.environment",
     ),
     Known(
-        r"autogen\.comgr' has no attribute",
+        r"(?i)unsupported (?:arch|gfx|target)|not a recognized processor",
+        "this tinygrad, or the LLVM that it compiles with, does not know the GPU: it is newer than they are",
+        'set nodes.{node}.overrides: ["tinygrad==0.11.0"] and AMD_LLVM: "0" in its environment, with a recent ROCm',
+    ),
+    Known(
+        r"(?i)device hang|MMU fault|memory access fault|HW exception|GPU reset",
+        "the GPU faulted while it computed: its driver or firmware does not get along with this program",
+        "see what `sudo dmesg | grep amdgpu` on {node} says, take a newer kernel and linux-firmware, or compute on its"
+        " CPU",
+    ),
+    Known(
+        r"autogen\.comgr' has no attribute|libamd_comgr\S*: cannot open",
         "tinygrad compiles for an AMD GPU with ROCm's libamd_comgr, and there is none where the loader looks or in"
         " /opt/rocm/lib",
         "install ROCm's comgr package on {node} (it comes with the HIP SDK)",
     ),
     Known(
-        r"comgr fail",
+        r"comgr fail|undefined symbol: amd_comgr_",
         "ROCm's libamd_comgr refuses: it is older than the GPU, or it is version 3 (ROCm 6.4 and later), whose numbers"
         " tinygrad 0.10.3 and before do not know",
         'with ROCm 6.4 or later set nodes.{node}.overrides: ["tinygrad==0.11.0"] and AMD_LLVM: "0" in its environment;'
         " otherwise take ROCm's own libamd_comgr instead of the distribution's",
     ),
     Known(
-        r"requires LLVM >= 18",
+        r"requires LLVM >= |undefined value '@llvm\.amdgcn",
         "tinygrad's LLVM back end for AMD GPUs needs LLVM 18 or later, and the node has an older one",
         'set AMD_LLVM: "0" in nodes.{node}.environment, which needs ROCm\'s libamd_comgr instead',
     ),
     Known(
-        r"No LLVM library found",
+        r"No LLVM library found|autogen\.llvm' has no attribute|libLLVM\S*: cannot open",
         "tinygrad's LLVM back end was chosen, and the node has no LLVM library",
         'set AMD_LLVM: "0" in nodes.{node}.environment, which needs ROCm\'s libamd_comgr instead',
     ),
@@ -265,12 +277,17 @@ TINYGRAD = (
         "take ROCM_PATH out of the environment of the login and of nodes.{node}.environment",
     ),
     Known(
-        r"No such file or directory: 'clang'",
-        "tinygrad compiles for the CPU with clang, and the node has none",
+        r"No such file or directory: '(?:\S*/)?(?:clang|gcc|cc)[-+.\w]*'",
+        "tinygrad compiles for the CPU with clang (or what CC names), and the node has none",
         "install clang on {node}",
     ),
     Known(
-        r"autogen\.(cuda|nvrtc)' has no attribute|libcuda|libnvrtc",
+        r"Command '\['?clang|clang\S*: error",
+        "clang is there and cannot compile what tinygrad writes: it is too old (14 does), or not whole",
+        "see what `clang --version` says on {node} and install a newer one",
+    ),
+    Known(
+        r"autogen\.(cuda|nvrtc)' has no attribute|libcuda|libnvrtc|CUDA_ERROR_NO_DEVICE|CUDA Error",
         "CUDA was chosen, and the node has no CUDA driver or compiler",
         "take CUDA=1 out of nodes.{node}.environment",
     ),
@@ -295,9 +312,24 @@ MLX = (
 )
 _BOTH = (
     Known(
-        r"No module named '?(tinygrad|mlx)",
-        "the engine is not installed in EXO's virtual environment",
+        r"No module named",
+        "a package that the engine needs, or itself, is not in EXO's virtual environment",
         "install EXO again: fab cleanup, then fab install-{node}",
+    ),
+    Known(
+        r"version `(?:GLIBC|GLIBCXX|CXXABI)_",
+        "a package was built for a newer Linux than the node's",
+        "take an older version of the package named there in nodes.{node}.overrides, or a newer Linux",
+    ),
+    Known(
+        r"\blib[-+.\w]+: cannot open shared object file",
+        "a library that the engine loads is not on the node",
+        "install the package that holds it (`apt-file search NAME`, `dnf provides '*/NAME'`) on {node}",
+    ),
+    Known(
+        r"MemoryError|Cannot allocate memory|(?i:out of memory)",
+        "there is too little memory left for a few kilobytes of numbers, on the node or on its GPU",
+        "see what holds it: `free -h` and `ps aux --sort -rss` on {node}; a model that Ollama keeps counts too",
     ),
     Known(
         r"wrong numbers",
@@ -307,9 +339,12 @@ _BOTH = (
 )
 
 
-def recognise(text: str, node: str) -> ComputeFailure | None:
-    """Return the known failure that a log, a reply or an error of an engine speaks of, with the line that says so."""
-    for known in (*TINYGRAD, *MLX, *_BOTH):
+def recognise(text: str, node: str, *, in_log: bool = False) -> ComputeFailure | None:
+    """Return the known failure that a reply, an engine's error or a log speaks of, with the line that says so.
+
+    A log holds what is no failure of the engine too, so what would fit any program's is not looked for there.
+    """
+    for known in (*TINYGRAD, *MLX, *(() if in_log else _BOTH)):
         if match := re.search(known.pattern, text):
             begin = text.rfind("\n", 0, match.end()) + 1
             line = text[begin:].partition("\n")[0]

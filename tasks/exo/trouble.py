@@ -72,7 +72,7 @@ def _in_log(log: str, node: str, generation: Generation, model: str) -> StepErro
         do += ", then: fab start download-model"
         return StepError(hub, needed.replace("{node}", node), do.replace("{node}", node), who=node)
     rest = without_blocks(ours, lambda line: line.startswith("Download error"))
-    if failure := recognise(rest, node):
+    if failure := recognise(rest, node, in_log=True):
         return StepError(
             f"its log says: {failure.said}",
             f"a ring that can pass tokens on: {failure.cause}",

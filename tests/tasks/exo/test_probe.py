@@ -66,9 +66,36 @@ SAID = [
     ("OSError: /opt/none/lib/libhsa-runtime64.so: cannot open shared object file", "ROCM_PATH is set", "ROCM_PATH"),
     ("FileNotFoundError: [Errno 2] No such file or directory: 'clang'", "with clang", "install clang on rog"),
     ("AttributeError: module 'tinygrad.runtime.autogen.cuda' has no attribute 'cuInit'", "CUDA was chosen", "CUDA=1"),
-    ("ModuleNotFoundError: No module named 'tinygrad'", "not installed", "fab install-rog"),
+    ("ModuleNotFoundError: No module named 'tinygrad'", "is not in EXO's", "fab install-rog"),
+    ("RuntimeError: Unsupported arch: gfx1151", "does not know the GPU", "AMD_LLVM"),
+    ("RuntimeError: Device hang detected", "GPU faulted", "linux-firmware"),
+    ("subprocess.CalledProcessError: Command '['clang', '-c', '-x', 'c']' returned non-zero exit status 1.",
+     "cannot compile", "newer one"),
+    ("ImportError: /lib/x86_64-linux-gnu/libstdc++.so.6: version `GLIBCXX_3.4.32' not found", "newer Linux", "older"),
+    ("OSError: libgomp.so.1: cannot open shared object file: No such file or directory", "not on the node", "rog"),
+    ("MemoryError: Failed to allocate memory", "too little memory", "free -h"),
     ("ArithmeticError: wrong numbers: [0. 0.], right are [1. 2.]", "computes wrong numbers", "another version"),
 ]  # fmt: skip
+# Other words for the same: of another version, another library, another file.
+ALIKE = [
+    ("CompileError: src:9:2: error: floating point constant invalid for type", "half -inf"),
+    ("OSError: libamd_comgr.so.3: cannot open shared object file: No such file or directory", "there is none where"),
+    ("AttributeError: /usr/lib/libamd_comgr.so.2: undefined symbol: amd_comgr_populate_mangled_names", "refuses"),
+    ("CompileError: comgr fail 1, ERROR", "refuses"),
+    ("CompileError: error: undefined value '@llvm.amdgcn.s.waitcnt'", "LLVM 18"),
+    ("OSError: libLLVM.so.19.1: cannot open shared object file: No such file or directory", "no LLVM library"),
+    ("AttributeError: module 'tinygrad.runtime.autogen.llvm' has no attribute 'LLVMInitializeX86Target'", "no LLVM"),
+    ("LLVM ERROR: 'gfx1151' is not a recognized processor for this target", "does not know the GPU"),
+    ("PermissionError: [Errno 13] Permission denied: '/dev/dri/renderD128'", "may not open"),
+    ("PermissionError: [Errno 1] Operation not permitted: '/dev/kfd'", "may not open"),
+    ("OSError: /opt/rocm/lib/librocm_smi64.so: cannot open shared object file", "pyrsmi finds no"),
+    ("RuntimeError: RSMI_STATUS_INIT_ERROR", "neither the GPU's name"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: 'clang-18'", "the node has none"),
+    ("ModuleNotFoundError: No module named 'numpy'", "is not in EXO's virtual environment"),
+    ("URLError: <urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed>", "download Linux headers"),
+    ("HTTPError: HTTP Error 407: Proxy Authentication Required", "download Linux headers"),
+    ("AssertionError: CPU=1 is deprecated, use DEV=CPU instead", "from 0.13 on"),
+]
 SAID_BY_MLX = [
     ("ImportError: libcublasLt.so.13: cannot open shared object file: No such file or directory",
      "build for CUDA", "extras: [cpu]"),
@@ -85,6 +112,12 @@ def test_each_failure_of_tinygrad_has_its_own_cause(error: str, cause: str, reme
     assert cause in failure.cause
     assert remedy in failure.remedy
     assert failure.said == " ".join(error.split())
+
+
+@pytest.mark.parametrize(("error", "cause"), ALIKE)
+def test_other_words_for_the_same_failure(error: str, cause: str) -> None:
+    """A cause is known in the words of other versions, libraries and files too."""
+    assert cause in failing(error).failures[0].cause
 
 
 @pytest.mark.parametrize(("error", "cause", "remedy"), SAID_BY_MLX)
