@@ -26,11 +26,12 @@ from records.facts import (
     Started,
 )
 from records.record import Record, RecordUnreadableError, decoded_result, decoded_settings, read_record
-from records.samples import Conditions, Sample, TornLine, read_conditions, read_samples
+from records.samples import Conditions, Sample, TornLine, marked, read_conditions, read_samples
 from records.settings import Limits, Settings
 
 CONTROL_NAME = "control.samples.jsonl"
 """Samples of `fab bench --control`: Ollama against itself, two arms, through the same pipeline."""
+CONTROL_CONDITIONS_NAME = "control.conditions.jsonl"
 CONCURRENCY_NAME = "concurrency.samples.jsonl"
 """Samples of `fab bench --concurrency`: several requests at once, a separate experiment that never votes."""
 COMPARISON_STEP = 12
@@ -200,12 +201,16 @@ def load_campaign(folder: Path) -> Campaign:
         records=records,
         results=results,
         settings_by_step=settings,
-        samples={step.number: lines for step in plan.STEPS if (lines := samples[step.samples_name][0])},
+        samples={
+            step.number: marked(lines, conditions[step.conditions_name][0])
+            for step in plan.STEPS
+            if (lines := samples[step.samples_name][0])
+        },
         conditions={step.number: notes for step in plan.STEPS if (notes := conditions[step.conditions_name][0])},
         torn=torn,
         hashes=_hashes(folder),
         unreadable=unreadable,
-        control=samples[CONTROL_NAME][0],
+        control=marked(samples[CONTROL_NAME][0], read_conditions(folder / CONTROL_CONDITIONS_NAME)[0]),
         concurrent=samples[CONCURRENCY_NAME][0],
     )
 

@@ -44,11 +44,11 @@ def call(node: Node, host: str, port: int, request: Request, line: Line | None =
     start = time.monotonic()
     reply = _exchange(node, host, port, request, line or Line())
     commands = journal.get()
-    if commands is not None and not _repeats(commands, node.key, request, reply):
-        asked = f"{request.method} http://{host}:{port}{request.path}"
-        body = f" {json.dumps(request.body)}" if request.body is not None else ""
+    body = f" {json.dumps(request.body)}" if request.body is not None else ""
+    asked = f"{request.method} http://{host}:{port}{request.path}{body}"
+    if commands is not None and not _repeats(commands, node.key, asked, reply):
         elapsed_s = time.monotonic() - start
-        commands.append(Command(node.key, asked + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+        commands.append(Command(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500)))
     return reply
 
 
@@ -101,8 +101,10 @@ def _exchange(node: Node, host: str, port: int, request: Request, line: Line) ->
         connection.close()
 
 
-def _repeats(commands: list[Command], host: str, request: Request, reply: Reply) -> bool:
-    """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds."""
-    last = next((c for c in reversed(commands[-8:]) if c.host == host), None)
-    same = last is not None and f"{request.method} http://" in last.command and request.path in last.command
-    return bool(same and last and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500))
+def _repeats(commands: list[Command], node: str, asked: str, reply: Reply) -> bool:
+    """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds.
+
+    The same words from two servers are two answers: server and request must be those of before.
+    """
+    last = next((c for c in reversed(commands[-8:]) if c.host == node and c.command == asked), None)
+    return last is not None and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500)
