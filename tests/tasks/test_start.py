@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
-import random
 import socket
 import struct
 import sys
@@ -23,6 +21,7 @@ from tasks.machines.local import LocalNode
 from tasks.machines.pythons import Python
 from tasks.start import start_on
 from tasks.steps import StepNotes
+from tests.support.ports import free_port
 
 ADDRESS = "127.0.0.1"
 ONE_SHOT = """
@@ -35,22 +34,15 @@ print("task: <Task pending name='Task-6' coro=<Node.periodic_topology_collection
 """
 
 
-def free_port() -> int:
-    """Return a port that nobody has now, below those that Linux lends."""
-    while True:
-        port = random.SystemRandom().randint(20000, 32000)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind((ADDRESS, port))
-            return port
-
-
 @pytest.fixture
 def exo(tmp_path: Path) -> ExoNode:
     """Give EXO 0.0.15 on this machine, its program yet to be written."""
     node = LocalNode("srv1", NodeSpec(host="localhost", local=True))
     node.remembered["home"] = str(tmp_path)
     node.remembered["pythons"] = [Python(sys.executable, platform.python_version(), True)]
-    settings = Exo("0.0.15", "/srv/exo", python=">=3.11", ports=Ports(free_port(), free_port()), start_timeout_s=20)
+    settings = Exo(
+        "0.0.15", "/srv/exo", python=">=3.11", ports=Ports(free_port(), free_port(ADDRESS)), start_timeout_s=20
+    )
     return ExoNode(node, "p", settings, lambda: {"srv1": ADDRESS}, 16)
 
 
@@ -214,7 +206,7 @@ def test_other_ports_help_where_one_stays_lent(exo: ExoNode) -> None:
             start_on(exo, StepNotes(5))
         assert "below 32768" in caught.value.problem.do
         assert exo.process() is None
-        advised = change(exo, ports=Ports(free_port(), free_port()))
+        advised = change(exo, ports=Ports(free_port(), free_port(ADDRESS)))
         assert start_on(advised, StepNotes(5)).api_port == advised.ports.api
     finally:
         exo.stop()

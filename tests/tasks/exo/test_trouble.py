@@ -57,7 +57,7 @@ def test_a_line_about_this_pairs_repository_ends_the_wait() -> None:
     ("cause", "needed", "do"),
     [
         ("OSError: [Errno 28] No space left on device", "room on the disk", "EXO_HOME in exo.nodes.srv2"),
-        ("PermissionError: [Errno 13] Permission denied: '/root/.cache/exo'", "may write to", "EXO_HOME"),
+        ("PermissionError: [Errno 13] Permission denied: '/home/exo/.cache/exo'", "may write to", "EXO_HOME"),
         (
             "AssertionError: Failed to download config.json from http://hub/x: 403",
             "wants a token",
