@@ -17,6 +17,7 @@ from records.facts import (
     Benchmark,
     Cleaned,
     Cluster,
+    DeviceKind,
     Installed,
     ModelReady,
     Preflight,
@@ -86,6 +87,16 @@ class Campaign(msgspec.Struct, frozen=True):
     def started(self) -> dict[str, Started]:
         """What steps 5 to 7 started, by node."""
         return self._by_node("start", Started)
+
+    def device(self, node: str) -> tuple[str, DeviceKind]:
+        """Return what EXO computes on there, in words and as a kind: what its engine said when it was seen to compute.
+
+        Without a probe (the dummy engine, records of before) what its topology says is all there is.
+        """
+        installed, started = self.installed.get(node), self.started.get(node)
+        if installed and installed.probe and installed.probe.device:
+            return installed.probe.device, installed.probe.kind
+        return (started.device, started.device_kind) if started else ("", "unknown")
 
     @property
     def cluster(self) -> Cluster | None:

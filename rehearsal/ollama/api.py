@@ -82,7 +82,7 @@ class Api:
             entry = {"name": m.name, "model": m.name, "modified_at": gojson.stamp(MODIFIED), "size": m.size}
             entry |= {"digest": m.digest, "details": m.details()}
             if self.modern:
-                entry["details"] |= {"context_length": m.context, "embedding_length": m.layers * 64}
+                entry["details"] = m.details() | {"context_length": m.context, "embedding_length": m.layers * 64}
                 entry["capabilities"] = ["completion"]
             listed.append(entry)
         send_json(exchange, {"models": listed})

@@ -157,15 +157,17 @@ def _reloaded(job: Job, arm: str) -> str:
 
 
 def _exo_device(cluster: ExoCluster) -> tuple[str, DeviceKind]:
-    """Return where EXO computed, in its own words and as a kind.
+    """Return where EXO computed, as its engine said when it was seen to compute, in words and as a kind.
 
-    It counts as `gpu` when every node that claims one says so: one node on its CPU is what slows a pipeline down.
+    It counts as `gpu` when every node that claims one computed there: one node on its CPU slows a pipeline down.
     """
-    topology = cluster.entry.topology()
-    devices = topology.nodes if topology else {}
-    words = "; ".join(f"{key}: {devices.get(key, 'unknown')}" for key in cluster.nodes)
+    from records.campaign import load_campaign
+
+    campaign = load_campaign(cluster.lab.logs)
+    devices = {key: campaign.device(key) for key in cluster.nodes}
     claiming = [key for key, exo in cluster.nodes.items() if exo.claims_gpu] or list(cluster.nodes)
-    kinds = {cluster.generation.device_kind(devices.get(key, "")) for key in claiming}
+    kinds = {devices[key][1] for key in claiming}
+    words = "; ".join(f"{key}: {device or 'unknown'}" for key, (device, _) in devices.items())
     return words, kinds.pop() if len(kinds) == 1 else "cpu" if "cpu" in kinds else "unknown"
 
 

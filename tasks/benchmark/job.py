@@ -97,7 +97,7 @@ def turn_of(arm: str, run: int, samples: Sequence[Sample], notes: Sequence[Condi
     """Return what is there of one run."""
     tried = [s for s in samples if (s.arm, s.run) == (arm, run)]
     noted = [n for n in notes if (n.arm, n.run) == (arm, run)]
-    attempts = max((entry.attempt for entry in (*tried, *noted)), default=0)
+    attempts = max((*(s.attempt for s in tried), *(n.attempt for n in noted)), default=0)
     last = [s for s in tried if s.attempt == attempts]
     if any(n.lost for n in noted if n.attempt == attempts) or any(s.error for s in last):
         answered = any(not s.error and not s.warmup for s in last)
