@@ -34,7 +34,10 @@ class Command(msgspec.Struct, frozen=True):
     exit_code: int | None
     elapsed_s: float
     stdout: str = ""
+    """Empty where it was read line by line into a file of its own: the samples."""
     stderr: str = ""
+    times: int = 1
+    """How often it was asked in a row with the same answer: a poll; `elapsed_s` is of all."""
 
 
 class Deviation(msgspec.Struct, frozen=True):

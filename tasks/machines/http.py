@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
+
+import msgspec
 
 from records.record import Command, capped
 from tasks.errors import StepError
@@ -20,6 +23,8 @@ from tasks.machines.node import Node, journal
 from tasks.machines.wire import Ask, Flow, Reply, Request, Wait
 
 T = TypeVar("T")
+POLLED_AT_ONCE = 8
+_keeping = threading.Lock()
 ANSWER_CAP_BYTES = 8_000_000
 """A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""
 
@@ -29,11 +34,11 @@ def call(node: Node, host: str, port: int, request: Request) -> Reply:
     start = time.monotonic()
     reply = _exchange(node, host, port, request)
     commands = journal.get()
-    if commands is not None and not _repeats(commands, node.key, request, reply):
+    if commands is not None:
         asked = f"{request.method} http://{host}:{port}{request.path}"
         body = f" {json.dumps(request.body)}" if request.body is not None else ""
         elapsed_s = time.monotonic() - start
-        commands.append(Command(node.key, asked + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+        _keep(commands, Command(node.key, asked + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
     return reply
 
 
@@ -86,8 +91,19 @@ def _exchange(node: Node, host: str, port: int, request: Request) -> Reply:
         connection.close()
 
 
-def _repeats(commands: list[Command], host: str, request: Request, reply: Reply) -> bool:
-    """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds."""
-    last = next((c for c in reversed(commands[-8:]) if c.host == host), None)
-    same = last is not None and f"{request.method} http://" in last.command and request.path in last.command
-    return bool(same and last and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500))
+def _keep(commands: list[Command], asked: Command) -> None:
+    """Note a request; one more turn of a poll with the same answer is counted at the last: no record needs hundreds.
+
+    Only the very same request is one more turn. Several servers may be polled at once, hence the look a little back.
+    """
+    with _keeping:
+        for place in range(len(commands) - 1, max(-1, len(commands) - 1 - POLLED_AT_ONCE), -1):
+            last = commands[place]
+            if (last.host, last.command) != (asked.host, asked.command):
+                continue
+            if (last.exit_code, last.stdout) == (asked.exit_code, asked.stdout):
+                times, elapsed_s = last.times + 1, last.elapsed_s + asked.elapsed_s
+                commands[place] = msgspec.structs.replace(last, times=times, elapsed_s=elapsed_s)
+                return
+            break
+        commands.append(asked)

@@ -60,10 +60,15 @@ def parse_state(arm: str, url: str, version: Reply, tags: Reply, loaded: Reply) 
     try:
         number = read_reply(version, _Version, "Ollama's version").version
         models = {m.name or m.model: m.digest or "" for m in _models(tags, "Ollama's models")}
-        memory = [m.name or m.model for m in _models(loaded, "Ollama's loaded models")]
+        memory = parse_names(loaded)
     except StepError as error:
         return OllamaState(arm, url, None, {}, error=error.problem.found)
     return OllamaState(arm, url, number, models, memory)
+
+
+def parse_names(loaded: Reply) -> list[str]:
+    """Return the names of the models that /api/ps lists. Raises StepError."""
+    return [m.name or m.model for m in _models(loaded, "Ollama's loaded models")]
 
 
 def parse_model(arm: str, model: str, tags: Reply) -> OllamaModel | None:

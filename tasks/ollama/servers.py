@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from records.facts import OllamaModel, OllamaState
 from records.settings import Baseline
@@ -32,8 +33,9 @@ class OllamaServer:
 
     def state(self) -> OllamaState:
         """Return its version, its models and what it holds in memory; `error` is set where it does not answer."""
-        version, tags, loaded = map(self.ask, (ollama.version_request(), ollama.tags_request(), ollama.ps_request()))
-        return ollama.parse_state(self.arm, self.url, version, tags, loaded)
+        asked = {"version": ollama.version_request(), "tags": ollama.tags_request(), "loaded": ollama.ps_request()}
+        replies = side_by_side({name: partial(self.ask, request) for name, request in asked.items()})
+        return ollama.parse_state(self.arm, self.url, **replies)
 
     def model(self, name: str) -> OllamaModel | None:
         """Return the model as the server describes it, None where it does not have it. Raises StepError."""
@@ -45,10 +47,10 @@ class OllamaServer:
 
     def loaded(self) -> list[str]:
         """Return the models in its memory. Raises StepError where it does not answer."""
-        state = self.state()
-        if state.error:
-            raise StepError(f"{self.url}: {state.error}", "an answer", "is it still running?", who=_who(self.arm))
-        return state.loaded
+        try:
+            return ollama.parse_names(self.ask(ollama.ps_request()))
+        except StepError as error:
+            raise StepError(f"{self.url}: {error}", "an answer", "is it still running?", who=_who(self.arm)) from None
 
     def unload(self, name: str) -> None:
         """Take a model out of memory and see that it is gone. Raises StepError."""
