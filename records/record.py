@@ -26,6 +26,10 @@ Status = Literal["ok", "already", "failed", "interrupted", "skipped", "broken"]
 broken: a bug of ours."""
 
 
+CONNECTING = "open the SSH connection"
+"""Stands for a command where a connection was opened; a dozen round trips, where a command takes two."""
+
+
 class Command(msgspec.Struct, frozen=True):
     """One command that a step ran on a host; `exit_code` is None where it never came back."""
 
@@ -77,6 +81,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False):
     """The profile and the limits of hosts.yaml in force, as plain JSON."""
     result: dict[str, Any] = {}
     commands: list[Command] = []
+    round_trips: dict[str, int] = {}
+    """Host -> how often the step waited for it: connections, commands, requests. Absent in older records."""
     deviations: list[Deviation] = []
     warnings: list[str] = []
     errors: list[Problem] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -122,6 +123,7 @@ class Step(Generic[Result]):
             settings=settings_carried(inventory),
             result=facts,
             commands=notes.commands,
+            round_trips=_round_trips(notes.commands),
             deviations=notes.deviations,
             warnings=notes.warnings,
             errors=errors,
@@ -151,6 +153,14 @@ def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem
     error = f"{type(failure).__name__}: {failure}"
     problem = Problem("this program", error, "no error that nobody foresaw", "report it with this record")
     return "broken", [problem], "".join(traceback.format_exception(failure))
+
+
+def _round_trips(commands: list[Command]) -> dict[str, int]:
+    """Return how often each host was waited for."""
+    counted: Counter[str] = Counter()
+    for command in commands:
+        counted[command.host] += command.times
+    return dict(sorted(counted.items()))
 
 
 def _save(folder: Path, record: Record) -> None:
