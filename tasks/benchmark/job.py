@@ -13,7 +13,7 @@ import msgspec
 
 from records.archive import archive
 from records.plan import PlanStep
-from records.samples import Sample, read_samples
+from records.samples import Sample, TornLine, each_sample
 from records.settings import ModelPair
 from tasks import console
 from tasks.inventory import campaign_id
@@ -46,29 +46,41 @@ def job_for(
     return Job(step, pair, named, runs, *files, label, planned or runs)
 
 
-def take_up(job: Job, requests: int) -> dict[tuple[str, int], list[Sample]]:
-    """Return what an interrupted call of this very job measured, by (arm, run), warm-ups and failures included.
+class TakenUp(msgspec.Struct, frozen=True):
+    """What an interrupted call of a job measured, by (arm, run)."""
+
+    whole: set[tuple[str, int]] = set()
+    begun: dict[tuple[str, int], list[Sample]] = {}
+    """Runs that lack requests; warm-ups and failures are among those that they have."""
+
+
+def take_up(job: Job, requests: int) -> TakenUp:
+    """Return what an interrupted call of this very job measured; of a whole run no sample is kept in memory.
 
     A run is whole with `requests` timed ones. Samples of another job, or of this one when it is complete, are moved
     to the archive first. A request that failed is finished all the same: doing it again until it succeeds would hide
     how often it fails.
     """
-    samples, torn = read_samples(job.samples)
-    if not samples:
-        if torn:  # another version's: nothing may be appended to what this one cannot read
-            archive_job(job)
-        return {}
-    done: dict[tuple[str, int], list[Sample]] = {}
-    for sample in samples:
-        if sample.campaign == job.label:
-            done.setdefault((sample.arm, sample.run), []).append(sample)
-    runs = [(arm, run) for arm in job.arms for run in range(1, job.runs + 1)]
-    complete = job.runs == job.planned and all(timed_count(done.get(turn, [])) >= requests for turn in runs)
-    if complete or any(s.campaign != job.label for s in samples):
+    taken, torn, count, foreign = TakenUp(), list[TornLine](), 0, False
+    for sample in each_sample(job.samples, torn):
+        count += 1
+        foreign = foreign or sample.campaign != job.label
+        turn = sample.arm, sample.run
+        if turn in taken.whole:
+            continue
+        taken.begun.setdefault(turn, []).append(sample)
+        if timed_count(taken.begun[turn]) >= requests:
+            taken.whole.add(turn)
+            del taken.begun[turn]
+    if not count and not torn:
+        return taken
+    turns = {(arm, run) for arm in job.arms for run in range(1, job.runs + 1)}
+    complete = job.runs == job.planned and turns <= taken.whole
+    if not count or complete or foreign:  # not one that can be read: another version's, to which nothing is appended
         archive_job(job)
-        return {}
-    console.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
-    return done
+        return TakenUp()
+    console.note("", f"taking up an interrupted campaign: {count} requests are there already")
+    return taken
 
 
 def timed_count(samples: Sequence[Sample]) -> int:

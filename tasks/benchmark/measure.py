@@ -16,7 +16,7 @@ from records.samples import Conditions, Sample, append_conditions, append_sample
 from scripts.benchmark_exo_vs_ollama import schedule
 from tasks.benchmark.arms import ExoArm, alone, conditions_before
 from tasks.benchmark.instrument import ensure_script, script_command
-from tasks.benchmark.job import Job, take_up, timed_count
+from tasks.benchmark.job import Job, take_up
 from tasks.benchmark.progress import Progress
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
@@ -40,11 +40,11 @@ def measure(lab: Lab, job: Job) -> Measured:
     ensure_script(lab.bench_node)
     bench = lab.inventory.bench
     order = [(arm, run) for arm, run in schedule(job.arms, job.planned, bench.seed) if run <= job.runs]
-    done = take_up(job, bench.requests)
-    left = [turn for turn in order if timed_count(done.get(turn, [])) < bench.requests]
+    taken = take_up(job, bench.requests)
+    left = [turn for turn in order if turn not in taken.whole]
     schedule_run = ScheduleRun(lab, job, Progress(left, job.runs, bench.warmups + bench.requests))
     for arm, run in left:
-        schedule_run.one_run(arm, run, done.get((arm, run), []))
+        schedule_run.one_run(arm, run, taken.begun.get((arm, run), []))
     schedule_run.unload_all()
     return Measured([f"{arm}:{run}" for arm, run in order], len(order) - len(left), schedule_run.loaded)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 from records import plan
 from records.samples import read_samples
 from records.settings import ModelPair
-from tasks.benchmark.job import Job, take_up
+from tasks.benchmark.job import Job, TakenUp, take_up
 from tests.support.full_campaign import write_campaign
 
 STEP = plan.step_named("bench-comparison")
@@ -26,8 +27,11 @@ def test_an_interrupted_schedule_is_taken_up_where_it_stands(tmp_path: Path) -> 
     """Two of three runs are there: they are handed back, and the file stays."""
     write_campaign(tmp_path, runs=2)
     wanted = job(tmp_path, 3)
-    timed = {turn: len([s for s in samples if not s.warmup]) for turn, samples in take_up(wanted, 3).items()}
-    assert timed == {(arm, run): 3 for arm in wanted.arms for run in (1, 2)}
+    lines = wanted.samples.read_bytes().splitlines(keepends=True)
+    wanted.samples.write_bytes(b"".join(lines[:-1]))
+    taken, last = take_up(wanted, 3), read_samples(wanted.samples)[0][-1]
+    assert taken.whole == {(arm, run) for arm in wanted.arms for run in (1, 2)} - {(last.arm, last.run)}
+    assert [(s.warmup, s.request) for s in taken.begun[last.arm, last.run]] == [(True, 0), (False, 1), (False, 2)]
     assert wanted.samples.exists()
 
 
@@ -35,7 +39,7 @@ def test_a_finished_schedule_is_moved_aside(tmp_path: Path) -> None:
     """Typed once more, it begins anew; what was measured lies in the archive."""
     write_campaign(tmp_path, runs=2)
     wanted = job(tmp_path, 2)
-    assert take_up(wanted, 3) == {}
+    assert take_up(wanted, 3) == TakenUp()
     assert not wanted.samples.exists()
     assert len(list((tmp_path / "archive").glob(f"*/{STEP.samples_name}"))) == 1
 
@@ -46,6 +50,19 @@ def test_samples_of_another_schema_are_moved_aside(tmp_path: Path) -> None:
     wanted = job(tmp_path, 3)
     wanted.samples.write_text(wanted.samples.read_text().replace('"schema":1', '"schema":99'))
     assert read_samples(wanted.samples)[0] == []
-    assert take_up(wanted, 3) == {}
+    assert take_up(wanted, 3) == TakenUp()
     assert not wanted.samples.exists()
     assert len(list((tmp_path / "archive").glob(f"*/{STEP.samples_name}"))) == 1
+
+
+def test_taking_up_needs_memory_for_the_runs_under_way_alone(tmp_path: Path) -> None:
+    """Of a file of half a megabyte a tenth is never in memory: whole runs are counted and let go."""
+    write_campaign(tmp_path, runs=60)
+    wanted = job(tmp_path, 61)
+    tracemalloc.start()
+    taken = take_up(wanted, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(taken.whole) == 180
+    assert wanted.samples.stat().st_size > 500_000
+    assert peak < wanted.samples.stat().st_size / 10
