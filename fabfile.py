@@ -89,54 +89,65 @@ def verify_cluster(c: Any) -> None:
         step(lab)
 
 
-@task
-def download_model(c: Any) -> None:
+@task(help={"anyway": "go on where the verdict could only be INVALID"})
+def download_model(c: Any, anyway: bool = False) -> None:
     """Step 9: Make the model pair available and prove by one answer that the cluster serves it."""
     from tasks.benchmark.models import download_model as step
 
     with operating(c) as lab:
-        step(lab)
+        step(lab, anyway=anyway)
 
 
-@task
-def create_benchmark(c: Any) -> None:
+@task(help={"anyway": "go on where the verdict could only be INVALID"})
+def create_benchmark(c: Any, anyway: bool = False) -> None:
     """Step 10: Put the benchmark script on the bench node and measure its own error there."""
     from tasks.benchmark.instrument import create_benchmark as step
 
     with operating(c) as lab:
-        step(lab)
+        step(lab, anyway=anyway)
 
 
-@task(help={"runs": "freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)"})
-def bench_baseline(c: Any, runs: str = "") -> None:
+@task(
+    help={
+        "runs": "freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)",
+        "anyway": "go on where the verdict can only be INVALID",
+    }
+)
+def bench_baseline(c: Any, runs: str = "", anyway: bool = False) -> None:
     """Step 11: Measure single-node Ollama alone."""
     from tasks.benchmark.steps import bench_baseline as step
 
     with operating(c) as lab:
-        step(lab, runs=runs)
+        step(lab, runs=runs, anyway=anyway)
 
 
 @task(
     help={
         "runs": "freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)",
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
+        "anyway": "go on where the verdict can only be INVALID",
     }
 )
-def bench_comparison(c: Any, runs: str = "", until_decided: bool = False) -> None:
+def bench_comparison(c: Any, runs: str = "", until_decided: bool = False, anyway: bool = False) -> None:
     """Step 12: Measure EXO and Ollama in one interleaved schedule."""
     from tasks.benchmark.steps import bench_comparison as step
 
     with operating(c) as lab:
-        step(lab, runs=runs, until_decided=until_decided)
+        step(lab, runs=runs, until_decided=until_decided, anyway=anyway)
 
 
-@task(help={"runs": "freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)"})
-def bench_scale_up(c: Any, runs: str = "") -> None:
+@task(
+    help={
+        "runs": "freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)",
+        "anyway": "go on where the verdict can only be INVALID",
+    }
+)
+def bench_scale_up(c: Any, runs: str = "", anyway: bool = False) -> None:
     """Step 13: Repeat with the large model, only if the comparison said GO."""
     from tasks.benchmark.steps import bench_scale_up as step
 
     with operating(c) as lab:
-        step(lab, runs=runs)
+        step(lab, runs=runs, anyway=anyway)
 
 
 @task(help={"html": "also write one self-contained HTML file", "commit": "commit docs/ as the plan's step does"})
@@ -191,16 +202,24 @@ def start_group(c: Any) -> None:
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
+        "anyway": "go on where the verdict can only be INVALID",
     },
 )
 def bench_group(
-    c: Any, runs: str = "", until_decided: bool = False, control: bool = False, concurrency: str = ""
+    c: Any,
+    runs: str = "",
+    until_decided: bool = False,
+    control: bool = False,
+    concurrency: str = "",
+    anyway: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
     from tasks.benchmark import steps as benchmark
 
     with operating(c) as lab:
-        benchmark.bench_group(lab, runs, until_decided=until_decided, control=control, concurrency=concurrency)
+        benchmark.bench_group(
+            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, anyway=anyway
+        )
 
 
 @task(

@@ -7,8 +7,10 @@ because most callers poll.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -29,16 +31,29 @@ ANSWER_CAP_BYTES = 8_000_000
 """A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""
 
 
-def call(node: Node, host: str, port: int, request: Request) -> Reply:
+class Line:
+    """The connection of one exchange, which another thread may end while the answer is awaited."""
+
+    def __init__(self) -> None:
+        self.sock: Any = None
+
+    def hang_up(self) -> None:
+        """End it; whoever waits for the answer is told at once that there is none."""
+        if self.sock is not None:
+            with contextlib.suppress(OSError, EOFError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+
+def call(node: Node, host: str, port: int, request: Request, line: Line | None = None) -> Reply:
     """Send `request` from `node` to `host:port` and return the answer; status 0 where there is none. Never raises."""
     start = time.monotonic()
-    reply = _exchange(node, host, port, request)
+    reply = _exchange(node, host, port, request, line or Line())
     commands = journal.get()
     if commands is not None:
-        asked = f"{request.method} http://{host}:{port}{request.path}"
         body = f" {json.dumps(request.body)}" if request.body is not None else ""
+        asked = f"{request.method} http://{host}:{port}{request.path}{body}"
         elapsed_s = time.monotonic() - start
-        _keep(commands, Command(node.key, asked + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+        _keep(commands, Command(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500)))
     return reply
 
 
@@ -72,12 +87,12 @@ def _wait(turn: Wait, tell: Callable[[str], None]) -> None:
     time.sleep(turn.seconds)
 
 
-def _exchange(node: Node, host: str, port: int, request: Request) -> Reply:
+def _exchange(node: Node, host: str, port: int, request: Request, line: Line) -> Reply:
     body = None if request.body is None else json.dumps(request.body).encode()
     headers = {"Accept": "*/*", "Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
     connection = http.client.HTTPConnection(host, port, timeout=request.timeout_s)
     try:
-        connection.sock = cast("Any", node.dial(host, port, request.timeout_s))
+        connection.sock = line.sock = cast("Any", node.dial(host, port, request.timeout_s))
         connection.request(request.method, request.path, body, headers)
         answer = connection.getresponse()
         return Reply(answer.status, answer.read(ANSWER_CAP_BYTES).decode("utf-8", "replace"))

@@ -14,12 +14,17 @@ from tasks.preflight import verify_python
 
 
 def test_a_node_is_asked_everything_at_once(lab: Lab) -> None:
-    """One connection and one command a node; from the bench node three requests a server more, and one file written."""
+    """One connection and one command a node; a server costs three requests and one look at its process, all at once.
+
+    One file is written on the bench node afterwards.
+    """
     lab.close()
     found = verify_python(lab)
     record = read_record(lab.logs / "01-verify-python.json")
     bench = lab.bench_node.key
     expected = {key: ["connect", "ask"] for key in lab.nodes}
+    for baseline in lab.inventory.ollama.values():
+        expected[baseline.node] += ["process"]
     expected[bench] += ["GET"] * 3 * len(lab.inventory.ollama) + ["write"]
     assert record.round_trips == {key: len(asked) for key, asked in expected.items()}
     assert sorted(c.host for c in record.commands if c.command == CONNECTING) == sorted(lab.nodes)
