@@ -156,7 +156,7 @@ class ScheduleRun:
             else:
                 conditions = self._load(arm, conditions)
             conditions = msgspec.structs.replace(conditions, memory_before=memory_of(self.lab, arm))
-            with GpuWatch(self.lab.nodes.values()) as watch:
+            with GpuWatch(self.lab.nodes.values(), longest_s(self.lab)) as watch:
                 failure = self._ask_script(arm, run, attempt, samples)
             conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy)
             conditions = self._conditions_after(arm, conditions)
@@ -237,13 +237,18 @@ def _with_loaded(
     )
 
 
+def longest_s(lab: Lab) -> float:
+    """Return how long one run of the script may take: every request up to its time-out, and a minute."""
+    bench = lab.inventory.bench
+    return (bench.requests + bench.warmups) * bench.request_timeout_s + 60
+
+
 def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], None] | None = None) -> CommandResult:
     """Have the script measure; every line it prints is on disk before the next one is read, then told to `tell`.
 
     Raises StepError.
     """
-    bench, node = lab.inventory.bench, lab.bench_node
-    budget_s = (bench.requests + bench.warmups) * bench.request_timeout_s + 60
+    node = lab.bench_node
     stray: list[str] = []
 
     def keep(line: str) -> None:
@@ -258,7 +263,7 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
             tell(sample)
 
     command = f"{script_command(node)} {shlex.join(options)}"
-    ran = node.run(command, check=False, timeout_s=budget_s, on_line=keep)
+    ran = node.run(command, check=False, timeout_s=longest_s(lab), on_line=keep)
     if stray:
         raise StepError(
             f"the script printed no sample: {stray[0][:200]}", "JSON lines", "fab create-benchmark", who=node.key

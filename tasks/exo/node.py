@@ -129,9 +129,14 @@ class ExoNode:
         """Return how this release is installed here. Raises StepError where no Python of the node fits."""
         return self.generation.install_plan(self.exo, self.key, self.folder, self.python().path)
 
+    @property
+    def installed(self) -> InstallPlan:
+        """Where everything lies once EXO is installed; made without a Python to install with, which takes a search."""
+        return self.generation.install_plan(self.exo, self.key, self.folder, "")
+
     def executable(self) -> str:
         """Return the path of the installed `exo`. Raises StepError where it is not there."""
-        path = self.install_plan().exo
+        path = self.installed.exo
         if not self.node.run(f"test -x {shlex.quote(path)}", check=False).ok:
             raise StepError(f"there is no {path}", "an installed EXO", f"fab install-{self.key}", who=self.key)
         return path
@@ -147,13 +152,13 @@ class ExoNode:
             return None
         self.node.put(probe.SCRIPT.read_bytes(), script)
         environment = past_proxies(mine.environment, self.peers)
-        command = probe.command(self.install_plan().python, script, engine, environment)
+        command = probe.command(self.installed.python, script, engine, environment)
         ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
         return probe.read(self.key, engine, environment, ran.stdout, ran.elapsed_s)
 
     def revision(self) -> str:
         """Return the revision that is installed, as the node tells it now."""
-        return self.node.run(self.install_plan().revision, timeout_s=60).stdout.strip()
+        return self.node.run(self.installed.revision, timeout_s=60).stdout.strip()
 
     def wish(self) -> dict[str, str]:
         """Return what hosts.yaml wants installed, as digests by name; of a local directory its files too."""
@@ -188,7 +193,7 @@ class ExoNode:
 
     def installed_parts(self) -> dict[str, str]:
         """Return what of the install decides how EXO runs: its revision, and every package beside it."""
-        plan = self.install_plan()
+        plan = self.installed
         ran = self.node.run(
             f"{plan.revision}; echo; {shlex.quote(plan.python)} -I -c {shlex.quote(_PACKAGES)}",
             check=False,

@@ -152,14 +152,32 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
 
 def find(node: Node, folder: str) -> Daemon | None:
     """Return the process that `start` noted in `folder`, where that very process still runs; None otherwise."""
-    ran = node.run(f"cat {shlex.quote(note_path(folder))} 2>/dev/null", check=False)
-    if not ran.stdout.strip():
-        return None
+    return read_found(node.run(find_command(shlex.quote(folder)), check=False).stdout)
+
+
+def find_command(folder: str) -> str:
+    """Return the command that prints the note in `folder` (quoted for a shell) and what the kernel says of its PID."""
+    return rf"""note={folder}/daemon.json; cat "$note" 2>/dev/null || exit 0
+echo ====; cat /proc/sys/kernel/random/boot_id
+pid=$(sed -n 's/^{{"pid": \([0-9]*\),.*/\1/p' "$note" | head -n 1); [ -n "$pid" ] || exit 0
+threads=("/proc/$pid/task/"*); echo "${{#threads[@]}}"
+cat "/proc/$pid/stat" 2>/dev/null && tr '\0' ' ' <"/proc/$pid/cmdline" """
+
+
+def read_found(printed: str) -> Daemon | None:
+    """Read what `find_command` printed: the noted process where it still runs as noted, else None; see `state`."""
+    note, _, kernel = printed.partition("\n====\n")
     try:
-        process = decode(ran.stdout, Daemon)
+        process = decode(note, Daemon)
     except msgspec.DecodeError:
         return None
-    return process if state(node, process) == "alive" else None
+    boot_id, threads, stat, command = (*kernel.split("\n", 3), "", "", "", "")[:4]
+    fields = stat.rpartition(") ")[2].split()
+    if boot_id != process.boot_id or len(fields) < 20 or fields[19] != str(process.start_ticks):
+        return None
+    if fields[0] == "Z":  # ended, unless another thread still lives and holds its sockets
+        return process if int(threads) > 1 else None
+    return process if process.executable in command else None
 
 
 def state(node: Node, process: Daemon) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -79,3 +80,15 @@ def test_samples_of_another_schema_are_moved_aside(tmp_path: Path) -> None:
     assert take_up(wanted, 3)[1] == {}
     assert not wanted.samples.exists()
     assert len(list((tmp_path / "archive").glob(f"*/{STEP.samples_name}"))) == 1
+
+
+def test_taking_up_keeps_no_frames_in_memory(tmp_path: Path) -> None:
+    """Of half a megabyte of samples less than that is ever in memory, the structs included."""
+    write_campaign(tmp_path, runs=60)
+    wanted = job(tmp_path, 61)
+    tracemalloc.start()
+    _, turns = take_up(wanted, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(turn.over for turn in turns.values()) == 180
+    assert peak < wanted.samples.stat().st_size
