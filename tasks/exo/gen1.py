@@ -16,10 +16,11 @@ from tasks.errors import StepError
 from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
 from tasks.exo.gen1_install import install_plan
+from tasks.exo.gen1_log import elections
+from tasks.exo.gen1_log import problems as log_problems
 from tasks.exo.gen1_placing import make_ready, unload
 from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.interface import Answer, Topology
-from tasks.exo.logtext import start_problems as log_problems
 from tasks.exo.logtext import without_escapes
 from tasks.machines.daemon import Launch
 from tasks.machines.network import in_tailscale_range
@@ -39,6 +40,7 @@ __all__ = [
     "about_pair",
     "chat_request",
     "device_kind",
+    "elections",
     "engine",
     "hub_problem",
     "install_plan",
