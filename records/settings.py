@@ -116,7 +116,9 @@ class Exo(Strict, frozen=True):
     """What single nodes need beside all that."""
     install_timeout_s: Seconds = 1800
     start_timeout_s: Seconds = 120
-    cluster_timeout_s: Seconds = 90
+    cluster_timeout_s: Seconds = 180
+    stands_s: Seconds = 10
+    """How long all nodes must be complete together, without an election or a new connection, before it counts."""
     download_timeout_s: Seconds = 7200
 
 

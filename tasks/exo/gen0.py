@@ -20,7 +20,7 @@ from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
 from tasks.exo.gen0_download import about_pair, does_not_run, hub_problem, make_ready, unload
 from tasks.exo.gen0_install import install_plan
-from tasks.exo.interface import Answer, Topology
+from tasks.exo.interface import Answer, Link, Topology
 from tasks.exo.logtext import start_problems as log_problems
 from tasks.exo.models import LINUX_0
 from tasks.machines.daemon import Launch
@@ -47,14 +47,17 @@ __all__ = [
     "about_pair",
     "chat_request",
     "device_kind",
+    "elections",
     "engine",
     "hub_problem",
     "install_plan",
     "launch",
+    "links",
     "log_problems",
     "make_ready",
     "parse_chat",
     "parse_topology",
+    "probe_request",
     "topology_request",
     "unload",
 ]
@@ -107,6 +110,22 @@ def discovery_file(peers: Mapping[str, str], ports: Mapping[str, int]) -> str:
     blank = {"model": "Linux Box", "chip": "Unknown Chip", "memory": 8192, "flops": {"fp32": 0, "fp16": 0, "int8": 0}}
     nodes = {key: {"address": peers[key], "port": ports[key], "device_capabilities": blank} for key in sorted(peers)}
     return json.dumps({"peers": nodes}, indent=2) + "\n"
+
+
+def links(exo: Exo, peers: Mapping[str, str]) -> list[Link]:
+    """Return []: 0.0.x connects the nodes of its discovery file by itself."""
+    del exo, peers
+    return []
+
+
+def elections(log: str) -> int:
+    """Return 0: 0.0.x elects nobody."""
+    del log
+    return 0
+
+
+def probe_request() -> None:
+    """Return None: a 0.0.x that answers a GET answers a POST."""
 
 
 def topology_request() -> Request:

@@ -52,6 +52,21 @@ class Topology(msgspec.Struct, frozen=True):
     edges: frozenset[tuple[str, str]]
 
 
+class Link(msgspec.Struct, frozen=True):
+    """One connection that is carried from a node to a peer by a program of ours (scripts/peer_link.py)."""
+
+    node: str
+    peer: str
+    port: int
+    """Where the node's EXO finds it, on the loopback."""
+    target: str
+    """HOST:PORT of the peer's EXO."""
+    answer_first: tuple[str, ...]
+    """URLs of both ends that must answer before anything is carried."""
+    again_after_s: float
+    """Pause before a lost connection is replaced; differs, so that two links do not come back at once."""
+
+
 class Prepared(msgspec.Struct, frozen=True):
     """A model is where the cluster needs it."""
 
@@ -92,6 +107,15 @@ class Generation(Protocol):
         self, exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int
     ) -> Launch:
         """Return how to start `node`. Raises StepError where this release forms no cluster over these addresses."""
+
+    def links(self, exo: Exo, peers: Mapping[str, str]) -> list[Link]:
+        """Return the links by which the nodes join one after the other; [] where EXO connects them by itself."""
+
+    def elections(self, log: str) -> int:
+        """Return how many elections a node's log tells of, in which the cluster forms anew; 0 where there are none."""
+
+    def probe_request(self) -> Request | None:
+        """Return a POST that is refused promptly by a healthy API and changes nothing; None where there is none."""
 
     def topology_request(self) -> Request:
         """Return the request whose 200 also proves that the API of this very node serves."""

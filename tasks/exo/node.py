@@ -101,6 +101,11 @@ class ExoNode:
         return f"{self.folder}/run"
 
     @property
+    def link_folder(self) -> str:
+        """Where the note and the log of the link lie that the node joins by, where its generation needs one."""
+        return f"{self.folder}/run-link"
+
+    @property
     def log_path(self) -> str:
         """The log of the running EXO."""
         return daemon.log_path(self.run_folder)
@@ -229,7 +234,8 @@ class ExoNode:
         return daemon.start(self.node, self.run_folder, launch, self.installed_parts())
 
     def stop(self) -> Ending:
-        """End our EXO with its whole process group, if it runs. Raises StepError where something survives."""
+        """End our EXO with its whole process group, and its link. Raises StepError where something survives."""
+        daemon.stop(self.node, self.link_folder)
         return daemon.stop(self.node, self.run_folder)
 
     def has_ended(self, process: Daemon) -> bool:
@@ -265,6 +271,10 @@ class ExoNode:
         except StepError:
             return None
 
+    def connections(self) -> frozenset[str]:
+        """Return the connections to and from our peer port, as the kernel lists them: `local remote` in hex."""
+        return ports.connections(self.node, self.ports.peer)
+
     def log_size(self) -> int:
         """Return how many bytes the log has so far, 0 where there is none."""
         return daemon.log_size(self.node, self.run_folder)
@@ -276,6 +286,10 @@ class ExoNode:
     def pulse(self, process: Daemon, since: int) -> tuple[Pulse, str]:
         """Return what `process` and its children have done so far, and its log beyond the first `since` bytes."""
         return daemon.pulse(self.node, self.run_folder, process, since)
+
+    def log_whole(self) -> str:
+        """Return the log, of a long one the end."""
+        return daemon.log_since(self.node, self.run_folder, 0)
 
     def log_tail(self) -> str:
         """Return the last 200 lines of the log, "" where there is none."""

@@ -9,6 +9,7 @@ from .cards import keep, kept, static
 from .downloads import Downloads
 from .engine.lines import ask
 from .engine.settings import Settings
+from .links import Links
 from .runners import Runners
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -17,12 +18,13 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 class Cluster:
     """One node and what it knows of the others; ids are random at each start."""
 
-    def __init__(self, address: str, api_port: int, peer_port: int, bootstrap: list[tuple[str, int]]) -> None:
+    def __init__(self, address: str, api_port: int, peer_port: int, bootstrap: list[tuple[str, int]], log) -> None:
         self.id = "12D3KooW" + "".join(random.SystemRandom().choices(ALPHABET, k=44))
         self.address, self.api_port, self.peer_port = address, api_port, peer_port
         self.settings = Settings("exo")
         self.began = time.monotonic()
-        self.known = set(bootstrap)
+        self.links = Links(self, bootstrap, log)
+        self.known: set[tuple[str, int]] = set()
         self.parts: dict[str, dict] = {}
         """Other node's id -> its part of the state."""
         self.seen: dict[str, float] = {}
@@ -36,6 +38,7 @@ class Cluster:
     def start(self) -> None:
         """Begin to ask."""
         self.downloads.look(self.cards)
+        self.links.start()
         threading.Thread(target=self._keep_asking, daemon=True).start()
 
     def alive(self) -> list[str]:
@@ -55,6 +58,7 @@ class Cluster:
             "id": self.id,
             "address": self.address,
             "port": self.peer_port,
+            "known": sorted(self.known),
             "edges": self.edges,
             "downloads": list(self.downloads.known.values()),
             "runners": dict(self.runners.states),
@@ -89,6 +93,10 @@ class Cluster:
         if message["ask"] == "part":
             self.known.add((message["address"], message["port"]))
             return self.part()
+        if message["ask"] == "join":
+            self.known.add((message["address"], message["port"]))
+            self.links.campaign()
+            return {"address": self.address, "port": self.peer_port}
         if message["ask"] == "prompt":
             return {}
         if message["ask"] in ("token", "end"):
@@ -112,6 +120,7 @@ class Cluster:
             part = ask(address, port, {"ask": "part", "address": self.address, "port": self.peer_port})
         except (OSError, ValueError):
             return
+        self.known |= {(one, at) for one, at in part["known"]}
         for node_id in [n for n, p in self.parts.items() if (p["address"], p["port"]) == (address, port)]:
             if node_id != part["id"]:
                 self._forget(node_id)  # restarted: it has another id now
