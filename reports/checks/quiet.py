@@ -40,6 +40,11 @@ def no_neighbour(campaign: Campaign, step: int) -> Check:
         for note in of_run:
             if note.neighbours_loaded:
                 loaded.append(f"before {arm} run {run}: {', '.join(note.neighbours_loaded)} in memory")
+            loaded += [
+                f"before {arm} run {run}: {seen.runners} EXO runners on {node} ({seen.memory_bytes / 1e6:.0f} MB)"
+                for node, seen in sorted(note.exo_seen.items())
+                if seen.runners
+            ]
             for node, load in _loads(settings, note).items():
                 peak = max(peak, load)
                 if load <= limit:

@@ -14,16 +14,22 @@ import msgspec
 from records.facts import OllamaModel
 from records.samples import Conditions, Sample, append_conditions, append_sample
 from scripts.benchmark_exo_vs_ollama import schedule
+from tasks import console
 from tasks.benchmark.arms import ExoArm, alone, conditions_before
 from tasks.benchmark.instrument import ensure_script, script_command
 from tasks.benchmark.job import Job, take_up, timed_count
 from tasks.benchmark.progress import Progress
-from tasks.errors import StepError
+from tasks.benchmark.ring import RingWatch
+from tasks.errors import StepError, one_each
 from tasks.exo.cluster import ExoCluster
 from tasks.gpu.busy import GpuWatch
 from tasks.machines.lab import Lab
-from tasks.machines.node import CommandResult
+from tasks.machines.node import CommandResult, Node
+from tasks.machines.paths import script_path
 from tasks.ollama.servers import servers_of
+
+MOST_LOSSES = 2
+"""How often one run's ring is brought back."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -56,9 +62,14 @@ class ScheduleRun:
         self.lab = lab
         self.job = job
         self.progress = progress
-        self.exo = ExoArm(lab, job.pair) if "exo" in job.arms else None
+        self.exo = ExoArm(lab, job.pair)
+        """Also where it is not measured: nothing of it may be in memory then."""
         self.servers = servers_of(lab)
         self.loaded: dict[str, OllamaModel] = {}
+        self.taken: list[Sample] = []
+        """What the run that goes on has so far."""
+        self.losses: list[str] = []
+        """How often its ring was lost, in words."""
 
     def one_run(self, arm: str, run: int, finished: list[Sample]) -> None:
         """Load one arm alone, measure what its run lacks beyond the `finished` requests, keep its conditions."""
@@ -68,24 +79,49 @@ class ScheduleRun:
         reload_s += exo.refresh() if exo else 0.0
         how = exo.reload if exo else self.lab.inventory.bench.ollama_reload
         conditions = conditions_before(self.lab, arm, run, how, reload_s, still)
-        if exo:
-            exo.load()
         with GpuWatch(self.lab.nodes.values()) as watch:
-            samples = self._ask_script(arm, run, finished)
-        conditions = msgspec.structs.replace(self._conditions_after(arm, conditions), gpu_busy_percent=watch.busy)
+            samples = self._measure_exo(exo, run, finished) if exo else self._ask_script(arm, run, finished)
+        conditions = msgspec.structs.replace(
+            self._conditions_after(arm, conditions), gpu_busy_percent=watch.busy, notes=[*self.losses]
+        )
+        self.losses.clear()
         append_conditions(self.job.conditions, conditions)
         self.progress.end(arm, run, samples)
 
+    def _measure_exo(self, exo: ExoArm, run: int, finished: list[Sample]) -> list[Sample]:
+        """Measure EXO's run under watch; a ring that breaks is brought back, and the run goes on. Raises StepError."""
+        exo.load()
+        if not exo.cluster.generation.CAN_RELOAD:
+            return self._ask_script("exo", run, finished)
+        self.taken = finished
+        while True:
+            watch = RingWatch(exo.cluster, self.lab.bench_node, pid_file(self.lab.bench_node))
+            try:
+                with watch:
+                    samples = self._ask_script("exo", run, self.taken)
+                if not watch.lost:
+                    return samples
+            except StepError:
+                if not watch.lost:
+                    raise
+            lost = one_each(watch.lost, "a ring that holds for a run", f"fab verify-cluster {self.job.step.name}")
+            if len(self.losses) >= MOST_LOSSES:
+                raise lost
+            self.losses.append(f"the ring was lost and brought back: {lost}")
+            console.note("exo", f"{lost}; is brought back, and the run goes on")
+            exo.recover()
+            exo.load()
+
     def unload_all(self) -> None:
         """Leave no arm in memory."""
-        if self.exo is not None:
+        if "exo" in self.job.arms:
             self.exo.refresh()
         for arm in self.job.arms:
             if arm != "exo":
                 self.servers[arm].unload(self.job.pair.ollama)
 
     def _conditions_after(self, arm: str, conditions: Conditions) -> Conditions:
-        if arm == "exo" and self.exo is not None:
+        if arm == "exo":
             return msgspec.structs.replace(conditions, topology_complete_after=self.exo.cluster.complete_now())
         model = self.servers[arm].in_memory(self.job.pair.ollama)
         if model is None:
@@ -102,7 +138,7 @@ class ScheduleRun:
             options += ["--reload", f"{arm}={lab.inventory.bench.ollama_reload}"]
         if finished:
             options += ["--skip-requests", ",".join(str(sample.request) for sample in finished)]
-        samples = [*finished]
+        samples = self.taken = [*finished]
 
         def take(sample: Sample) -> None:
             samples.append(sample)
@@ -140,13 +176,18 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
         if tell is not None:
             tell(sample)
 
-    command = f"{script_command(node)} {shlex.join(options)}"
+    command = f"echo $$ >{shlex.quote(pid_file(node))}; exec {script_command(node)} {shlex.join(options)}"
     ran = node.run(command, check=False, timeout_s=budget_s, on_line=keep)
     if stray:
         raise StepError(
             f"the script printed no sample: {stray[0][:200]}", "JSON lines", "fab create-benchmark", who=node.key
         )
     return ran
+
+
+def pid_file(node: Node) -> str:
+    """Return where the PID of the script that measures is noted on the bench node."""
+    return f"{script_path(node)}.pid"
 
 
 def script_options(lab: Lab, job: Job) -> list[str]:

@@ -49,6 +49,7 @@ __all__ = [
     "device_kind",
     "elections",
     "engine",
+    "holds_model",
     "hub_problem",
     "install_plan",
     "launch",
@@ -110,6 +111,12 @@ def discovery_file(peers: Mapping[str, str], ports: Mapping[str, int]) -> str:
     blank = {"model": "Linux Box", "chip": "Unknown Chip", "memory": 8192, "flops": {"fp32": 0, "fp16": 0, "int8": 0}}
     nodes = {key: {"address": peers[key], "port": ports[key], "device_capabilities": blank} for key in sorted(peers)}
     return json.dumps({"peers": nodes}, indent=2) + "\n"
+
+
+def holds_model(command: str) -> bool:
+    """Return False: 0.0.x has its model in the one process that does everything."""
+    del command
+    return False
 
 
 def links(exo: Exo, peers: Mapping[str, str]) -> list[Link]:

@@ -47,6 +47,7 @@ __all__ = [
     "device_kind",
     "elections",
     "engine",
+    "holds_model",
     "hub_problem",
     "install_plan",
     "launch",
@@ -104,6 +105,11 @@ def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_f
             " the MLX ring takes a random port of that range",
         ),
     )
+
+
+def holds_model(command: str) -> bool:
+    """Tell runners from the main process and the resource tracker; multiprocessing names its children."""
+    return "multiprocessing.spawn" in command
 
 
 def links(exo: Exo, peers: Mapping[str, str]) -> list[Link]:

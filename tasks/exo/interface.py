@@ -111,6 +111,9 @@ class Generation(Protocol):
     def links(self, exo: Exo, peers: Mapping[str, str]) -> list[Link]:
         """Return the links by which the nodes join one after the other; [] where EXO connects them by itself."""
 
+    def holds_model(self, command: str) -> bool:
+        """Tell by its command line whether a process of EXO's holds a model, and so ends when it is unloaded."""
+
     def elections(self, log: str) -> int:
         """Return how many elections a node's log tells of, in which the cluster forms anew; 0 where there are none."""
 

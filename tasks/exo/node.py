@@ -22,7 +22,7 @@ from tasks.exo import probe
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
-from tasks.machines.daemon import PROXIES, Daemon, Ending, Launch, Pulse
+from tasks.machines.daemon import PROXIES, Daemon, Ending, Launch, Member, Pulse
 from tasks.machines.http import call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
@@ -270,6 +270,10 @@ class ExoNode:
             return self.generation.parse_topology(reply.text, self.peers())
         except StepError:
             return None
+
+    def family(self) -> list[Member]:
+        """Return every process of ours that was started for EXO here, its children included."""
+        return daemon.family(self.node, self.run_folder)
 
     def connections(self) -> frozenset[str]:
         """Return the connections to and from our peer port, as the kernel lists them: `local remote` in hex."""

@@ -80,6 +80,14 @@ class Pulse(msgspec.Struct, frozen=True):
     log_bytes: int = 0
 
 
+class Member(msgspec.Struct, frozen=True):
+    """One process that carries a folder's mark."""
+
+    pid: int
+    memory_bytes: int
+    command: str
+
+
 class Ending(msgspec.Struct, frozen=True):
     """How a stop went."""
 
@@ -222,6 +230,20 @@ echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
             who=node.key,
         )
     return Ending("KILL" if signal == "KILL" else "TERM", int(milliseconds) / 1000)
+
+
+def family(node: Node, folder: str) -> list[Member]:
+    """Return the live processes that carry the mark of `folder`, the leader and what it has started."""
+    ran = node.run(
+        f"""{_PROBE}
+for pid in $(marked {shlex.quote(folder)}); do
+  set -- $(cat /proc/$pid/statm 2>/dev/null); [ -n "$2" ] || continue
+  echo "$pid $(($2 * $(getconf PAGESIZE))) $(tr '\\0\\n' '  ' </proc/$pid/cmdline)"
+done""",
+        check=False,
+    )
+    rows = (line.split(" ", 2) for line in ran.stdout.splitlines())
+    return [Member(int(pid), int(size), command) for pid, size, command in rows]
 
 
 def log_size(node: Node, folder: str) -> int:
