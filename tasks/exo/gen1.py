@@ -22,6 +22,7 @@ from tasks.exo.gen1_log import elections
 from tasks.exo.gen1_log import problems as log_problems
 from tasks.exo.gen1_placing import make_ready, unload
 from tasks.exo.gen1_state import keys_by_id, read_state
+from tasks.exo.gen1_tools import lacking, lacking_command
 from tasks.exo.interface import Answer, Link, Topology
 from tasks.exo.logtext import without_escapes
 from tasks.machines.daemon import Launch
@@ -31,6 +32,8 @@ from tasks.machines.wire import Reply, Request, message_of, shortened
 NAME = "1.x"
 PYTHON = ">=3.13,<3.14"
 CAN_RELOAD = True
+RING_PORTS = (49_153,)
+"""First of those to 65535, of which the MLX ring takes a random one on every node."""
 
 _FIRST_WITH_PEERS = (1, 0, 69)
 _LAST_WITH_LIBP2P = (1, 0, 71)
@@ -42,6 +45,7 @@ __all__ = [
     "CAN_RELOAD",
     "NAME",
     "PYTHON",
+    "RING_PORTS",
     "about_pair",
     "chat_request",
     "device_kind",
@@ -50,6 +54,8 @@ __all__ = [
     "holds_model",
     "hub_problem",
     "install_plan",
+    "lacking",
+    "lacking_command",
     "launch",
     "links",
     "log_problems",

@@ -52,6 +52,16 @@ class Topology(msgspec.Struct, frozen=True):
     edges: frozenset[tuple[str, str]]
 
 
+class Lacking(msgspec.Struct, frozen=True):
+    """One thing that a node lacks: what was found, what is needed, what brings it."""
+
+    found: str
+    needed: str
+    do: str
+    stops: bool = True
+    """Without it there is no EXO; otherwise it is a warning."""
+
+
 class Link(msgspec.Struct, frozen=True):
     """One connection that is carried from a node to a peer by a program of ours (scripts/peer_link.py)."""
 
@@ -94,6 +104,8 @@ class Generation(Protocol):
     """`0.0.x` or `1.x`."""
     PYTHON: str
     """Versions its releases run on, `>=3.12`."""
+    RING_PORTS: tuple[int, ...]
+    """Ports beside those of hosts.yaml that the nodes need open between them; one stands for a range."""
     CAN_RELOAD: bool
     """Whether a model can be unloaded and loaded again without a restart."""
 
@@ -102,6 +114,12 @@ class Generation(Protocol):
 
     def install_plan(self, exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
         """Return how to install `exo` on `node` below `home`, with `base_python` (absolute) to make the venv."""
+
+    def lacking_command(self) -> str:
+        """Return a command that prints what a node has of what an install needs; "" where there is nothing to ask."""
+
+    def lacking(self, told: str, exo: Exo) -> list[Lacking]:
+        """Read its output; returns what the node lacks for `exo`."""
 
     def launch(
         self, exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int
