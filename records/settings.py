@@ -212,7 +212,8 @@ class Bench(Strict, frozen=True):
     seed: int = 20260101
     request_timeout_s: Seconds = 900
     exo_reload: Literal["restart", "reload", "keep"] = "restart"
-    """How EXO is loaded afresh for each run: restart the cluster, reload the model (1.x), or keep it loaded."""
+    """How EXO is loaded afresh for each run: restart what holds the model (0.0.x: EXO; 1.x: its runners, which is the
+    same as reload), reload the model (1.x), or keep it loaded."""
     ollama_reload: Literal["reload", "keep"] = "reload"
 
 
