@@ -32,7 +32,7 @@ from tasks.machines.wire import Reply, Request, message_of, shortened
 NAME = "1.x"
 PYTHON = ">=3.13,<3.14"
 CAN_RELOAD = True
-RING_PORTS = (49_153,)
+RING_PORTS: tuple[int, ...] = (49_153,)
 """First of those to 65535, of which the MLX ring takes a random one on every node."""
 
 _FIRST_WITH_PEERS = (1, 0, 69)

@@ -13,6 +13,7 @@ from rehearsal import cluster
 from rehearsal.layout import Layout
 from rehearsal.processes import marked
 from rehearsal.trap_acts import kill_leader
+from rehearsal.traps import tell
 from tasks.benchmark.arms import seen_of
 from tasks.cleanup import stop_cluster
 from tasks.errors import StepError
@@ -108,7 +109,10 @@ def test_an_install_that_is_there_is_probed_again(nodes: Layout) -> None:
 
 
 def test_generation_1(tmp_path: Path) -> None:
-    """mlx-as-locked, redialled-peers and killed-leader: the three of EXO 1.0.71, on one rehearsal of it."""
+    """mlx-as-locked, redialled-peers and killed-leader: the three of EXO 1.0.71, on one rehearsal of it.
+
+    In the last, rog falls once at its change of master, and is started again.
+    """
     layout = cluster.up(tmp_path, generation=1)
     try:
         with laid(layout, "mlx-as-locked") as lab, pytest.raises(StepError, match="new_thread_local_stream") as caught:
@@ -130,10 +134,12 @@ def test_generation_1(tmp_path: Path) -> None:
         ):
             start_group(lab)
         with laid(layout, "killed-leader") as lab:
+            tell(layout, ("rog",), "exo", falls_at_join=1)
             start_group(lab)
             stood = load_campaign(lab.logs).cluster
             assert stood is not None
             assert stood.joined_by == {"srv2": "link to srv1", "rog": "link to srv1"}
+            assert stood.joins == {"srv2": 1, "rog": 2}
             assert stood.stood_s > 0
             ExoCluster(lab).make_ready(lab.profile.models.small)
             assert seen_of(ExoCluster(lab))["srv2"].runners == 1

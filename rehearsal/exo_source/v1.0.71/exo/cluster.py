@@ -7,7 +7,7 @@ import urllib.request
 
 from .cards import keep, kept, static
 from .downloads import Downloads
-from .engine.lines import ask
+from .engine.lines import Line, ask, dial
 from .engine.settings import Settings
 from .links import Links
 from .runners import Runners
@@ -28,6 +28,7 @@ class Cluster:
         self.parts: dict[str, dict] = {}
         """Other node's id -> its part of the state."""
         self.seen: dict[str, float] = {}
+        self.lines: dict[tuple[str, int], Line] = {}
         self.edges: dict[str, list[dict]] = {}
         self.cards = static() | kept()
         self.instances: dict[str, dict] = {}
@@ -117,7 +118,7 @@ class Cluster:
 
     def _ask(self, address: str, port: int) -> None:
         try:
-            part = ask(address, port, {"ask": "part", "address": self.address, "port": self.peer_port})
+            part = self._hear_part(address, port)
         except (OSError, ValueError):
             return
         self.known |= {(one, at) for one, at in part["known"]}
@@ -131,6 +132,14 @@ class Cluster:
         for key, instance in part["instances"].items():
             if key not in part["deleted"]:
                 self._take_instance(key, instance)
+
+    def _hear_part(self, address: str, port: int) -> dict:
+        """Ask another node over a connection that is kept, as libp2p's are."""
+        line = self.lines.pop((address, port), None) or dial(address, port, 1.0)
+        line.say({"ask": "part", "address": self.address, "port": self.peer_port})
+        part = line.hear()
+        self.lines[address, port] = line
+        return part
 
     def _forget_lost(self) -> None:
         for node_id, at in list(self.seen.items()):

@@ -5,10 +5,21 @@ starts a campaign on both sides, during which no command is taken. Given each ot
 ever, complete all the while; a connection that is refused starts nothing.
 """
 
+import os
 import threading
 import time
+from pathlib import Path
 
 from .engine.lines import dial
+
+FALL = """[ 12:00:20.9482PM | CRITICAL] EXO terminated due to unhandled exception
+  + Exception Group Traceback (most recent call last):
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "exo/worker/main.py", line 126, in _forward_info
+    | anyio.BrokenResourceError
+    +------------------------------------"""
 
 
 class Links:
@@ -49,6 +60,18 @@ class Links:
             peer = line.hear()
             self._cluster.known.add((peer["address"], peer["port"]))
             self.campaign()
+            self._fall()
+            line.sock.settimeout(None)
             line.hear()
         except (OSError, ValueError, KeyError):
             return
+
+    def _fall(self) -> None:
+        """End at the change of master, as often as the settings say: a race of the real one's own."""
+        falls, book = int(self._cluster.settings.number("falls_at_join", 0)), Path.home() / ".rehearsal-falls"
+        fallen = int(book.read_text()) if book.exists() else 0
+        if fallen < falls:
+            book.write_text(str(fallen + 1))
+            print(FALL, flush=True)
+            self._cluster.runners.stop_all()
+            os._exit(1)
