@@ -59,7 +59,7 @@ class Cluster:
             "id": self.id,
             "address": self.address,
             "port": self.peer_port,
-            "known": sorted(self.known),
+            "known": [(part["address"], part["port"]) for part in list(self.parts.values())],
             "edges": self.edges,
             "downloads": list(self.downloads.known.values()),
             "runners": dict(self.runners.states),
@@ -120,6 +120,8 @@ class Cluster:
         try:
             part = self._hear_part(address, port)
         except (OSError, ValueError):
+            if all((p["address"], p["port"]) != (address, port) for p in list(self.parts.values())):
+                self.known.discard((address, port))  # lost: it comes back by a link of its own
             return
         self.known |= {(one, at) for one, at in part["known"]}
         for node_id in [n for n, p in self.parts.items() if (p["address"], p["port"]) == (address, port)]:
