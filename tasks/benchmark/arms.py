@@ -12,15 +12,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from records.samples import SCHEMA_VERSION, Conditions, ExoSeen
+from records.samples import SCHEMA_VERSION, Conditions, ExoSeen, LoadedModel
 from records.settings import ModelPair
 from tasks import console
 from tasks.errors import StepError
-from tasks.exo.cluster import POLL_S, ExoCluster
+from tasks.exo.cluster import ExoCluster
 from tasks.exo.first_answer import first_answer
 from tasks.exo.node import ExoNode
+from tasks.exo.serving import POLL_S, serve
 from tasks.machines.lab import Lab
-from tasks.ollama.servers import servers_of
+from tasks.ollama.servers import OllamaServer, servers_of
 
 T = TypeVar("T")
 PROOF_S = 180.0
@@ -78,13 +79,9 @@ class ExoArm:
 
     def recover(self) -> None:
         """Bring the cluster back after a loss, starting again what does not run or come together. Raises StepError."""
-        if not self.cluster.generation.CAN_RELOAD:
-            self.cluster.restart()
-            self.fresh = True
-            return
         for key in self.cluster.gone():
             console.note(key, "its EXO is not running: is started again")
-            self.cluster.nodes[key].restart()
+            serve(self.cluster.nodes[key])
         try:
             self.cluster.stand(self.cluster.exo.cluster_timeout_s)
             self.cluster.unload(self.pair)
@@ -117,20 +114,33 @@ def seen_of(cluster: ExoCluster) -> dict[str, ExoSeen]:
 
 
 def alone(lab: Lab, arm: str, exo: ExoArm, ollama_model: str) -> tuple[list[str], float]:
-    """Unload every arm but `arm`; return what is still in memory elsewhere (`arm: model`) and the seconds spent."""
+    """Take every arm but `arm` out of memory; return what of EXO is still there and the seconds spent.
+
+    Raises StepError where an Ollama cannot be made to let go, with the name that holds the model.
+    """
     begin = time.monotonic()
-    still = []
-    servers = servers_of(lab)
-    for other, server in servers.items():
-        if arm in servers and server.url == servers[arm].url:
-            continue  # itself, or a control: one server under two names, which the script reloads
+    for server in neighbours_of(lab, arm).values():
         server.unload(ollama_model)
-        still += [f"{other}: {model}" for model in server.loaded()]
+    still = []
     if arm != "exo" and any(seen.processes for seen in seen_of(exo.cluster).values()):
         exo.refresh()
         if not exo.fresh:
             still.append(f"exo: {exo.pair.exo}")
     return still, time.monotonic() - begin
+
+
+def neighbours_of(lab: Lab, arm: str) -> dict[str, OllamaServer]:
+    """Return the Ollamas that `arm` is not; a control is one server under two names, neither of them a neighbour."""
+    servers = servers_of(lab)
+    own = servers[arm].url if arm in servers else ""
+    return {other: server for other, server in servers.items() if server.url != own}
+
+
+def memory_of(lab: Lab, arm: str) -> dict[str, list[LoadedModel]]:
+    """Return what every Ollama holds, that of `arm` included. Raises StepError where one does not answer."""
+    servers = servers_of(lab)
+    asked = neighbours_of(lab, arm) | ({arm: servers[arm]} if arm in servers else {})
+    return {key: asked[key].memory() for key in sorted(asked)}
 
 
 def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:

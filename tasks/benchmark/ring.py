@@ -23,24 +23,34 @@ PATIENCE_S = 12.0
 
 
 class RingWatch:
-    """While entered, looks at the cluster, and ends the script whose PID is in `pid_file` of `bench` on a loss."""
+    """While entered, looks at the cluster, and ends the script whose PID is in `pid_file` of `bench` on a loss.
 
-    def __init__(self, cluster: ExoCluster, bench: Node, pid_file: str) -> None:
+    Without a cluster it watches nothing.
+    """
+
+    def __init__(self, cluster: ExoCluster | None, bench: Node, pid_file: str) -> None:
         self._cluster, self._bench, self._pid_file = cluster, bench, pid_file
         self.lost: dict[str, str] = {}
         """Node -> what was seen there, once the ring is lost."""
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
+    @property
+    def words(self) -> str:
+        """What was lost, node by node, "" where nothing was."""
+        return "; ".join(f"{key}: {words}" for key, words in self.lost.items())
+
     def __enter__(self) -> RingWatch:
-        self._thread.start()
+        if self._cluster is not None:
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end.set()
-        self._thread.join(LOOK_S + 30)
+        if self._cluster is not None:
+            self._thread.join(LOOK_S + 30)
 
     def _watch(self) -> None:
         since_s: float | None = None
@@ -57,11 +67,12 @@ class RingWatch:
     def _look(self) -> tuple[dict[str, str], dict[str, str]]:
         """Return what is final and what may pass, by node."""
         gone, shaken = {}, {}
-        for key, exo in self._cluster.nodes.items():
+        cluster = self._cluster
+        for key, exo in cluster.nodes.items() if cluster else ():
             try:
                 if exo.process() is None:
                     gone[key] = "its EXO is not running any more"
-                elif not self._cluster.is_complete(exo.topology()):
+                elif cluster and not cluster.is_complete(exo.topology()):
                     shaken[key] = "its topology is not complete any more"
             except StepError as error:
                 shaken[key] = error.problem.found

@@ -16,11 +16,14 @@ from records.facts import Cluster, NodeView
 from records.settings import ModelPair
 from tasks import console
 from tasks.errors import StepError, one_each
+from tasks.exo import models
 from tasks.exo.catalogue import generation_of
+from tasks.exo.dealing import empty_share
 from tasks.exo.forming import form
 from tasks.exo.interface import Generation, Prepared, Topology
 from tasks.exo.logtext import likely_cause
 from tasks.exo.node import ExoNode
+from tasks.exo.serving import POLL_S, serve
 from tasks.exo.standing import watch
 from tasks.machines.http import drive
 from tasks.machines.lab import Lab
@@ -28,7 +31,6 @@ from tasks.machines.node import unjournaled
 from tasks.machines.wire import Flow
 
 T = TypeVar("T")
-POLL_S = 0.3
 GONE_LOOK_S = 10.0
 """How often a long flow is interrupted by the question whether all our processes live."""
 
@@ -98,10 +100,9 @@ class ExoCluster:
                 tell(key, f"does not stand yet: {words}")
 
     def restart(self) -> None:
-        """Restart EXO on every node and wait until the cluster stands. Raises StepError."""
-        self.each(lambda exo: exo.restart())
-        self.each(self._wait_for_api)
-        self.stand(self.exo.start_timeout_s + self.exo.cluster_timeout_s)
+        """Restart EXO on every node, see it serve there, and wait until the cluster stands. Raises StepError."""
+        self.each(serve)
+        self.stand(self.exo.cluster_timeout_s)
 
     def gone(self) -> list[str]:
         """Return the nodes on which our EXO does not run."""
@@ -109,11 +110,18 @@ class ExoCluster:
 
     def make_ready(self, pair: ModelPair) -> Prepared:
         """Download (and on 1.x place) the model of `pair`. Raises StepError."""
+        self._refuse_empty_share(pair.exo)
         return self._drive(self.generation.make_ready(pair, *self._whole()))
 
     def unload(self, pair: ModelPair) -> Prepared:
         """Take the model of `pair` out of memory, where the generation can. Raises StepError."""
         return self._drive(self.generation.unload(pair, *self._whole()))
+
+    def _refuse_empty_share(self, model: str) -> None:
+        """See, by the memory that EXO itself tells, that every node is dealt a layer. Raises StepError."""
+        topology, known = self.entry.topology(), models.known(self.generation.NAME, model)
+        if topology and known and (error := empty_share(topology.memory_bytes, model, known.layers)):
+            raise error
 
     def _whole(self) -> tuple[list[str], str, float]:
         return list(self.nodes), self.entry.key, self.exo.download_timeout_s
@@ -145,11 +153,6 @@ class ExoCluster:
                 "EXO alive on every node",
                 "fab cleanup start download-model; what ended it stands at the end of its log and in `dmesg`",
             )
-
-    def _wait_for_api(self, exo: ExoNode) -> None:
-        deadline = time.monotonic() + self.exo.start_timeout_s
-        while exo.topology() is None and exo.process() is not None and time.monotonic() < deadline:
-            time.sleep(POLL_S)
 
     def _complete_together(self, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> Cluster:
         """Poll every node's own topology, side by side, until all are complete; returns what each sees.

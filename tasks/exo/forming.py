@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -18,6 +19,7 @@ from tasks.exo.interface import Link
 from tasks.exo.links import is_open, open_link
 from tasks.exo.logtext import likely_cause
 from tasks.exo.node import ExoNode
+from tasks.exo.serving import serve
 
 STARTS = 4
 """How often a node is started before it is given up; three in a row fall about once in two thousand joins."""
@@ -116,8 +118,6 @@ class _Join:
         return likely_cause(log) if exo.process() is None else "its process lives and it stays alone"
 
     def _start_again(self) -> None:
-        """Start the joiner again and wait until its API answers, or until its time is over."""
-        self.joiner.restart()
-        deadline = time.monotonic() + self.joiner.exo.start_timeout_s
-        while self.joiner.topology() is None and time.monotonic() < deadline and not self._has_ended(self.joiner):
-            time.sleep(POLL_S)
+        """Start the joiner again and wait until it serves; a start that fails is seen by the next look."""
+        with suppress(StepError):
+            serve(self.joiner)

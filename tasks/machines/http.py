@@ -8,8 +8,10 @@ again: half a state is not an empty one.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -28,19 +30,33 @@ TRIES = 3
 """How often a GET is asked while its answer comes cut."""
 
 
-def call(node: Node, host: str, port: int, request: Request) -> Reply:
+class Line:
+    """The connection of one exchange, which another thread may end while the answer is awaited."""
+
+    def __init__(self) -> None:
+        self.sock: Any = None
+
+    def hang_up(self) -> None:
+        """End it; whoever waits for the answer is told at once that there is none."""
+        if self.sock is not None:
+            with contextlib.suppress(OSError, EOFError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+
+def call(node: Node, host: str, port: int, request: Request, line: Line | None = None) -> Reply:
     """Send `request` from `node` to `host:port` and return the answer; status 0 where there is none. Never raises."""
     start = time.monotonic()
-    reply = _exchange(node, host, port, request)
+    line = line or Line()
+    reply = _exchange(node, host, port, request, line)
     for _ in range(TRIES - 1):
         if reply.cut and request.method == "GET":
-            reply = _exchange(node, host, port, request)
+            reply = _exchange(node, host, port, request, line)
     commands = journal.get()
-    if commands is not None and not _repeats(commands, node.key, request, reply):
-        asked = f"{request.method} http://{host}:{port}{request.path}"
-        body = f" {json.dumps(request.body)}" if request.body is not None else ""
+    body = f" {json.dumps(request.body)}" if request.body is not None else ""
+    asked = f"{request.method} http://{host}:{port}{request.path}{body}"
+    if commands is not None and not _repeats(commands, node.key, asked, reply):
         elapsed_s = time.monotonic() - start
-        commands.append(Command(node.key, asked + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+        commands.append(Command(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500)))
     return reply
 
 
@@ -89,11 +105,12 @@ class _Connection(http.client.HTTPConnection):
         """Leave the stream open."""
 
 
-def _exchange(node: Node, host: str, port: int, request: Request) -> Reply:
+def _exchange(node: Node, host: str, port: int, request: Request, line: Line) -> Reply:
     body = None if request.body is None else json.dumps(request.body).encode()
     headers = {"Accept": "*/*", "Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
     try:
         with closing(node.dial(host, port, request.timeout_s)) as stream:
+            line.sock = stream
             connection = _Connection(host, port, stream, request.timeout_s)
             connection.request(request.method, request.path, body, headers)
             return _read(connection.getresponse(), request.timeout_s)
@@ -122,8 +139,10 @@ def _read(answer: http.client.HTTPResponse, timeout_s: float) -> Reply:
     return Reply(answer.status, got.decode("utf-8", "replace"))
 
 
-def _repeats(commands: list[Command], host: str, request: Request, reply: Reply) -> bool:
-    """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds."""
-    last = next((c for c in reversed(commands[-8:]) if c.host == host), None)
-    same = last is not None and f"{request.method} http://" in last.command and request.path in last.command
-    return bool(same and last and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500))
+def _repeats(commands: list[Command], node: str, asked: str, reply: Reply) -> bool:
+    """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds.
+
+    The same words from two servers are two answers: server and request must be those of before.
+    """
+    last = next((c for c in reversed(commands[-8:]) if c.host == node and c.command == asked), None)
+    return last is not None and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500)
