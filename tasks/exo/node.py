@@ -22,7 +22,7 @@ from tasks.exo import probe
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
-from tasks.machines.daemon import Daemon, Ending, Launch, Pulse
+from tasks.machines.daemon import Daemon, Ending, Launch, Member, Pulse
 from tasks.machines.http import Line, call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
@@ -107,6 +107,11 @@ class ExoNode:
     def run_folder(self) -> str:
         """Where the note, the log and the discovery file of the running EXO lie."""
         return f"{self.folder}/run"
+
+    @property
+    def link_folder(self) -> str:
+        """Where the note and the log of the link lie that the node joins by, where its generation needs one."""
+        return f"{self.folder}/run-link"
 
     @property
     def log_path(self) -> str:
@@ -245,7 +250,8 @@ class ExoNode:
         return daemon.start(self.node, self.run_folder, launch, self.installed_parts())
 
     def stop(self) -> Ending:
-        """End our EXO with its whole process group, if it runs. Raises StepError where something survives."""
+        """End our EXO with its whole process group, and its link. Raises StepError where something survives."""
+        daemon.stop(self.node, self.link_folder)
         return daemon.stop(self.node, self.run_folder)
 
     def has_ended(self, process: Daemon) -> bool:
@@ -281,6 +287,14 @@ class ExoNode:
         except StepError:
             return None
 
+    def family(self) -> list[Member]:
+        """Return every process of ours that was started for EXO here, its children included."""
+        return daemon.family(self.node, self.run_folder)
+
+    def connections(self) -> frozenset[str]:
+        """Return the connections to and from our peer port, as the kernel lists them: `local remote` in hex."""
+        return ports.connections(self.node, self.ports.peer)
+
     def log_size(self) -> int:
         """Return how many bytes the log has so far, 0 where there is none."""
         return daemon.log_size(self.node, self.run_folder)
@@ -292,6 +306,10 @@ class ExoNode:
     def pulse(self, process: Daemon, since: int) -> tuple[Pulse, str]:
         """Return what `process` and its children have done so far, and its log beyond the first `since` bytes."""
         return daemon.pulse(self.node, self.run_folder, process, since)
+
+    def log_whole(self) -> str:
+        """Return the log, of a long one the end."""
+        return daemon.log_since(self.node, self.run_folder, 0)
 
     def log_tail(self) -> str:
         """Return the last 200 lines of the log, "" where there is none."""

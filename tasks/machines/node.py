@@ -6,10 +6,11 @@ back with its output whole. `local_node` and `remote_node` are the two kinds; `l
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -20,6 +21,16 @@ from tasks.errors import StepError
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)
 """The commands of the step that is running; threads of one step share its list."""
+
+
+@contextlib.contextmanager
+def unjournaled() -> Iterator[None]:
+    """Keep the commands of a watch out of the step's record, which need not hold a look a second."""
+    kept = journal.set(None)
+    try:
+        yield
+    finally:
+        journal.reset(kept)
 
 
 class CommandResult(msgspec.Struct, frozen=True):
