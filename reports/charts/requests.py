@@ -145,9 +145,15 @@ class RequestsChart(msgspec.Struct, frozen=True):
 def _requests(axes: Axes, series: list[RequestPoint], mark: ArmMark) -> None:
     """Draw one arm's requests one by one, in two artists."""
     for warmup, face in ((True, CARD), (False, mark.colour)):
-        drawn = [p for p in series if p.warmup == warmup and p.rate_tokens_per_s is not None]
-        places, rates = [p.place for p in drawn], [p.rate_tokens_per_s for p in drawn]
-        axes.plot(places, rates, mark.shape, color=face, markeredgecolor=mark.colour, markersize=6.5)
+        drawn = [(p.place, rate) for p in series if p.warmup == warmup and (rate := p.rate_tokens_per_s) is not None]
+        axes.plot(
+            [place for place, _ in drawn],
+            [rate for _, rate in drawn],
+            mark.shape,
+            color=face,
+            markeredgecolor=mark.colour,
+            markersize=6.5,
+        )
 
 
 def _quantiles(axes: Axes, series: list[RequestPoint], mark: ArmMark, total: int) -> None:
