@@ -150,7 +150,8 @@ class ScheduleRun:
         how = exo.reload if exo else self.lab.inventory.bench.ollama_reload
         conditions = conditions_before(self.lab, arm, run, how, reload_s, still)
         conditions = msgspec.structs.replace(conditions, attempt=attempt)
-        samples, failures = [*finished], list[str]()
+        samples = [*finished]
+        failures: list[str] = []
         try:
             if exo:
                 exo.load()
