@@ -57,7 +57,7 @@ def test_a_model_as_its_server_describes_it() -> None:
 
 def test_what_an_ollama_of_today_tells_of_its_memory() -> None:
     """0.33 lists contexts; its footprint is not the file's size, and the name is that of whoever loaded it first."""
-    now_s = datetime(2026, 11, 27, 11, 47, 52, 573428, tzinfo=UTC).timestamp()
+    now_s = datetime(2026, 11, 27, 11, 47, 42, 573428, tzinfo=UTC).timestamp()
     (held,) = ollama.parse_memory(ok(recorded("ollama", "ps_0.33.json")), now_s)
     assert (held.name, held.context_length, held.vram_bytes) == ("smollm2:135m", 4096, 0)
     assert held.expires_in_s == pytest.approx(300, abs=0.01)
