@@ -18,7 +18,8 @@ from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
 from tasks.machines.lab import Lab
 from tasks.machines.pythons import Python
-from tests.tasks.test_start import ADDRESS, SERVER, borrowed, free_port, write_program
+from tests.support.ports import free_port
+from tests.tasks.test_start import ADDRESS, SERVER, borrowed, write_program
 
 SMALL = ModelPair("llama-3.2-3b", "llama3.2:3b-instruct-fp16", "fp16", "F16")
 LARGE = ModelPair("llama-3.1-70b", "llama3.1:70b-instruct-fp16", "fp16", "F16")
