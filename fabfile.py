@@ -8,10 +8,14 @@ from typing import Any
 from fabric import task
 from invoke.collection import Collection
 
-from tasks import cleanup, install, preflight, report, start
+from tasks import cleanup, history, install, preflight, report, start, uninstall
+from tasks import rehearse as rehearsal
 from tasks.benchmark import instrument, models
 from tasks.benchmark import steps as benchmark
-from tasks.command_line import PROJECT, explaining, operating
+from tasks.command_line import PROJECT, explaining, operating, strictly
+from tasks.steps import WAIT_HELP
+
+strictly()
 
 
 @task(name="preflight", help={"strict": "fail where a model pair cannot run at all"})
@@ -21,17 +25,17 @@ def preflight_group(c: Any, strict: bool = False) -> None:
         preflight.preflight_group(lab, strict=strict)
 
 
-@task(name="install")
-def install_group(c: Any) -> None:
+@task(name="install", help={"wait": WAIT_HELP})
+def install_group(c: Any, wait: bool = False) -> None:
     """Group: steps 2 to 4, EXO on every node, side by side."""
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         install.install_group(lab)
 
 
-@task(name="start")
-def start_group(c: Any) -> None:
+@task(name="start", help={"wait": WAIT_HELP})
+def start_group(c: Any, wait: bool = False) -> None:
     """Group: steps 5 to 8, EXO running on every node and one cluster of them."""
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         start.start_group(lab)
 
 
@@ -42,14 +46,24 @@ def start_group(c: Any) -> None:
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
+        "fresh": "begin anew; what is there moves to the archive",
+        "wait": WAIT_HELP,
     },
 )
 def bench_group(
-    c: Any, runs: str = "", until_decided: bool = False, control: bool = False, concurrency: str = ""
+    c: Any,
+    runs: str = "",
+    until_decided: bool = False,
+    control: bool = False,
+    concurrency: str = "",
+    fresh: bool = False,
+    wait: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
-    with operating(c) as lab:
-        benchmark.bench_group(lab, runs, until_decided=until_decided, control=control, concurrency=concurrency)
+    with operating(c, lock=True, wait=wait) as lab:
+        benchmark.bench_group(
+            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, fresh=fresh
+        )
 
 
 @task(
@@ -66,11 +80,25 @@ def report_group(c: Any, html: bool = False, commit: bool = False, gate: bool = 
         report.report_group(lab, html=html, commit=commit, gate=gate)
 
 
-@task(name="cleanup")
-def cleanup_group(c: Any) -> None:
+@task(name="cleanup", help={"wait": WAIT_HELP})
+def cleanup_group(c: Any, wait: bool = False) -> None:
     """Group: step 15, stop what we started and prove Ollama unchanged."""
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         cleanup.stop_cluster(lab)
+
+
+@task(name="history", help={"restore": "bring this one back; what is there now moves to the archive"})
+def show_history(c: Any, restore: str = "") -> None:
+    """List the campaigns in logs/ and their archives, each with its verdict; or bring an archived one back."""
+    with operating(c) as lab:
+        history.history(lab, restore)
+
+
+@task(name="uninstall", help={"models": "also what EXO downloaded", "yes": "do not ask", "wait": WAIT_HELP})
+def uninstall_nodes(c: Any, models: bool = False, yes: bool = False, wait: bool = False) -> None:
+    """Remove everything of ours from the nodes, after showing it with its sizes; downloaded models only if told."""
+    with operating(c, lock=True, wait=wait) as lab:
+        uninstall.uninstall(lab, models=models, yes=yes)
 
 
 @task(help={"strict": "fail where a pair of the profile in force cannot run, or GO cannot be reached"})
@@ -129,8 +157,6 @@ def rehearse(
     html: bool = False,
 ) -> None:
     """Run all fifteen steps on an embedded cluster of known speed."""
-    from tasks import rehearse as rehearsal
-
     with explaining():
         rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation), html)
 
@@ -147,8 +173,6 @@ def rehearsal_up(
 ) -> None:
     """Start the embedded cluster and print how to use it."""
     from tasks import console
-    from tasks import rehearse as rehearsal
-
     with explaining():
         hosts = rehearsal.bring_up(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation))
         console.text(
@@ -160,17 +184,13 @@ def rehearsal_up(
 def rehearsal_down(c: Any, root: str = "") -> None:
     """Stop the embedded cluster; its logs and report stay."""
     from tasks import console
-    from tasks import rehearse as rehearsal
-
     with explaining():
         stopped = rehearsal.take_down(_root(root))
         console.text("\n".join(f"stopped {process}" for process in stopped) or "nothing was running")
 
 
 def _root(named: str) -> Path:
-    from tasks.rehearse import ROOT
-
-    return Path(named).expanduser().resolve() if named else ROOT
+    return Path(named).expanduser().resolve() if named else rehearsal.ROOT
 
 
 ns = Collection()
@@ -195,5 +215,15 @@ for _step in (
     ns.add_task(_step.task)
 for _task in (preflight_group, install_group, start_group, bench_group, report_group, cleanup_group):
     ns.add_task(_task)
-for _task in (compare, feasibility, trust_hosts, rehearse, rehearsal_up, rehearsal_down, version):
+for _task in (
+    compare,
+    feasibility,
+    show_history,
+    uninstall_nodes,
+    trust_hosts,
+    rehearse,
+    rehearsal_up,
+    rehearsal_down,
+    version,
+):
     ns.add_task(_task)

@@ -1,8 +1,9 @@
 """What a person sees while the steps run: a line prefixed by its node, a summary line a step.
 
-Colour only on a terminal and never under NO_COLOR (rich sees to both). Lines of nodes that work side by side do not
-tear: one lock, one line, one write. On a terminal a live line may stand below them; it is renewed by whoever has news
-and by no thread of its own, which would take time from what is measured on this very machine.
+Whatever a server or a node has said is shown without terminal escapes. Colour only on a terminal and never under
+NO_COLOR (rich sees to both). Lines of nodes that work side by side do not tear: one lock, one line, one write. On a
+terminal a live line may stand below them; it is renewed by whoever has news and by no thread of its own, which would
+take time from what is measured on this very machine.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from records.record import Record
+from reports.text.escape import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +37,7 @@ def note(node: str, text: str) -> None:
     """Show one line of progress of `node`, or of the whole lab where `node` is empty."""
     with _lock:
         _take_live_away()
-        _console("out").print(f"[{node}] {text}" if node else text, style="dim", highlight=False, markup=False)
+        _console("out").print(clean(f"[{node}] {text}" if node else text), style="dim", highlight=False, markup=False)
 
 
 def summary(record: Record) -> None:
@@ -46,9 +48,11 @@ def summary(record: Record) -> None:
     with _lock:
         _take_live_away()
         console = _console("out")
-        console.print(line, style=_STATUS_STYLE[record.status], highlight=False, markup=False, soft_wrap=True)
+        console.print(clean(line), style=_STATUS_STYLE[record.status], highlight=False, markup=False, soft_wrap=True)
         for warning in record.warnings:
-            console.print(f"    warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                clean(f"    warning: {warning}"), style="yellow", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 def live(line: str) -> None:
@@ -73,14 +77,14 @@ def text(line: str) -> None:
     """Show `line` as it is."""
     with _lock:
         _take_live_away()
-        _console("out").print(line, highlight=False, markup=False, soft_wrap=True)
+        _console("out").print(clean(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def complaint(line: str) -> None:
     """Show `line` on stderr."""
     with _lock:
         _take_live_away()
-        _console("err").print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+        _console("err").print(clean(line), style="red", highlight=False, markup=False, soft_wrap=True)
 
 
 def _take_live_away() -> None:

@@ -45,6 +45,8 @@ class Node:
         self.spec = spec
         self.remembered: dict[str, Any] = {}
         """What was asked once and does not change while `fab` runs: the home folder, the Pythons."""
+        self.on_connect: Callable[[], None] | None = None
+        """Called whenever a link was opened, before anything goes over it (tasks.machines.lock)."""
 
     def run(
         self,
@@ -91,6 +93,14 @@ class Node:
 
     def dial(self, host: str, port: int, timeout_s: float) -> Any:
         """Return a connected stream from the node to `host:port`, with a socket's methods; OSError where refused."""
+        raise NotImplementedError
+
+    def open(self) -> bool:
+        """Open the link unless it is open; tell whether it was opened now, and so `on_connect` called."""
+        return False
+
+    def talk(self, command: str) -> Any:
+        """Start `command` with its standard input and output at a stream that has a socket's methods; no time-out."""
         raise NotImplementedError
 
     def close(self) -> None:
