@@ -173,6 +173,7 @@ def rehearsal_up(
 ) -> None:
     """Start the embedded cluster and print how to use it."""
     from tasks import console
+
     with explaining():
         hosts = rehearsal.bring_up(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation))
         console.text(
@@ -184,6 +185,7 @@ def rehearsal_up(
 def rehearsal_down(c: Any, root: str = "") -> None:
     """Stop the embedded cluster; its logs and report stay."""
     from tasks import console
+
     with explaining():
         stopped = rehearsal.take_down(_root(root))
         console.text("\n".join(f"stopped {process}" for process in stopped) or "nothing was running")

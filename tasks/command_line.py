@@ -43,6 +43,7 @@ def operating(c: Any, *, lock: bool = False, wait: bool = False) -> Iterator[Lab
     with explaining() as shown:
         lab = lab_of(c)
         shown += secrets_of(lab.inventory)
+        console.hide(shown)
         if lock:
             lab.lock(wait=wait, hidden=shown)
         yield lab

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from records.record import Record
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _consoles: dict[str, Console] = {}
+_hidden: list[str] = []
 _live = False
 """Whether the live line stands on the screen."""
 _ERASE = "\r\x1b[K"
@@ -37,7 +39,7 @@ def note(node: str, text: str) -> None:
     """Show one line of progress of `node`, or of the whole lab where `node` is empty."""
     with _lock:
         _take_live_away()
-        _console("out").print(clean(f"[{node}] {text}" if node else text), style="dim", highlight=False, markup=False)
+        _console("out").print(_shown(f"[{node}] {text}" if node else text), style="dim", highlight=False, markup=False)
 
 
 def summary(record: Record) -> None:
@@ -48,10 +50,10 @@ def summary(record: Record) -> None:
     with _lock:
         _take_live_away()
         console = _console("out")
-        console.print(clean(line), style=_STATUS_STYLE[record.status], highlight=False, markup=False, soft_wrap=True)
+        console.print(_shown(line), style=_STATUS_STYLE[record.status], highlight=False, markup=False, soft_wrap=True)
         for warning in record.warnings:
             console.print(
-                clean(f"    warning: {warning}"), style="yellow", highlight=False, markup=False, soft_wrap=True
+                _shown(f"    warning: {warning}"), style="yellow", highlight=False, markup=False, soft_wrap=True
             )
 
 
@@ -77,14 +79,25 @@ def text(line: str) -> None:
     """Show `line` as it is."""
     with _lock:
         _take_live_away()
-        _console("out").print(clean(line), highlight=False, markup=False, soft_wrap=True)
+        _console("out").print(_shown(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def complaint(line: str) -> None:
     """Show `line` on stderr."""
     with _lock:
         _take_live_away()
-        _console("err").print(clean(line), style="red", highlight=False, markup=False, soft_wrap=True)
+        _console("err").print(_shown(line), style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Have `secrets` shown as *** from now on."""
+    _hidden.extend(secrets)
+
+
+def _shown(text: str) -> str:
+    for secret in _hidden:
+        text = text.replace(secret, "***")
+    return clean(text)
 
 
 def _take_live_away() -> None:

@@ -48,7 +48,7 @@ class LocalNode(Node):
                 pump.join(5)
         return CommandResult(command, code, time.monotonic() - start, out.finish(), err.finish())
 
-    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """Write `data` to `path`; see Node."""
         try:
             write_whole(Path(path), data, mode)

@@ -46,7 +46,7 @@ _SAYS = "exo-phase1-lock"
 
 # $1 what the holder says of itself, $2 its token, $3 seconds to wait where it had the lock before.
 _KEEPER = r"""
-umask 077; cd && mkdir -p @ROOT@ && exec 9>>@FILE@ || { echo '@SAYS@ error'; exit 1; }
+umask 077; cd && mkdir -p @ROOT@ && chmod 700 @ROOT@ && exec 9>>@FILE@ || { echo '@SAYS@ error'; exit 1; }
 type flock >/dev/null || { echo '@SAYS@ error'; exit 1; }
 ticks() { { read -r line <"/proc/$1/stat"; } 2>/dev/null || return; set -- ${line##*) }; echo "${20}"; }
 if ! flock -n 9; then

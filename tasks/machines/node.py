@@ -62,7 +62,8 @@ class Node:
         of stdout as it comes. Raises StepError where `check` is set and the exit code is not 0, UnreachableError
         where the link fails.
         """
-        bounded = f"env LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
+        # What our commands write is nobody else's business: 0600 and 0700.
+        bounded = f"umask 077; env LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
         start = time.monotonic()
         try:
             ran = self._execute(bounded, command, timeout_s + 10, on_line)
@@ -87,7 +88,7 @@ class Node:
             self.remembered["home"] = self.run('printf %s "$HOME"').stdout.strip()
         return str(self.remembered["home"])
 
-    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """Write `data` to the absolute `path` on the node, aside first and then renamed; its folder is made."""
         raise NotImplementedError
 

@@ -88,7 +88,7 @@ class RemoteNode(Node):
             f"{found}", "an SSH link that stays up", f"ssh {self.spec.host} true, then type it again", who=self.key
         )
 
-    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """Write `data` to `path` over SFTP; see Node."""
         from paramiko.ssh_exception import SSHException
 
@@ -97,8 +97,9 @@ class RemoteNode(Node):
         try:
             with self._copying:
                 sftp = self.link().sftp()
+                with sftp.open(aside, "wb") as file:
+                    file.chmod(mode)  # before there is anything to read in it
                 sftp.putfo(io.BytesIO(data), aside, file_size=len(data), confirm=True)
-                sftp.chmod(aside, mode)
                 sftp.posix_rename(aside, path)
         except (OSError, EOFError, SSHException) as error:
             raise cannot_write(self.key, path, error) from error

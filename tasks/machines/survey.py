@@ -14,11 +14,9 @@ import msgspec
 from records.facts import Ended
 from tasks.errors import StepError
 from tasks.machines.node import Node
-from tasks.machines.paths import ROOT
+from tasks.machines.paths import MARK, ROOT
 from tasks.machines.ports import listening
 
-MARK = "EXO_PHASE1_FOLDER"
-"""Environment variable of everything that we start as a daemon: our folder on that node."""
 TERM_GRACE_S = 12
 KILL_GRACE_S = 5
 _AT_WORK = re.compile(r"(python|pypy)[0-9.]*|uv|uvx|pip[0-9.]*|git|cargo|rustc|npm|node|env|setsid|nohup")
@@ -29,7 +27,7 @@ _SCAN = """
 cd /proc && root="$HOME/@ROOT@"; printf '%s\\0' "$root"
 find [0-9]* -maxdepth 1 -name exe -user "$(id -u)" -printf '%h exe %l\\0' 2>/dev/null
 grep -azHs '' [0-9]*/stat [0-9]*/cmdline
-grep -azls "^@MARK@=$root" [0-9]*/environ | tr '\\n' '\\0'
+grep -azlsxF "@MARK@=$root" [0-9]*/environ | tr '\\n' '\\0'
 """
 _END = r"""
 alive() {
