@@ -8,7 +8,6 @@ take time from what is measured on this very machine.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -114,5 +113,5 @@ def _console(which: str) -> Console:
     if which not in _consoles:
         from rich.console import Console
 
-        _consoles[which] = Console(file=sys.stderr if which == "err" else sys.stdout, soft_wrap=True)
+        _consoles[which] = Console(stderr=which == "err", soft_wrap=True)
     return _consoles[which]
