@@ -29,7 +29,7 @@ for words in {calls!r}:
             print(end.code, said.getvalue().strip().replace("\\n", " / "))
 """
 CALLS = {
-    ("--dry", "cleanup"): "2 --dry: is not followed here; it would run nothing",
+    ("--dry", "cleanup"): "2 --dry: is not followed here; it would run nothing and tell",
     ("-R", "install", "start"): "2 --dry: is not followed here",
     ("-H", "srv1", "bench"): "2 --hosts: is not followed here; the nodes are those of hosts.yaml",
     ("-i", "key", "start"): "2 --identity: is not followed here",
