@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from records.settings import Baseline, Inventory, NodeSpec, Profile
+from records.settings import Baseline, Exo, Inventory, NodeExo, NodeSpec, Profile
 from tasks.redact import secret_flags, secret_query
 
 
@@ -167,7 +167,8 @@ def _bad_profile(key: str, profile: Profile, nodes: set[str]) -> list[str]:
             f"profiles.{key}.exo.source: '{exo.source}' would install the Yeast Epigenome Project's tool;"
             " give a git URL with a tag, a directory, a wheel or an sdist"
         )
-    for path, part in {"exo": exo, **{f"exo.nodes.{name}": own for name, own in exo.nodes.items()}}.items():
+    parts: dict[str, Exo | NodeExo] = {"exo": exo, **{f"exo.nodes.{name}": own for name, own in exo.nodes.items()}}
+    for path, part in parts.items():
         mistakes += [
             f"profiles.{key}.{path}.flags: {flag} would stand in the node's list of processes for all to read;"
             " give it in environment"
