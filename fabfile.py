@@ -47,6 +47,7 @@ def start_group(c: Any, wait: bool = False) -> None:
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
         "fresh": "begin anew; what is there moves to the archive",
+        "anyway": "go on where the verdict can only be INVALID",
         "wait": WAIT_HELP,
     },
 )
@@ -57,12 +58,19 @@ def bench_group(
     control: bool = False,
     concurrency: str = "",
     fresh: bool = False,
+    anyway: bool = False,
     wait: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
     with operating(c, lock=True, wait=wait) as lab:
         benchmark.bench_group(
-            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, fresh=fresh
+            lab,
+            runs,
+            until_decided=until_decided,
+            control=control,
+            concurrency=concurrency,
+            fresh=fresh,
+            anyway=anyway,
         )
 
 

@@ -37,6 +37,7 @@ PROGRAMS = re.compile(r"rehearsal\.(node_server|ollama)\b|from exo\.main import|
 _running: list[pytest.Item] = []
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its lane and its group and begin with the longest files.
 
@@ -48,12 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "benchmarks":
             item.add_marker("simulation")
-        group = item.path.name
+        alone = False
         if isinstance(item, pytest.Function) and _starts_a_rehearsal(item):
             item.add_marker("rehearsal")
-            if not any(fixture.scope == "module" for fixture in _fixtures(item)):
-                group = item.nodeid
-        item.add_marker(pytest.mark.xdist_group(group))
+            alone = not any(fixture.scope == "module" for fixture in _fixtures(item))
+        if not alone:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.hookimpl(wrapper=True)

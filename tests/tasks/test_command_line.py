@@ -84,8 +84,8 @@ def test_a_file_of_this_machine_that_refuses_is_one_block(number: int, advice: s
     with pytest.raises(Exit) as ended, explaining():
         raise OSError(number, os.strerror(number), "/x/logs")
     assert ended.value.code == 1
-    assert "found:  /x/logs: " in ended.value.message
-    assert advice in ended.value.message
+    assert "found:  /x/logs: " in str(ended.value.message)
+    assert advice in str(ended.value.message)
 
 
 def test_terminal_escapes_in_an_error_do_not_reach_the_terminal() -> None:
@@ -94,5 +94,5 @@ def test_terminal_escapes_in_an_error_do_not_reach_the_terminal() -> None:
 
     with pytest.raises(Exit) as ended, explaining():
         raise StepError("\x1b[2Jsaid \u202eevil\x07", "text", "look")
-    assert not {"\x1b", "\u202e", "\x07"} & set(ended.value.message)
+    assert not {"\x1b", "\u202e", "\x07"} & set(str(ended.value.message))
     assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
