@@ -24,7 +24,7 @@ from tasks.exo.catalogue import generation_of
 from tasks.exo.credentials import without_credentials
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
-from tasks.machines.daemon import WITHOUT_PROXIES, Daemon, Ending, Launch, Pulse
+from tasks.machines.daemon import Daemon, Ending, Launch, Pulse
 from tasks.machines.environment import exported
 from tasks.machines.http import Line, call
 from tasks.machines.node import Node
@@ -165,9 +165,8 @@ class ExoNode:
             return None
         self.node.put(probe.SCRIPT.read_bytes(), script)
         environment = past_proxies(mine.environment, self.peers)
-        told = f"{WITHOUT_PROXIES}\n{exported(self.node, environment)}"
-        command = probe.command(self.install_plan().python, script, engine)
-        ran = self.node.run(told + command, timeout_s=probe.TIMEOUT_S, check=False)
+        command = probe.command(self.install_plan().python, script, engine, exported(self.node, environment))
+        ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
         return probe.read(self.key, engine, environment, ran.stdout, ran.elapsed_s)
 
     def revision(self) -> str:

@@ -54,11 +54,14 @@ _DIED_BY = {
 }
 
 
-def command(python: str, script: str, engine: str) -> str:
-    """Return the shell command that computes with `engine` in `python`'s venv; EXO's environment is exported before."""
+def command(python: str, script: str, engine: str, exports: str) -> str:
+    """Return the shell command that computes with `engine` in `python`'s venv.
+
+    `exports` is shell text that gives it the environment EXO gets (tasks.machines.environment).
+    """
     # -P as in EXO's own program: the script's folder is no place to import from.
     computes = shlex.join([python, "-P", script, engine])
-    return f"{computes} 2>&1; code=$?; echo; echo {shlex.quote(_CODE)} $code"
+    return f"{WITHOUT_PROXIES}\n{exports}{computes} 2>&1; code=$?; echo; echo {shlex.quote(_CODE)} $code"
 
 
 def read(node: str, engine: str, environment: Mapping[str, str], stdout: str, seconds: float) -> ComputeProbe:

@@ -19,7 +19,11 @@ def exported(node: Node, environment: Mapping[str, str]) -> str:
     if not environment:
         return ""
     path = f"{node.home()}/{ROOT}/.environment-{secrets.token_hex(8)}.part"  # what is left of it, cleanup removes
-    lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
-    node.put(lines.encode(), path)
+    node.put(exports(environment).encode(), path)
     quoted = shlex.quote(path)
     return f". {quoted}; rm -f {quoted}\n"
+
+
+def exports(environment: Mapping[str, str]) -> str:
+    """Return shell text that exports `environment`."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())

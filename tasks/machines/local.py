@@ -61,8 +61,8 @@ class LocalNode(Node):
         with theirs:
             talk = subprocess.Popen(
                 ["/bin/bash", "-c", command],
-                stdin=theirs,
-                stdout=theirs,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for `fab`, which then says so at the other end
             )
