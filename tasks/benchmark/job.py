@@ -61,10 +61,14 @@ def finished(job: Job) -> Record | None:
         raise _refused(job, others[0], len(samples))
     try:
         record = read_record(job.samples.parent / job.step.record_name)
-        done = record.status in ("ok", "already") and isinstance(decoded_result(record), Benchmark)
+        result = decoded_result(record)
     except (FileNotFoundError, RecordUnreadableError):
         return None
-    return record if samples and done else None
+    if not samples or record.status not in ("ok", "already") or not isinstance(result, Benchmark):
+        return None
+    notes = read_conditions(job.conditions)[0]  # an older record may lie beside samples that are not whole yet
+    turns = [(arm, run) for arm in job.arms for run in range(1, result.runs + 1)]
+    return record if all(turn_of(*turn, samples, notes, result.requests).over for turn in turns) else None
 
 
 def begin_anew(lab: Lab, steps: Sequence[PlanStep]) -> None:

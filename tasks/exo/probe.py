@@ -20,6 +20,7 @@ import msgspec
 from records.facts import ComputeFailure, ComputeProbe
 from tasks.decode import decode
 from tasks.errors import StepError, all_of
+from tasks.machines.daemon import WITHOUT_PROXIES
 from tasks.machines.wire import shortened
 
 TIMEOUT_S = 180
