@@ -1,7 +1,8 @@
 """What every `fab` call shares: which Lab it means, how its options are read, how it ends.
 
 Exit codes: 0 done, 1 a step failed or hosts.yaml cannot be used, 2 an option cannot be read, 130 interrupted;
-`fab report --gate` has its own (reports.export.GATE_EXIT).
+`fab report --gate` has its own (reports.export.GATE_EXIT). The fabfile loads this file whatever is typed, so what only
+a running task needs is imported by the functions.
 
 `fab` is Fabric's program and not ours: `strictly` has it end with 2 for what it cannot parse, refuse those of its own
 options that this program does not follow, and check the options of every task before the first of them begins.
@@ -16,21 +17,19 @@ import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit, ParseError
 
-from reports.text.escape import clean
-from tasks import console
-from tasks.errors import StepError
-from tasks.inventory import InventoryError, load_inventory
-from tasks.machines.lab import Lab
-from tasks.redact import masked, secrets_of
+if TYPE_CHECKING:
+    from tasks.errors import StepError
+    from tasks.machines.lab import Lab
 
 PROJECT = Path(__file__).resolve().parent.parent
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+WAIT_HELP = "where another operator works on this cluster, wait for them instead of giving up"
 _labs: dict[tuple[Path, str], Lab] = {}
 
 
@@ -40,6 +39,9 @@ def operating(c: Any, *, lock: bool = False, wait: bool = False) -> Iterator[Lab
 
     With `lock` nobody else may change this cluster until `fab` ends; with `wait` an operator who does is waited for.
     """
+    from tasks import console
+    from tasks.redact import secrets_of
+
     with explaining() as shown:
         lab = lab_of(c)
         shown += secrets_of(lab.inventory)
@@ -52,6 +54,12 @@ def operating(c: Any, *, lock: bool = False, wait: bool = False) -> Iterator[Lab
 @contextlib.contextmanager
 def explaining() -> Iterator[list[str]]:
     """Turn what goes wrong into one message and an exit code; the secrets put into the list it gives are hidden."""
+    from reports.text.escape import clean
+    from tasks import console
+    from tasks.errors import StepError
+    from tasks.inventory import InventoryError
+    from tasks.redact import masked
+
     hidden: list[str] = []
     _end_as_by_ctrl_c()
     try:
@@ -79,6 +87,8 @@ def _end_as_by_ctrl_c() -> None:
 
 def _this_machine(error: OSError) -> StepError:
     """Return what a file of this machine refused as found, needed and do."""
+    from tasks.errors import StepError
+
     where = error.filename or "a file"
     folder = where if isinstance(where, str) and Path(where).is_dir() else Path(str(where)).parent
     advice = {
@@ -113,6 +123,9 @@ def lab_of(c: Any) -> Lab:
 
     `exo.inventory` is a path (from where `fab` was typed, else from the project's folder), `exo.profile` a name.
     """
+    from tasks.inventory import load_inventory
+    from tasks.machines.lab import Lab
+
     named = Path(str(c.config.exo.inventory)).expanduser()
     path = named if named.is_file() or named.is_absolute() else PROJECT / named
     path = path.resolve()
@@ -165,16 +178,29 @@ _GONE = {
     "--parallel": "nodes are worked side by side by themselves",
 }
 """Options of older Fabrics."""
-_checks: dict[str, Callable[..., object]] = {}
 
 
-def check_options(task: str, check: Callable[..., object]) -> None:
-    """Have `check` called with the options of `task` before the first task of a call begins; it raises Exit."""
-    _checks[task] = check
+def check_bench(
+    runs: str = "", *, until_decided: bool = False, control: bool = False, concurrency: str = "", **_: object
+) -> None:
+    """Refuse options of `fab bench` that cannot be read or exclude each other. Raises Exit with one line."""
+    count = whole_number("runs", runs)
+    at_most_one({"--until-decided": until_decided, "--control": control, "--concurrency": concurrency})
+    at_most_one({"--runs": count, "--until-decided": until_decided, "--concurrency": concurrency})
+    if concurrency and not re.fullmatch(r"\d{1,2}(,\d{1,2})*", concurrency):
+        raise usage_error(f"--concurrency {concurrency}: needs whole numbers like 1,2,4")
 
 
-def strictly() -> None:
+def check_runs(runs: str = "", *, until_decided: bool = False, **_: object) -> None:
+    """Refuse options of a single benchmark step likewise."""
+    whole_number("runs", runs)
+    at_most_one({"--runs": runs, "--until-decided": until_decided})
+
+
+def strictly(checks: Mapping[str, Callable[..., object]]) -> None:
     """Change how Fabric's own program reads this call. Called by the fabfile, which it loads before it parses tasks.
+
+    `checks` has for a task's name what refuses its options (given by name) with an Exit, before any task begins.
 
     Fabric offers no hook for any of this: the two methods of its class are replaced, once.
     """
@@ -189,7 +215,7 @@ def strictly() -> None:
             parse(self)
         except ParseError as error:
             words = next((f"{option}: {why}" for option, why in _GONE.items() if option in self.core.unparsed), "")
-            raise usage_error(words or clean(str(error))) from error
+            raise usage_error(words or str(error)) from error
 
     def check_and_execute(self: Any) -> None:
         for option, instead in REFUSED.items():
@@ -199,8 +225,8 @@ def strictly() -> None:
         if self.config.run.dry:
             raise usage_error(f"run.dry (FABRIC_RUN_DRY): is not followed here; {REFUSED['dry']}")
         for context in self.tasks:
-            if context.name in _checks:
-                _checks[context.name](**{name.replace("-", "_"): arg.value for name, arg in context.args.items()})
+            if context.name in checks:
+                checks[context.name](**{name.replace("-", "_"): arg.value for name, arg in context.args.items()})
         execute(self)
 
     Fab.parse_tasks, Fab.execute, Fab._exo_phase1 = parse_tasks, check_and_execute, True

@@ -19,7 +19,7 @@ def exported(node: Node, environment: Mapping[str, str]) -> str:
     if not environment:
         return ""
     path = f"{node.home()}/{ROOT}/.environment-{secrets.token_hex(8)}.part"  # what is left of it, cleanup removes
-    node.put(exports(environment).encode(), path)
+    node.put(exports(environment).encode(), path, secret=True)
     quoted = shlex.quote(path)
     return f". {quoted}; rm -f {quoted}\n"
 
