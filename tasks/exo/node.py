@@ -51,7 +51,7 @@ class InstallNote(msgspec.Struct, frozen=True):
 
     def departs(self, wish: Mapping[str, str]) -> list[str]:
         """Name what `wish` has otherwise."""
-        return [name for name in wish | self.wish if self.wish.get(name) != wish.get(name)]
+        return [name for name in {**wish, **self.wish} if self.wish.get(name) != wish.get(name)]
 
 
 def past_proxies(environment: Mapping[str, str], peers: Callable[[], Mapping[str, str]]) -> dict[str, str]:
@@ -59,7 +59,7 @@ def past_proxies(environment: Mapping[str, str], peers: Callable[[], Mapping[str
     proxies = {name: value for name, value in environment.items() if name.lower().endswith("_proxy") and value}
     if all(name.lower().startswith("no_") for name in proxies):
         return dict(environment)
-    direct = {}
+    direct: dict[str, str] = {}
     for names in (("no_proxy", "NO_PROXY"), ("no_grpc_proxy",)):  # gRPC reads the second, where it is set, instead
         given = next((proxies[name] for name in names if name in proxies), "")
         if given or "no_proxy" in names:
