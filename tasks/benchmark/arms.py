@@ -56,7 +56,11 @@ class ExoArm:
         if self.fresh or self.reload == "keep":
             return 0.0
         if self.reload == "reload":
-            self.cluster.unload(self.pair)
+            try:
+                self.cluster.unload(self.pair)
+            except StepError as error:
+                console.note("exo", f"{error}; the cluster is brought back")
+                self.recover()
             self._wait_for_runners()
         else:
             self.cluster.restart()
