@@ -1,7 +1,8 @@
 """What every `fab` call shares: which Lab it means, how its options are read, how it ends.
 
 Exit codes: 0 done, 1 a step failed or hosts.yaml cannot be used, 2 an option cannot be read, 130 interrupted;
-`fab report --gate` has its own (reports.export.GATE_EXIT).
+`fab report --gate` has its own (reports.export.GATE_EXIT). The fabfile loads this file whatever is typed, so what only
+a running task needs is imported by the functions.
 """
 
 from __future__ import annotations
@@ -11,15 +12,13 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit
 
-from tasks import console
-from tasks.errors import StepError
-from tasks.inventory import InventoryError, load_inventory
-from tasks.machines.lab import Lab
-from tasks.redact import masked, secrets_of
+if TYPE_CHECKING:
+    from tasks.errors import StepError
+    from tasks.machines.lab import Lab
 
 PROJECT = Path(__file__).resolve().parent.parent
 EXIT_FAILED = 1
@@ -31,6 +30,8 @@ _labs: dict[tuple[Path, str], Lab] = {}
 @contextlib.contextmanager
 def operating(c: Any) -> Iterator[Lab]:
     """Give the Lab of this `fab` call and turn what goes wrong into one message and an exit code."""
+    from tasks.redact import secrets_of
+
     with explaining() as shown:
         lab = lab_of(c)
         shown += secrets_of(lab.inventory)
@@ -40,6 +41,11 @@ def operating(c: Any) -> Iterator[Lab]:
 @contextlib.contextmanager
 def explaining() -> Iterator[list[str]]:
     """Turn what goes wrong into one message and an exit code; the secrets put into the list it gives are hidden."""
+    from tasks import console
+    from tasks.errors import StepError
+    from tasks.inventory import InventoryError
+    from tasks.redact import masked
+
     hidden: list[str] = []
     try:
         yield hidden
@@ -69,6 +75,9 @@ def lab_of(c: Any) -> Lab:
 
     `exo.inventory` is a path (from where `fab` was typed, else from the project's folder), `exo.profile` a name.
     """
+    from tasks.inventory import load_inventory
+    from tasks.machines.lab import Lab
+
     named = Path(str(c.config.exo.inventory)).expanduser()
     path = named if named.is_file() or named.is_absolute() else PROJECT / named
     path = path.resolve()

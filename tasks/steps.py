@@ -1,16 +1,14 @@
-"""@step: a plain function becomes a Fabric task that leaves one JSON record.
+"""@step: a plain function becomes a step of the plan, which leaves one JSON record whenever it is called.
 
 The function takes the Lab and a StepNotes (what it wants to say besides its result) and returns a struct from
-`records.facts`. Called as a function it runs the step; `.task` is what `fab` lists. This is the only place that makes a
-Record, and the one that writes down what a step failed of.
+`records.facts`. This is the only place that makes a Record, and the one that writes down what a step failed of.
 """
 
 from __future__ import annotations
 
-import inspect
-import re
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +16,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from fabric import task
 from invoke.exceptions import Exit
 
 from records import VERSION, plan
@@ -27,7 +24,7 @@ from records.facts import Skipped
 from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from records.settings import settings_carried
 from tasks import console
-from tasks.command_line import EXIT_FAILED, EXIT_USAGE, operating
+from tasks.command_line import EXIT_FAILED, EXIT_USAGE
 from tasks.errors import StepError
 from tasks.inventory import campaign_id
 from tasks.machines.lab import Lab, side_by_side
@@ -64,12 +61,11 @@ Result = TypeVar("Result", bound=msgspec.Struct)
 
 
 class Step(Generic[Result]):
-    """A step of the plan: calling it runs it and leaves its record; `task` is its Fabric task."""
+    """A step of the plan: calling it runs it and leaves its record."""
 
     def __init__(self, work: Callable[..., Result]) -> None:
         self.plan = plan.step_named(work.__name__.replace("_", "-"))
         self.work = work
-        self.task = self._as_task()
 
     def __call__(self, lab: Lab, **options: Any) -> Result:
         """Run the step, write its record, show its summary line; a StepError is raised again after that."""
@@ -127,26 +123,13 @@ class Step(Generic[Result]):
             settings=settings_carried(inventory),
             result=facts,
             commands=notes.commands,
+            round_trips=_round_trips(notes.commands),
             deviations=notes.deviations,
             warnings=notes.warnings,
             errors=errors,
             traceback=trace,
         )
         return without_secrets(record, secrets_of(inventory))
-
-    def _as_task(self) -> Any:
-        parameters = list(inspect.signature(self.work).parameters.values())[2:]
-
-        def body(c: Any, **options: Any) -> None:
-            with operating(c) as lab:
-                self(lab, **options)
-
-        body.__name__ = self.work.__name__
-        body.__doc__ = f"Step {self.plan.number}: {(self.work.__doc__ or '').partition('Options:')[0].strip()}"
-        context = inspect.Parameter("c", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        body.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
-        body.__module__ = self.work.__module__
-        return task(help=_option_help(self.work))(body)
 
 
 def step(work: Callable[..., Result]) -> Step[Result]:
@@ -172,6 +155,14 @@ def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem
     return "broken", [problem], "".join(traceback.format_exception(failure))
 
 
+def _round_trips(commands: list[Command]) -> dict[str, int]:
+    """Return how often each host was waited for."""
+    counted: Counter[str] = Counter()
+    for command in commands:
+        counted[command.host] += command.times
+    return dict(sorted(counted.items()))
+
+
 def _save(folder: Path, record: Record) -> None:
     try:
         write_record(folder, record)
@@ -181,9 +172,3 @@ def _save(folder: Path, record: Record) -> None:
             f"  needed: a writable folder with room at {folder}\n  do:     df -h {folder}; then type it again",
             code=EXIT_FAILED,
         ) from error
-
-
-def _option_help(work: Callable[..., msgspec.Struct]) -> dict[str, str]:
-    """Read `option: text` lines below `Options:` in the docstring; Invoke shows them in `--help`."""
-    _, _, block = (work.__doc__ or "").partition("Options:")
-    return dict(re.findall(r"^\s+([a-z_]+): (.+)$", block, re.MULTILINE))

@@ -256,7 +256,9 @@ def _cold(silent: list[Sample]) -> list[Sample]:
         return []
     usual = median_of_sorted(waits)
     extra = max(COLD_FLOOR_S, COLD_SHARE * median_of_sorted(totals))
-    first = {run: min(s.request for s in silent if s.run == run) for run in {s.run for s in silent}}
+    first: dict[int, int] = {}
+    for s in silent:
+        first[s.run] = min(s.request, first.get(s.run, s.request))
     return [
         s
         for s in silent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from records import facts
 from records.campaign import Campaign
 from reports.checks.evidence import lost_tries, timed_by_arm
@@ -33,7 +35,7 @@ def methods_said(campaign: Campaign) -> list[str]:
     for number, title in ((11, "Baseline (step 11)"), (12, "Comparison (step 12)"), (13, "Larger model (step 13)")):
         benchmark = campaign.benchmark(number)
         if benchmark:
-            sentences.append(f"{title}: {_schedule(benchmark)}")
+            sentences.append(f"{title}: {_schedule(benchmark)}{_time_spent(campaign, number, benchmark)}")
     return sentences
 
 
@@ -79,6 +81,21 @@ def _control(campaign: Campaign) -> list[str]:
         f"{fmt.fraction(settling.rate_cv)}; at that noise {needed} {settling.alternative_ratio:.2f}× against "
         f"{settling.target_ratio:.2f}× with {fmt.fraction(settling.error)} error either way."
     ]
+
+
+def _time_spent(campaign: Campaign, step: int, benchmark: facts.Benchmark) -> str:
+    """Return what became of the step's time; nothing where several calls made it, of which the last alone is known."""
+    elapsed_s = campaign.records[step].elapsed_s
+    requests_s = math.fsum((s.total_s or 0.0) + (s.connect_s or 0.0) for s in campaign.samples.get(step, []))
+    loading_s = math.fsum(note.reload_s or 0.0 for note in campaign.conditions.get(step, []))
+    rest_s = elapsed_s - requests_s - loading_s
+    if benchmark.resumed or not requests_s or rest_s < 0:
+        return ""
+    return (
+        f" Of its {fmt.duration(elapsed_s)}, requests and warm-ups took {fmt.fraction(requests_s / elapsed_s)}, taking "
+        f"models out of memory and restarting EXO {fmt.fraction(loading_s / elapsed_s)}, everything else "
+        f"{fmt.fraction(rest_s / elapsed_s)}."
+    )
 
 
 def _overheads(campaign: Campaign) -> list[str]:

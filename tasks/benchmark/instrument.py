@@ -25,11 +25,7 @@ CALIBRATION_TIMEOUT_S = 120
 
 @step
 def create_benchmark(lab: Lab, notes: StepNotes, anyway: bool = False) -> ScriptReady:
-    """Put the benchmark script on the bench node and measure its own error there.
-
-    Options:
-      anyway: go on where the verdict could only be INVALID
-    """
+    """Put the benchmark script on the bench node and measure its own error there."""
     notes.deviation(
         "a script that times whole answers with the wall clock and compares each arm's best run",
         "a script that streams, stamps every frame on the monotonic clock and states its own error",

@@ -14,7 +14,7 @@ import msgspec
 
 from records.archive import archive
 from records.plan import PlanStep
-from records.samples import Conditions, Sample, read_conditions, read_samples
+from records.samples import Conditions, Sample, TornLine, each_sample, read_conditions
 from records.settings import ModelPair
 from tasks import console
 from tasks.inventory import campaign_id
@@ -53,9 +53,11 @@ def begun(job: Job) -> Job:
     The label is part of every prompt: a campaign that is repeated must not ask what a server remembers.
     """
     what = job.label.partition("@")[0]
-    labels = [s.campaign for s in read_samples(job.samples)[0] if s.campaign.partition("@")[0] == what]
-    now = f"{what}@{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    return msgspec.structs.replace(job, label=labels[-1] if labels else now)
+    label = f"{what}@{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    for sample in each_sample(job.samples, []):
+        if sample.campaign.partition("@")[0] == what:
+            label = sample.campaign
+    return msgspec.structs.replace(job, label=label)
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -78,18 +80,26 @@ def take_up(job: Job, requests: int) -> tuple[Job, dict[tuple[str, int], Turn]]:
     A run is whole with `requests` timed ones. One with a failed request is lost: what is there of it stays, and it is
     measured again. Samples of another job, or of this one when it is complete, are moved to the archive first.
     """
-    samples, torn = read_samples(job.samples)
+    torn: list[TornLine] = []
+    samples, foreign = dict[tuple[str, int], list[Sample]](), False
+    for sample in each_sample(job.samples, torn):
+        foreign = foreign or sample.campaign != job.label
+        samples.setdefault((sample.arm, sample.run), []).append(_without_frames(sample))
     if not samples:
-        if torn:  # another version's: nothing may be appended to what this one cannot read
+        # Another version's, or notes of tries whose samples are gone: nothing may be appended to either.
+        if torn or job.conditions.exists():
             archive_job(job)
         return begun(job), {}
-    notes = read_conditions(job.conditions)[0]
-    turns = {(arm, run): turn_of(arm, run, samples, notes, requests) for arm in job.arms for run in _runs(job)}
+    notes: dict[tuple[str, int], list[Conditions]] = {}
+    for note in read_conditions(job.conditions)[0]:
+        notes.setdefault((note.arm, note.run), []).append(note)
+    keys = [(arm, run) for arm in job.arms for run in _runs(job)]
+    turns = {key: turn_of(*key, samples.get(key, []), notes.get(key, []), requests) for key in keys}
     complete = job.runs == job.planned and all(turn.over for turn in turns.values())
-    if complete or any(s.campaign != job.label for s in samples):
+    if complete or foreign:
         archive_job(job)
         return begun(job), {}
-    console.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
+    console.note("", f"taking up an interrupted campaign: {sum(map(len, samples.values()))} requests are there already")
     return job, {key: turn for key, turn in turns.items() if turn.attempts}
 
 
@@ -103,6 +113,11 @@ def turn_of(arm: str, run: int, samples: Sequence[Sample], notes: Sequence[Condi
         answered = any(not s.error and not s.warmup for s in last)
         return Turn(attempts, [], attempts > 1 and answered)
     return Turn(attempts, last, timed_count(last) >= requests)
+
+
+def _without_frames(sample: Sample) -> Sample:
+    """Return what going on needs of a sample: without what takes nine tenths of its memory."""
+    return msgspec.structs.replace(sample, frame_times_s=[], server={}, prompt_sha256="", text_sha256="", text_head="")
 
 
 def _runs(job: Job) -> range:

@@ -22,11 +22,13 @@ from tasks.benchmark.arms import ExoArm, alone, conditions_before, memory_of
 from tasks.benchmark.instrument import ensure_script, script_command
 from tasks.benchmark.job import NOTHING, Job, Turn, archive_job, take_up, timed_count
 from tasks.benchmark.progress import Progress
+from tasks.benchmark.ring import RingWatch
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
 from tasks.gpu.busy import GpuWatch
 from tasks.machines.lab import Lab
-from tasks.machines.node import CommandResult
+from tasks.machines.node import CommandResult, Node
+from tasks.machines.paths import script_path
 from tasks.ollama.api import LOOK
 from tasks.ollama.servers import OllamaError, servers_of
 
@@ -107,7 +109,8 @@ class ScheduleRun:
         self.lab = lab
         self.job = job
         self.progress = progress
-        self.exo = ExoArm(lab, job.pair) if "exo" in job.arms else None
+        self.exo = ExoArm(lab, job.pair)
+        """Also where it is not measured: nothing of it may be in memory then."""
         self.servers = servers_of(lab)
         self.loaded: dict[str, LoadedModel] = {}
         self._repeated: set[int] = set()
@@ -158,8 +161,9 @@ class ScheduleRun:
             else:
                 conditions = self._load(arm, conditions)
             conditions = msgspec.structs.replace(conditions, memory_before=memory_of(self.lab, arm))
-            with GpuWatch(self.lab.nodes.values()) as watch:
+            with GpuWatch(self.lab.nodes.values(), longest_s(self.lab)) as watch, self._ring_watch(arm) as ring:
                 failures += self._ask_script(arm, run, attempt, samples)
+            failures = [*(f"{key}: {words}" for key, words in ring.lost.items()), *failures]
             conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy)
             conditions = self._conditions_after(arm, conditions)
         except OllamaError as error:
@@ -173,7 +177,7 @@ class ScheduleRun:
 
     def unload_all(self) -> None:
         """Leave no arm in memory."""
-        if self.exo is not None:
+        if "exo" in self.job.arms:
             self.exo.refresh()
         for arm in self.job.arms:
             if arm != "exo":
@@ -190,18 +194,25 @@ class ScheduleRun:
 
     def _conditions_after(self, arm: str, conditions: Conditions) -> Conditions:
         after = msgspec.structs.replace(conditions, memory_after=memory_of(self.lab, arm))
-        if self.exo is None or arm != "exo":
+        if arm != "exo":
             return after
         return msgspec.structs.replace(after, topology_complete_after=self.exo.cluster.complete_now())
 
     def _wait_for(self, arm: str) -> None:
-        """Give a server that went away the time to come back. Raises StepError where it does not."""
+        """Give a server that went away the time to come back, and bring a lost ring back. Raises StepError."""
+        if arm == "exo" and self.exo.cluster.generation.CAN_RELOAD:
+            self.exo.recover()
         deadline = time.monotonic() + SERVER_BACK_S
         while arm != "exo" and not self.servers[arm].version():
             if time.monotonic() > deadline:
                 self.servers[arm].memory()  # raises with its words and what to do
                 return
             time.sleep(1)
+
+    def _ring_watch(self, arm: str) -> RingWatch:
+        """Return the watch over a run of EXO 1.x; 0.0.x is restarted for each, and over an Ollama's it sees nothing."""
+        watched = self.exo.cluster if arm == "exo" and self.exo.cluster.generation.CAN_RELOAD else None
+        return RingWatch(watched, self.lab.bench_node, pid_file(self.lab.bench_node))
 
     def _named(self, arm: str) -> str:
         return "" if arm == "exo" else f"{self.servers[arm].url}: "
@@ -242,13 +253,18 @@ def _with_loaded(
     )
 
 
+def longest_s(lab: Lab) -> float:
+    """Return how long one run of the script may take: every request up to its time-out, and a minute."""
+    bench = lab.inventory.bench
+    return (bench.requests + bench.warmups) * bench.request_timeout_s + 60
+
+
 def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], None] | None = None) -> CommandResult:
     """Have the script measure; every line it prints is on disk before the next one is read, then told to `tell`.
 
     Raises StepError.
     """
-    bench, node = lab.inventory.bench, lab.bench_node
-    budget_s = (bench.requests + bench.warmups) * bench.request_timeout_s + 60
+    node = lab.bench_node
     stray: list[str] = []
 
     def keep(line: str) -> None:
@@ -262,13 +278,18 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
         if tell is not None:
             tell(sample)
 
-    command = f"{script_command(node)} {shlex.join(options)}"
-    ran = node.run(command, check=False, timeout_s=budget_s, on_line=keep)
+    command = f"echo $$ >{shlex.quote(pid_file(node))}; exec {script_command(node)} {shlex.join(options)}"
+    ran = node.run(command, check=False, timeout_s=longest_s(lab), on_line=keep)
     if stray:
         raise StepError(
             f"the script printed no sample: {stray[0][:200]}", "JSON lines", "fab create-benchmark", who=node.key
         )
     return ran
+
+
+def pid_file(node: Node) -> str:
+    """Return where the PID of the script that measures is noted on the bench node."""
+    return f"{script_path(node)}.pid"
 
 
 def script_options(lab: Lab, job: Job) -> list[str]:

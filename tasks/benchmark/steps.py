@@ -17,12 +17,7 @@ from tasks.steps import StepNotes, step
 
 @step
 def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = False) -> Benchmark:
-    """Measure single-node Ollama alone.
-
-    Options:
-      runs: freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)
-      anyway: go on where the verdict can only be INVALID
-    """
+    """Measure single-node Ollama alone."""
     count = whole_number("runs", runs) or lab.inventory.bench.baseline_runs
     pair = lab.profile.models.small
     notes.deviation(
@@ -40,13 +35,7 @@ def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = Fa
 def bench_comparison(
     lab: Lab, notes: StepNotes, runs: str = "", until_decided: bool = False, anyway: bool = False
 ) -> Benchmark:
-    """Measure EXO and Ollama in one interleaved schedule.
-
-    Options:
-      runs: freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)
-      until_decided: as many runs as it takes, with looks after 6, 12 and 18
-      anyway: go on where the verdict can only be INVALID
-    """
+    """Measure EXO and Ollama in one interleaved schedule."""
     at_most_one({"--runs": runs, "--until-decided": until_decided})
     count = whole_number("runs", runs) or lab.inventory.bench.runs
     how_many = "6, 12 or 18 runs an arm, as it takes," if until_decided else f"{count} runs an arm"
@@ -63,12 +52,7 @@ def bench_comparison(
 
 @step
 def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = False) -> Benchmark | Skipped:
-    """Repeat with the large model, only if the comparison said GO.
-
-    Options:
-      runs: freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)
-      anyway: go on where the verdict can only be INVALID
-    """
+    """Repeat with the large model, only if the comparison said GO."""
     from records.campaign import load_campaign
     from reports.verdict.decision import decide
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import shlex
 import threading
@@ -10,11 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from records.record import CONNECTING, Command
 from records.settings import NodeSpec
 from tasks.errors import UnreachableError
 from tasks.machines.node import CommandResult, Node, cannot_write
 from tasks.machines.ssh import Lines, close, connect
 from tasks.machines.threads import run_one
+
+SMALL_BYTES = 16_000
+"""SFTP takes eight round trips; a command line holds 128 kB."""
 
 
 class RemoteNode(Node):
@@ -23,16 +28,27 @@ class RemoteNode(Node):
     def __init__(self, key: str, spec: NodeSpec) -> None:
         super().__init__(key, spec)
         self._link: Any = None
+        self._failure: UnreachableError | None = None
+        self._failed_at = 0.0
         self._lock = threading.Lock()
         self._copying = threading.Lock()
         """Fabric keeps one SFTP client a link, which two threads at once can hang for good."""
 
     def link(self) -> Any:
-        """Return the open Fabric connection. Raises UnreachableError."""
+        """Return the open Fabric connection. Raises UnreachableError, also where another thread just failed."""
+        asked = time.monotonic()
         with self._lock:
+            if self._failure is not None and self._failed_at > asked:
+                raise self._failure
             if self._link is None or not self._link.is_connected or not self._link.transport.is_active():
                 self.close()
-                self._link = connect(self.key, self.spec)
+                begin = time.monotonic()
+                try:
+                    self._link = connect(self.key, self.spec)
+                except UnreachableError as error:
+                    self._failure, self._failed_at = error, time.monotonic()
+                    raise
+                self._note(Command(self.key, CONNECTING, 0, time.monotonic() - begin))
             return self._link
 
     def _execute(
@@ -66,11 +82,22 @@ class RemoteNode(Node):
         )
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
-        """Write `data` to `path` over SFTP; see Node."""
+        """Write `data` to `path`, a small file within one command and a large one over SFTP; see Node."""
         from paramiko.ssh_exception import SSHException
 
-        self.run(f"mkdir -p {shlex.quote(str(Path(path).parent))}")
-        aside = f"{path}.part"
+        folder, aside = shlex.quote(str(Path(path).parent)), f"{path}.part"
+        if len(data) <= SMALL_BYTES:
+            part, whole = shlex.quote(aside), shlex.quote(path)
+            ran = self.run(
+                f"mkdir -p {folder} && base64 -d <<<{base64.b64encode(data).decode()} >{part}"
+                f" && chmod {mode:o} {part} && mv -f {part} {whole}",
+                check=False,
+                shown=f"write {len(data)} bytes to {path}",
+            )
+            if not ran.ok:
+                raise cannot_write(self.key, path, OSError(ran.stderr.strip() or f"exit code {ran.exit_code}"))
+            return
+        self.run(f"mkdir -p {folder}")
         try:
             with self._copying:
                 sftp = self.link().sftp()
