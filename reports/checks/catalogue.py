@@ -12,7 +12,7 @@ from reports.checks.answers import errors, same_model, same_work, token_counts
 from reports.checks.check import Check
 from reports.checks.prefill import no_cache, warm
 from reports.checks.quiet import no_neighbour
-from reports.checks.schedule import baselines, complete, control, drift, instrument, interleaved
+from reports.checks.schedule import baselines, complete, control, drift, instrument, interleaved, order
 from reports.checks.setup import device, ollama_unaffected, one_campaign, right_software, same_weights, whole_cluster
 
 __all__ = ["CHECKS", "Check", "check_all"]
@@ -35,6 +35,7 @@ CHECKS: tuple[Callable[[Campaign, int], Check], ...] = (
     interleaved,
     token_counts,
     drift,
+    order,
     control,
     ollama_unaffected,
 )

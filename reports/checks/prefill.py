@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
+
 from records.campaign import Campaign
 from records.samples import Sample
 from reports.checks.check import Check
 from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
-from reports.stats.intervals import median_of_sorted
 from reports.stats.runs import is_good
 
 LOAD_FLOOR_S, LOAD_SHARE = 0.1, 0.05
@@ -144,7 +145,7 @@ def _quick_prompts(campaign: Campaign, step: int) -> list[str]:
             else:
                 later.append(spent_ns / s.prompt_tokens)
         if firsts and later:
-            share = median_of_sorted(sorted(later)) / median_of_sorted(sorted(firsts.values()))
+            share = statistics.median(later) / statistics.median(firsts.values())
             if share < QUICK_SHARE:
                 named.append(f"{arm}: timed prompts took {share:.0%} of the first one's time after the load, by token")
     return named
@@ -156,8 +157,8 @@ def _cold(silent: list[Sample]) -> list[Sample]:
     totals = sorted(s.total_s for s in silent if s.total_s is not None)
     if len(waits) < 3:
         return []
-    usual = median_of_sorted(waits)
-    extra = max(COLD_FLOOR_S, COLD_SHARE * median_of_sorted(totals))
+    usual = statistics.median(waits)
+    extra = max(COLD_FLOOR_S, COLD_SHARE * statistics.median(totals))
     first = {run: min(s.request for s in silent if s.run == run) for run in {s.run for s in silent}}
     return [
         s
@@ -176,7 +177,7 @@ def _uneven(arm: str, good: list[Sample]) -> list[str]:
     if len(waits) < UNEVEN_COUNT:
         return []
     low, high = waits[len(waits) // 10], waits[-1 - len(waits) // 10]
-    if high <= UNEVEN_FACTOR * low or high - low <= COLD_SHARE * median_of_sorted(totals):
+    if high <= UNEVEN_FACTOR * low or high - low <= COLD_SHARE * statistics.median(totals):
         return []
     return [f"{arm}: first tokens after {low:.2f} to {high:.2f} s though all prompts are of one length"]
 

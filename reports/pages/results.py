@@ -7,7 +7,7 @@ import msgspec
 from records.settings import Limits
 from reports.checks.check import Check
 from reports.stats.arms import ArmEstimate
-from reports.stats.comparison import METHOD_WORDS, Comparison
+from reports.stats.comparison import METHOD, Comparison
 from reports.stats.summary import Summary
 from reports.text import format as fmt
 from reports.text.table import Table, clip
@@ -43,13 +43,12 @@ class Box(msgspec.Struct, frozen=True):
 
 def box(decision: Decision, context: str) -> Box:
     """Return the decision box: verdict, speed-up with its interval, the plan's word, what would change it."""
-    target, confidence = decision.limits.target_ratio, decision.limits.confidence
-    level = " (bounds of the looks)" if decision.looks else f" ({confidence:.0%} each way)"
+    target = decision.limits.target_ratio
     lines = [
         (
             f"Speed-up over Ollama {clip(c.baseline, cap=60)}",
             f"{fmt.ratio(c.ratio)} ({fmt.percent_faster(c.ratio)}), "
-            f"between {fmt.interval(c.lower, c.upper, target, 'and')}{level}; "
+            f"between {fmt.interval(c.lower, c.upper, target, 'and')} ({bounds_said(decision)}); "
             f"target {target:.2f}×: {against_target(c)}",
         )
         for c in ([] if decision.void else decision.comparisons)
@@ -60,9 +59,9 @@ def box(decision: Decision, context: str) -> Box:
         lines.append(("Blocked at", f"step {decision.blocked_step}"))
     if decision.plan_word != "-":
         lines.append(("In the plan's word", clip(decision.plan_word, cap=200)))
-    if decision.further_runs is not None:
+    if decision.further_rounds is not None:
         lines.append(
-            ("Runs still needed", f"about {decision.further_runs} an arm, in a fresh campaign, at the noise seen")
+            ("Rounds still needed", f"about {decision.further_rounds}, in a fresh campaign, at the noise seen")
         )
     if decision.would_change:
         lines.append(("What would change it", clip(decision.would_change, cap=500)))
@@ -80,6 +79,12 @@ def _headline(decision: Decision) -> str:
     """Return the headline without the verdict in front: it stands above it, larger."""
     sentence = clip(decision.headline.removeprefix(f"{decision.verdict}: "), cap=400)
     return sentence[:1].upper() + sentence[1:]
+
+
+def bounds_said(decision: Decision) -> str:
+    """Return how sure each bound is: alone, or with all looks together."""
+    confidence = fmt.fraction(decision.limits.confidence)
+    return f"{confidence} each way over all looks" if decision.looks else f"{confidence} each way"
 
 
 def against_target(comparison: Comparison) -> str:
@@ -103,16 +108,20 @@ def speedups(decision: Decision) -> Table | None:
             if c.hl_lower is not None and c.hl_upper is not None
             else f"{fmt.ratio(c.hl_ratio)} (without exact bounds)",
             "yes" if c.agree else "NO",
-            f"{c.exo_runs} / {c.ollama_runs}",
-            METHOD_WORDS[c.method],
+            str(len(c.rounds)),
+            fmt.listed([str(number) for number in c.lost]) or "none",
+            fmt.fraction(c.round_cv),
         ]
         for c in comparisons
     ]
     head = [
         "EXO against", "Speed-up", "In per cent", "Bounds", f"Target {target:.2f}×",
-        "Cross-check", "They agree", "Runs, EXO / Ollama", "Method",
+        "Cross-check", "They agree", "Rounds", "Lost rounds", "Scatter of rounds",
     ]  # fmt: skip
-    return Table(head, rows, [1, 2])
+    caption = (
+        f"Bounds: {METHOD}. Cross-check: Hodges-Lehmann estimate with exact signed-rank bounds of the same rounds."
+    )
+    return Table(head, rows, [1, 2, 7, 9], caption)
 
 
 def arms_table(arms: list[ArmEstimate]) -> Table | None:

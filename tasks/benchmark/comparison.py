@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import count
 
 from records import plan
-from records.facts import Benchmark, DeviceKind, OllamaModel
+from records.facts import RULE, Benchmark, DeviceKind, OllamaModel
+from records.samples import Sample
 from records.settings import ModelPair
 from tasks import console
 from tasks.benchmark.job import Job, archive_job, job_for
@@ -69,27 +72,33 @@ def _until_decided(lab: Lab, pair: ModelPair, step: plan.PlanStep, arms: list[st
     """Measure up to the first look that decides; a campaign that had decided before is archived and begun anew."""
     from records.samples import read_samples
     from reports.stats.arms import arm_estimates
-    from reports.stats.sequential import LOOK_AT, MOST_ROUNDS
-    from reports.verdict.rule import RateDecision, decide_rounds
+    from reports.verdict.rule import LOOKS, RateDecision, decide_looks
 
     def decision(job: Job) -> RateDecision:
-        estimates = arm_estimates([s for s in read_samples(job.samples)[0] if s.campaign == job.label])
+        samples = [s for s in read_samples(job.samples)[0] if s.campaign == job.label]
+        finished = finished_rounds(samples, job.arms, lab.inventory.bench.requests)
+        estimates = arm_estimates(samples)
         exo = next((arm.runs for arm in estimates if arm.engine == "exo"), [])
-        return decide_rounds(
-            exo, {arm.arm: arm.runs for arm in estimates if arm.engine == "ollama"}, lab.inventory.decision
-        )
+        baselines = {arm.arm: arm.runs for arm in estimates if arm.engine == "ollama"}
+        return decide_looks(exo, baselines, lab.inventory.decision, finished)
 
-    last = job_for(lab, step, pair, arms, MOST_ROUNDS, MOST_ROUNDS)
+    last = job_for(lab, step, pair, arms, LOOKS[-1], LOOKS[-1])
     if decision(last).verdict != "go on":
         archive_job(last)
-    for rounds in sorted(LOOK_AT):
-        job = job_for(lab, step, pair, arms, rounds, MOST_ROUNDS)
+    for rounds in LOOKS:
+        job = job_for(lab, step, pair, arms, rounds, LOOKS[-1])
         measured = measure(lab, job)
         verdict = decision(job).verdict
         console.note("", f"look after {rounds} rounds: {verdict}")
         if verdict != "go on":
             break
     return job, measured
+
+
+def finished_rounds(samples: Sequence[Sample], arms: Sequence[str], requests: int) -> int:
+    """Return how many rounds, from the first on, every arm has made all requests of."""
+    timed = Counter((sample.arm, sample.run) for sample in samples if not sample.warmup)
+    return next(round_ - 1 for round_ in count(1) if any(timed[arm, round_] < requests for arm in arms))
 
 
 def summary_of(job: Job, measured: Measured) -> str:
@@ -138,6 +147,7 @@ def benchmark_record(
         exo_precision=job.pair.exo_precision if "exo" in job.arms else "",
         resumed=measured.resumed,
         until_decided=until_decided,
+        rule=RULE,
     )
 
 

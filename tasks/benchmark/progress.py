@@ -6,11 +6,11 @@ Rates shown are those that vote: output tokens over the wall time of a request, 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 
 from records.samples import Sample
-from reports.stats.intervals import median_of_sorted
 from reports.stats.runs import is_good, run_values
 from reports.text.format import duration
 from tasks import console
@@ -76,7 +76,7 @@ def run_words(samples: Sequence[Sample]) -> str:
     failed = sum(sample.error is not None for sample in samples)
     words = "no good request"
     if good:
-        waits = sorted(sample.first_token_s for sample in good if sample.first_token_s is not None)
-        ttft = duration(median_of_sorted(waits) if waits else None)
+        waits = [sample.first_token_s for sample in good if sample.first_token_s is not None]
+        ttft = duration(statistics.median(waits) if waits else None)
         words = f"{run_values(good)[-1].rate_tokens_per_s:.1f} tok/s, TTFT {ttft}"
     return f"{words}, {failed} of {len(samples)} requests failed" if failed else words

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from reports.stats.sequential import log_ratios, look, looks_so_far, paired_comparison
 
 from records.settings import Limits
-from reports.stats.sequential import log_ratios, look, looks_so_far, paired_comparison
 from reports.verdict.rule import decide_rounds
 from tests.reports.stats.test_arms import runs
 
