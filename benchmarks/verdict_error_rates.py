@@ -1,6 +1,6 @@
 """How often the verdict is wrong: simulated campaigns of known speed-up, through the very functions the report uses.
 
-    python -m benchmarks.verdict_error_rates                   # 20 000 campaigns a cell, some minutes
+    python -m benchmarks.verdict_error_rates                   # 10 000 campaigns a cell, a few minutes
     python -m benchmarks.verdict_error_rates --campaigns 2000  # a rough look
 
 Every campaign is drawn as log rates of three timed requests a run, in the order of the script's own schedule. They go
@@ -97,13 +97,15 @@ def adding(cell: Cell) -> Rates:
 
 
 def _repeated(cell: Cell, made: Campaigns, sizes: Sequence[int], error: float) -> Rates:
-    final: list[RateVerdict] = ["INCONCLUSIVE"] * cell.campaigns
+    final: list[RateVerdict] = []
     used = 0
     for before, size in pairwise([0, *sizes]):
-        open_before = [verdict == "INCONCLUSIVE" for verdict in final]
-        used += sum(open_before) * (size - before)
+        used += len(made.exo) * (size - before)
         now = verdicts(made, size, error)
-        final = [new if still else old for new, old, still in zip(now, final, open_before, strict=True)]
+        final += [verdict for verdict in now if verdict != "INCONCLUSIVE"]
+        still = [verdict == "INCONCLUSIVE" for verdict in now]
+        made = Campaigns(made.exo[still], [logs[still] for logs in made.baselines], made.places)
+    final += ["INCONCLUSIVE"] * len(made.exo)
     return Rates(cell, {OURS: _shares(final)}, used / cell.campaigns)
 
 
@@ -223,7 +225,7 @@ def _reversed(noise: Noise) -> Noise:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="Simulate campaigns and print how often the verdict is wrong.")
-    parser.add_argument("--campaigns", type=int, default=20_000, help="campaigns a cell (default: %(default)s)")
+    parser.add_argument("--campaigns", type=int, default=10_000, help="campaigns a cell (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=6, help="of the fixed rule (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=20260101)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)

@@ -151,8 +151,10 @@ def _own(arm: str, cell: Cell, chance: np.random.Generator) -> Array:
     cv = noise.exo_cv if arm == "exo" else noise.ollama_cv
     logs = chance.normal(0, cv, (cell.campaigns, 1, 1) if one_load else runs)
     logs = logs + chance.normal(0, noise.request_cv, shape)
-    logs += OUTLIER * (chance.random(runs) < noise.outlier_chance)
-    logs += OUTLIER * (chance.random(shape) < noise.request_outlier_chance)
+    if noise.outlier_chance:
+        logs += OUTLIER * (chance.random(runs) < noise.outlier_chance)
+    if noise.request_outlier_chance:
+        logs += OUTLIER * (chance.random(shape) < noise.request_outlier_chance)
     if noise.sawtooth:
         boost = BOOST_REQUESTS * np.exp(chance.normal(0, 0.5, runs))
         logs += noise.sawtooth * -np.expm1(-(np.arange(shape[2]) + 0.5) / boost)

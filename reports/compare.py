@@ -110,8 +110,8 @@ def _changes(
         for name in (name for name in before if name in after and before[name].runs and after[name].runs):
             logs = [[run.log_rate for run in side[name].runs] for side in (before, after)]
             label = fmt.arm_label(name, after[name].engine)
-            shown = [fmt.rate(side[name].rate_tokens_per_s) for side in (before, after)]
-            rows.append(_row(f"{step}", f"{label}, tokens/s", shown, logs, limits, "runs"))
+            shown = [f"{fmt.rate(side[name].rate_tokens_per_s)} tok/s" for side in (before, after)]
+            rows.append(_row(f"{step}", label, shown, logs, limits, "runs"))
     interval = f"{limits.confidence:.0%} interval (two-sided)"
     head = ["Step", "Arm", "Old", "New", "New / old", interval, "Of", "So"]
     return Table(head, rows, [2, 3, 4]) if rows else None

@@ -96,11 +96,12 @@ def signed_rank(log_ratios: Array, error: float) -> tuple[Array, Array, Array]:
     (Hollander, Wolfe, Chicken: Nonparametric Statistical Methods, 3rd ed., section 3.3).
     """
     first, second = np.triu_indices(log_ratios.shape[-1])
-    walsh = np.sort((log_ratios[..., first] + log_ratios[..., second]) / 2, axis=-1)
-    rank = _rank(log_ratios.shape[-1], error)
+    walsh = (log_ratios[..., first] + log_ratios[..., second]) / 2
+    rank, last = _rank(log_ratios.shape[-1], error), walsh.shape[-1] - 1
+    walsh.partition(sorted({max(rank - 1, 0), last // 2, (last + 1) // 2, min(last - rank + 1, last)}), axis=-1)
     nothing = np.full(log_ratios.shape[:-1], np.inf)
     lower, upper = (walsh[..., rank - 1], walsh[..., -rank]) if rank else (-nothing, nothing)
-    return np.median(walsh, axis=-1), lower, upper
+    return (walsh[..., last // 2] + walsh[..., (last + 1) // 2]) / 2, lower, upper
 
 
 @cache
@@ -127,8 +128,10 @@ def supported(log_ratios: Array, says: Array, target_ratio: float, error: float)
 def votes(exo: Array, ollama: Array, places: Array, target_ratio: float, error: float) -> Array:
     """Return what one baseline says: 1 for GO, -1 for NO-GO, 0 where interval or cross-check leave it open."""
     found = interval(exo, ollama, places, error)
-    says = sides(found.lower, found.upper, target_ratio)
-    return np.where(supported(found.log_ratios, says, target_ratio, error), says, 0.0)
+    says = np.array(sides(found.lower, found.upper, target_ratio))
+    said = says != 0  # nothing else needs support
+    says[said] *= supported(found.log_ratios[said], says[said], target_ratio, error)
+    return says
 
 
 def order_effect(log_ratios: Array, places: Array) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ from reports.charts.nodes import NodeRow, NodesChart
 from reports.charts.requests import RequestPoint, RequestsChart, RunBand
 from reports.charts.speedup import SpeedupChart
 from reports.charts.token_time import TimePart, TokenBar, TokenTimeChart
-from reports.stats.comparison import Comparison
+from reports.stats.comparison import Comparison, RoundRatio
 from reports.stats.summary import summary_of_values
 from reports.verdict.decision import decide
 from reports.verdict.estimates import estimates_of
@@ -30,7 +30,8 @@ EXO, ROG = ArmMark("EXO", 0), ArmMark("Ollama rog", 1)
 
 def compared(ratio: float, lower: float, upper: float) -> Comparison:
     """Return a comparison with `rog` whose interval clears 1.30, without a cross-check."""
-    return Comparison("rog", ratio, lower, upper, 4.0, ratio, None, None, True, 3, 3, "welch", says="above")
+    rounds = [RoundRatio(number, ratio, ratio, number % 2 == 1) for number in range(1, 5)]
+    return Comparison("rog", ratio, lower, upper, 4.0, 0.05, ratio, None, None, True, rounds, [], 0.95, "above")
 
 
 def latency_row(mark: ArmMark, *times_s: float) -> LatencyRow:
