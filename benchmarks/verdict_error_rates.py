@@ -25,7 +25,7 @@ from scipy.special import stdtrit
 
 from benchmarks.verdict_noise import NOISES, TIED, Campaigns, Cell, Noise, campaigns_of
 from records.settings import Limits
-from reports.checks.schedule import ORDER_ERROR
+from reports.checks.heat import ORDER_ERROR
 from reports.stats import rounds
 from reports.stats.naive import RULES, plan_word
 from reports.verdict.rule import LOOK_ERROR, LOOKS, RateVerdict, verdict_of

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from records.campaign import Campaign
 from reports.checks.answers import errors, same_model, same_work, token_counts
 from reports.checks.check import Check
+from reports.checks.heat import order, within_run
 from reports.checks.prefill import no_cache, warm
 from reports.checks.quiet import no_neighbour
-from reports.checks.schedule import baselines, complete, control, drift, instrument, interleaved, order
+from reports.checks.schedule import baselines, complete, control, drift, instrument, interleaved
 from reports.checks.setup import device, ollama_unaffected, one_campaign, right_software, same_weights, whole_cluster
 
 __all__ = ["CHECKS", "Check", "check_all"]
@@ -35,6 +36,7 @@ CHECKS: tuple[Callable[[Campaign, int], Check], ...] = (
     interleaved,
     token_counts,
     drift,
+    within_run,
     order,
     control,
     ollama_unaffected,

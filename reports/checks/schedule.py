@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-import numpy as np
 from scipy.special import stdtrit
 
 from records import plan
@@ -14,16 +13,13 @@ from records.facts import Calibration
 from reports.checks.check import Check
 from reports.checks.evidence import first_few, schedule_samples, unreadable_of
 from reports.stats.arms import arm_estimates
-from reports.stats.comparison import compare
-from reports.stats.rounds import FEWEST_ROUNDS, order_effect
+from reports.stats.rounds import FEWEST_ROUNDS
 from reports.stats.runs import RunValue, is_good
 from reports.stats.sample_size import compare_control
 
 DRIFT_ERROR = 0.01
 """Probability of calling a trend where there is none, per arm: rare enough that the warning means something."""
 DRIFT_RUNS = 4
-ORDER_ERROR = 0.05
-"""Probability of calling an effect of the order where there is none, per baseline."""
 
 
 def complete(campaign: Campaign, step: int) -> Check:
@@ -138,39 +134,6 @@ def drift(campaign: Campaign, step: int) -> Check:
     if not evidence:
         return Check(name, "unknown", f"fewer than {DRIFT_RUNS} runs tell no trend", why, essential=False)
     return Check(name, "pass", f"no trend: {'; '.join(evidence)}", why, essential=False)
-
-
-def order(campaign: Campaign, step: int) -> Check:
-    """Tell whether the ratio depends on which of the two ran first in its round: one arm's run then changes the next.
-
-    It is all that the order can show of a drift that is tied to an arm: one that lasts longer than a run looks like
-    speed.
-    """
-    name, why = (
-        "order",
-        "A machine that one arm's run leaves hot makes the next arm's run slower, and the ratio wrong.",
-    )
-    exo: list[RunValue] = []
-    baselines: dict[str, list[RunValue]] = {}
-    for estimate in arm_estimates(campaign.samples.get(step, [])):
-        if estimate.engine == "exo":
-            exo = estimate.runs
-        else:
-            baselines[estimate.arm] = estimate.runs
-    warned, evidence = [], []
-    for c in compare(exo, baselines, campaign.limits.target_ratio, 1 - campaign.limits.confidence):
-        places = np.array([[0, 1] if round_.exo_first else [1, 0] for round_ in c.rounds]).T
-        if len(c.rounds) < FEWEST_ROUNDS or not 2 <= places[0].sum() <= len(c.rounds) - 2:
-            continue
-        effect, t = order_effect(np.log([round_.ratio for round_ in c.rounds]), places)
-        evidence.append(f"{c.baseline} {math.expm1(effect):+.1%} where EXO ran first")
-        if abs(t) >= stdtrit(len(c.rounds) - 2, 1 - ORDER_ERROR / 2):
-            warned.append(evidence[-1])
-    if warned:
-        return Check(name, "warn", f"the order shows in the ratio: {'; '.join(warned)}", why, essential=False)
-    if not evidence:
-        return Check(name, "unknown", "too few rounds of either order", why, essential=False)
-    return Check(name, "pass", f"no effect beyond the noise: {'; '.join(evidence)}", why, essential=False)
 
 
 def control(campaign: Campaign, _step: int) -> Check:

@@ -62,6 +62,10 @@ def naive_rules(samples: Iterable[Sample], limits: Limits) -> list[NaiveRule]:
             (exo if sample.engine == "exo" else rates.setdefault(sample.arm, [])).append(rate)
     rules = []
     for name, middle, note in RULES:
-        ratio = float(middle(exo) / max(middle(values) for values in rates.values())) if exo and rates else None
+        ratio = (
+            float(middle(sorted(exo)) / max(middle(sorted(values)) for values in rates.values()))
+            if exo and rates
+            else None
+        )
         rules.append(NaiveRule(name, ratio, plan_word(ratio, limits.target_ratio), note))
     return rules
