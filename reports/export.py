@@ -15,7 +15,7 @@ from reports.stats.estimate import PipelineEstimate
 from reports.verdict.decision import Decision
 from reports.verdict.estimates import Estimates
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 GATE_EXIT = {"GO": 0, "NO-GO": 10, "NO-GO (blocked)": 10, "INCONCLUSIVE": 11, "INVALID": 12, "NOT YET": 11}
 """Exit code of `fab report --gate` for each verdict."""
 

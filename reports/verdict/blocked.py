@@ -41,7 +41,7 @@ def exo_never_answered(campaign: Campaign, step: int) -> str:
 
     An EXO that nobody could connect to is down, which its operator mends; it must have taken a request to fail at it.
     """
-    by_arm = timed_by_arm(campaign, step)
+    by_arm = timed_by_arm(campaign, step, lost=True)
     exo = [s for members in by_arm.values() for s in members if s.engine == "exo"]
     ollama = [s for members in by_arm.values() for s in members if s.engine != "exo"]
     if step not in campaign.records or any(map(is_good, exo)) or not any(map(is_good, ollama)):

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from records.samples import SCHEMA_VERSION, Conditions
+from records.samples import SCHEMA_VERSION, Conditions, LoadedModel
 from records.settings import ModelPair
 from tasks.exo.cluster import ExoCluster
 from tasks.machines.lab import Lab
-from tasks.ollama.servers import servers_of
+from tasks.ollama.servers import OllamaServer, servers_of
 
 T = TypeVar("T")
 _CONDITIONS = r"""
@@ -24,7 +24,15 @@ echo "load $(cut -d' ' -f1 "${EXO_PHASE1_SYSROOT:-}/proc/loadavg")"; echo "cpus 
 sed -n 's/^MemAvailable: *\([0-9]*\).*/memory \1/p' /proc/meminfo
 cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null | sort -n | tail -n 1 | sed 's/^/temperature /'
 cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq 2>/dev/null | sort -n | tail -n 1 | sed 's/^/clock /'
+for s in /proc/[0-9]*/stat; do
+  { read -r line <"$s"; } 2>/dev/null || continue
+  case $line in *"(llama-server) Z"*) ;; *"(llama-server)"*)
+    set -- ${line##*) }; name=; { read -r name <"/proc/$2/comm"; } 2>/dev/null
+    [ "$name" = ollama ] || echo "orphan ${line%% *}" ;;
+  esac
+done
 """
+"""The last part names engines of Ollama's (0.30 and later) whose server is gone: /api/ps shows no such one."""
 
 
 class ExoArm:
@@ -59,15 +67,14 @@ class ExoArm:
 
 
 def alone(lab: Lab, arm: str, exo: ExoArm | None, ollama_model: str) -> tuple[list[str], float]:
-    """Unload every arm but `arm`; return what is still in memory elsewhere (`arm: model`) and the seconds spent."""
+    """Take every arm but `arm` out of memory; return what of EXO is still there and the seconds spent.
+
+    Raises StepError where an Ollama cannot be made to let go, with the name that holds the model.
+    """
     begin = time.monotonic()
-    still = []
-    servers = servers_of(lab)
-    for other, server in servers.items():
-        if arm in servers and server.url == servers[arm].url:
-            continue  # itself, or a control: one server under two names, which the script reloads
+    for server in neighbours_of(lab, arm).values():
         server.unload(ollama_model)
-        still += [f"{other}: {model}" for model in server.loaded()]
+    still = []
     if exo is not None and arm != "exo":
         exo.refresh()
         if not exo.fresh:
@@ -75,9 +82,26 @@ def alone(lab: Lab, arm: str, exo: ExoArm | None, ollama_model: str) -> tuple[li
     return still, time.monotonic() - begin
 
 
+def neighbours_of(lab: Lab, arm: str) -> dict[str, OllamaServer]:
+    """Return the Ollamas that `arm` is not; a control is one server under two names, neither of them a neighbour."""
+    servers = servers_of(lab)
+    own = servers[arm].url if arm in servers else ""
+    return {other: server for other, server in servers.items() if server.url != own}
+
+
+def memory_of(lab: Lab, arm: str) -> dict[str, list[LoadedModel]]:
+    """Return what every Ollama holds, that of `arm` included. Raises StepError where one does not answer."""
+    servers = servers_of(lab)
+    asked = neighbours_of(lab, arm) | ({arm: servers[arm]} if arm in servers else {})
+    return {key: asked[key].memory() for key in sorted(asked)}
+
+
 def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:
     """Return the conditions under which a run begins, asked of all nodes at once."""
-    facts = lab.each(lambda node: _conditions(node.run(_CONDITIONS, check=False).stdout))
+    told = lab.each(lambda node: node.run(_CONDITIONS, check=False).stdout)
+    facts = {key: _conditions(text) for key, text in told.items()}
+    on = lab.inventory.ollama[arm].node if arm in lab.inventory.ollama else None
+    still = still + [orphan for key, text in told.items() if on in (None, key) for orphan in orphans(key, text)]
     return Conditions(
         schema=SCHEMA_VERSION,
         arm=arm,
@@ -93,6 +117,13 @@ def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float
         clock_mhz=_column(facts, "clock", lambda khz: float(khz) / 1000),
         topology_complete=ExoCluster(lab).complete_now() if arm == "exo" else {},
     )
+
+
+def orphans(node: str, text: str) -> list[str]:
+    """Name the engines on a node that no Ollama has: they compute, or hold memory, and no /api/ps tells of them."""
+    return [
+        f"{node}: llama-server (PID {pid}), which no Ollama lists," for pid in re.findall(r"^orphan (\d+)$", text, re.M)
+    ]
 
 
 def _conditions(text: str) -> dict[str, str]:
