@@ -11,6 +11,7 @@ from reports.stats.comparison import METHOD, Comparison
 from reports.stats.summary import Summary
 from reports.text import format as fmt
 from reports.text.table import Table, clip
+from reports.verdict.beside import MOST_TTFT_RATIO, Beside
 from reports.verdict.decision import Decision
 
 TONES = {"GO": "go", "NO-GO": "no", "NO-GO (blocked)": "no", "INVALID": "invalid"}
@@ -173,6 +174,25 @@ def checks_said(checks: list[Check]) -> str:
     parts = [(status, sum(c.status == status for c in checks)) for status in ("pass", *STATUS_ORDER)]
     words = {"pass": "passed", "fatal": "fatal", "warn": "with a warning", "unknown": "not known (which is not a pass)"}
     return f"{fmt.count(len(checks), 'check')}: " + ", ".join(f"{n} {words[s]}" for s, n in parts if n) + "."
+
+
+def beside_table(found: Beside | None) -> Table | None:
+    """Tabulate what stands beside the verdict and never votes."""
+    if found is None:
+        return None
+    best = f"Ollama {clip(found.best_node, cap=60)}"
+    shares = (
+        f"{'EXO' if arm == 'exo' else f'Ollama {clip(arm, cap=40)}'} {fmt.fraction(share)}"
+        for arm, share in found.answered.items()
+    )
+    ttft = fmt.ratio(found.ttft_ratio)
+    rows = [
+        ["The best single node", f"{best}, {fmt.rate(found.best_rate_tokens_per_s)} tokens/s", ""],
+        ["The owner's band", found.bands[0], "; or ".join(found.bands[1:]) and f"or {'; or '.join(found.bands[1:])}"],
+        ["TTFT of EXO, times that of the best node", ttft, f"at most {MOST_TTFT_RATIO:g}× is asked"],
+        ["Requests answered", "; ".join(shares), "of the timed ones, lost runs included"],
+    ]
+    return Table(["Beside the verdict, without a vote", "Found", "Remark"], rows)
 
 
 def naive_table(decision: Decision, limits: Limits) -> Table | None:

@@ -47,6 +47,7 @@ class Progress:
     def again(self, arm: str, run: int) -> None:
         """Take a run that was lost into account: it is measured once more."""
         self._left = [*self._left, (arm, run)]
+        self._good[arm] = [sample for sample in self._good.get(arm, []) if sample.run != run]
 
     def end(self, arm: str, run: int, samples: Sequence[Sample]) -> None:
         """Show what a run came to, all of whose samples are given."""
@@ -55,6 +56,18 @@ class Progress:
         console.note(
             arm, f"run {run} of {self._runs}: {run_words(samples)} ({self._done}/{len(self._left)}{self._time()})"
         )
+
+    def end_of_round(self, run: int) -> None:
+        """Show the ratios so far, by the rounds of this call; no word of what they mean before the last one."""
+        logs = {arm: {r.run: r.log_rate for r in run_values(every)} for arm, every in self._good.items()}
+        exo = logs.pop("exo", {})
+        shared = {arm: [exo[n] - of_arm[n] for n in exo if n in of_arm] for arm, of_arm in logs.items()}
+        ratios = [f"{math.exp(statistics.fmean(of_arm)):.2f}x over {arm}" for arm, of_arm in shared.items() if of_arm]
+        if not ratios:
+            return
+        left = self._runs - run
+        after = f"{left} more to go, and no verdict before" if left else "the last one"
+        console.note("", f"round {run} of {self._runs}: EXO so far {', '.join(ratios)}; {after}")
 
     def _show(self, doing: str) -> None:
         rates = (f"{arm} {rate:.1f} tok/s" for arm, rate in self._rates().items())

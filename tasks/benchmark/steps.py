@@ -10,6 +10,7 @@ from tasks.benchmark.instrument import create_benchmark
 from tasks.benchmark.job import job_for
 from tasks.benchmark.measure import measure
 from tasks.benchmark.models import download_model, make_ready
+from tasks.benchmark.outlook import say_outlook
 from tasks.command_line import at_most_one, whole_number
 from tasks.machines.lab import Lab
 from tasks.steps import StepNotes, step
@@ -43,16 +44,16 @@ def bench_comparison(
     """Measure EXO and Ollama in one interleaved schedule.
 
     Options:
-      runs: freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)
-      until_decided: as many runs as it takes, with looks after 6, 12 and 18
+      runs: rounds, each a freshly loaded run of every arm (bench.runs of hosts.yaml when left out)
+      until_decided: as many rounds as it takes, with looks after 6, 12 and 18
       anyway: go on where the verdict can only be INVALID
     """
     at_most_one({"--runs": runs, "--until-decided": until_decided})
     count = whole_number("runs", runs) or lab.inventory.bench.runs
-    how_many = "6, 12 or 18 runs an arm, as it takes," if until_decided else f"{count} runs an arm"
+    how_many = "6, 12 or 18 rounds, as it takes," if until_decided else f"{count} rounds"
     notes.deviation(
         "run the script once, all of one arm and then all of the other, five requests each",
-        f"{how_many} in ABBA order with a seeded start, the arm that does not run unloaded and that verified",
+        f"{how_many} of one run of every arm in ABBA order, the arm that does not run unloaded and that verified",
         "one arm after the other lets a drift decide (10-25 % false GO), and five requests of one load are one run",
     )
     pair, baselines = lab.profile.models.small, lab.inventory.ollama
@@ -66,17 +67,18 @@ def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = Fa
     """Repeat with the large model, only if the comparison said GO.
 
     Options:
-      runs: freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)
+      runs: rounds, each a freshly loaded run of every arm (bench.baseline_runs of hosts.yaml, but at least 4)
       anyway: go on where the verdict can only be INVALID
     """
     from records.campaign import load_campaign
+    from reports.stats.rounds import FEWEST_ROUNDS
     from reports.verdict.decision import decide
 
     verdict = decide(load_campaign(lab.logs)).verdict
     if verdict != "GO":
         archive_step(lab.logs, plan.step_named("bench-scale-up"))  # of an earlier comparison, which said GO
         return Skipped(f"step 12 ended in {verdict}; the plan goes on only if it passed")
-    count = whole_number("runs", runs) or lab.inventory.bench.baseline_runs
+    count = whole_number("runs", runs) or max(lab.inventory.bench.baseline_runs, FEWEST_ROUNDS)
     pair = lab.profile.models.large
     notes.deviation(
         "exo download qwen2.5-coder:32b, distributed across the cluster",
@@ -114,6 +116,7 @@ def bench_group(
     if concurrency:
         experiments.concurrency(lab, concurrency)
         return
+    say_outlook(lab, None if until_decided else count or lab.inventory.bench.runs)
     download_model(lab, anyway=anyway)
     create_benchmark(lab, anyway=anyway)
     bench_baseline(lab, anyway=anyway)
