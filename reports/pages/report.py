@@ -166,8 +166,10 @@ def _reproduce(campaign: Campaign) -> list[str]:
     marked = next((r.rehearsal for _, r in sorted(campaign.records.items()) if r.rehearsal is not None), None)
     if marked is not None:
         words = ["fab rehearse"]
-        for option in ("speedup", "trap", "seed"):
+        for option in ("speedup", "trap", "seed", "drift"):
             value = marked.get(option)
+            if option == "drift" and not value:
+                continue
             if isinstance(value, int | float) and not isinstance(value, bool):
                 words.append(f"--{option} {value:g}")
             elif isinstance(value, str) and value:

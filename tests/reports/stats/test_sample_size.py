@@ -22,7 +22,7 @@ ROOT = math.sqrt(2)
 
 @pytest.mark.parametrize(("cv", "least", "most"), [(0.02, 4, 4), (0.03, 5, 6), (0.05, 11, 12), (0.10, 40, 42)])
 def test_rounds_to_tell_40_from_30_per_cent(cv: float, least: int, most: int) -> None:
-    """With 5 % error both ways it takes 4, 6, 11 and 41 rounds where runs scatter by 2, 3, 5 and 10 %."""
+    """With 5 % error both ways it takes 4, 5, 11 and 41 rounds where runs scatter by 2, 3, 5 and 10 %."""
     needed = rounds_needed(math.log(1.4 / 1.3), ROOT * cv, 0.95, 0.95)
     assert needed is not None
     assert least <= needed <= most
