@@ -32,7 +32,15 @@ echo "load $(cut -d' ' -f1 "${EXO_PHASE1_SYSROOT:-}/proc/loadavg")"; echo "cpus 
 sed -n 's/^MemAvailable: *\([0-9]*\).*/memory \1/p' /proc/meminfo
 cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null | sort -n | tail -n 1 | sed 's/^/temperature /'
 cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq 2>/dev/null | sort -n | tail -n 1 | sed 's/^/clock /'
+for s in /proc/[0-9]*/stat; do
+  { read -r line <"$s"; } 2>/dev/null || continue
+  case $line in *"(llama-server) Z"*) ;; *"(llama-server)"*)
+    set -- ${line##*) }; name=; { read -r name <"/proc/$2/comm"; } 2>/dev/null
+    [ "$name" = ollama ] || echo "orphan ${line%% *}" ;;
+  esac
+done
 """
+"""The last part names engines of Ollama's (0.30 and later) whose server is gone: /api/ps shows no such one."""
 
 
 class ExoArm:
@@ -154,7 +162,10 @@ def memory_of(lab: Lab, arm: str) -> dict[str, list[LoadedModel]]:
 
 def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:
     """Return the conditions under which a run begins, asked of all nodes at once."""
-    facts = lab.each(lambda node: _conditions(node.run(_CONDITIONS, check=False).stdout))
+    told = lab.each(lambda node: node.run(_CONDITIONS, check=False).stdout)
+    facts = {key: _conditions(text) for key, text in told.items()}
+    on = lab.inventory.ollama[arm].node if arm in lab.inventory.ollama else None
+    still = still + [orphan for key, text in told.items() if on in (None, key) for orphan in orphans(key, text)]
     return Conditions(
         schema=SCHEMA_VERSION,
         arm=arm,
@@ -171,6 +182,13 @@ def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float
         topology_complete=ExoCluster(lab).complete_now() if arm == "exo" else {},
         exo_seen=seen_of(ExoCluster(lab)) if arm != "exo" else {},
     )
+
+
+def orphans(node: str, text: str) -> list[str]:
+    """Name the engines on a node that no Ollama has: they compute, or hold memory, and no /api/ps tells of them."""
+    return [
+        f"{node}: llama-server (PID {pid}), which no Ollama lists," for pid in re.findall(r"^orphan (\d+)$", text, re.M)
+    ]
 
 
 def _conditions(text: str) -> dict[str, str]:

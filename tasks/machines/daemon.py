@@ -25,6 +25,7 @@ import msgspec
 from records.facts import StopMethod
 from tasks.decode import decode
 from tasks.errors import StepError
+from tasks.machines.environment import exported
 from tasks.machines.node import Node
 
 LOG_CAP_BYTES = 200_000
@@ -168,7 +169,8 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
     for path, content in launch.files.items():
         node.put(content.encode(), path)
     every = launch.parts | dict(parts or {})
-    ran = node.run(_start_script(folder, launch, every), timeout_s=30)
+    told = exported(node, launch.environment | {MARK: folder})
+    ran = node.run(_start_script(folder, launch, every, told), timeout_s=30)
     fields = ran.stdout.split()
     if len(fields) != 3 or not fields[0].isdigit():
         raise node.failed(ran)
@@ -177,8 +179,32 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
 
 def find(node: Node, folder: str) -> Daemon | None:
     """Return the process that `start` noted in `folder`, where that very process still runs; None otherwise."""
-    process = _noted(node, folder)
-    return process if process and state(node, process) == "alive" else None
+    return read_found(node.run(find_command(shlex.quote(folder)), check=False).stdout)
+
+
+def find_command(folder: str) -> str:
+    """Return the command that prints the note in `folder` (quoted for a shell) and what the kernel says of its PID."""
+    return rf"""note={folder}/daemon.json; cat "$note" 2>/dev/null || exit 0
+echo ====; cat /proc/sys/kernel/random/boot_id
+pid=$(sed -n 's/^{{"pid": \([0-9]*\),.*/\1/p' "$note" | head -n 1); [ -n "$pid" ] || exit 0
+threads=("/proc/$pid/task/"*); echo "${{#threads[@]}}"
+cat "/proc/$pid/stat" 2>/dev/null && tr '\0' ' ' <"/proc/$pid/cmdline" """
+
+
+def read_found(printed: str) -> Daemon | None:
+    """Read what `find_command` printed: the noted process where it still runs as noted, else None; see `state`."""
+    note, _, kernel = printed.partition("\n====\n")
+    try:
+        process = decode(note, Daemon)
+    except msgspec.DecodeError:
+        return None
+    boot_id, threads, stat, command = (*kernel.split("\n", 3), "", "", "", "")[:4]
+    fields = stat.rpartition(") ")[2].split()
+    if boot_id != process.boot_id or len(fields) < 20 or fields[19] != str(process.start_ticks):
+        return None
+    if fields[0] == "Z":  # ended, unless another thread still lives and holds its sockets
+        return process if int(threads) > 1 else None
+    return process if process.executable in command else None
 
 
 def _noted(node: Node, folder: str) -> Daemon | None:
@@ -295,22 +321,22 @@ def _identity(process: Daemon) -> str:
     return shlex.join([str(process.pid), str(process.start_ticks), process.boot_id, process.executable])
 
 
-def _start_script(folder: str, launch: Launch, parts: Mapping[str, str]) -> str:
+def _start_script(folder: str, launch: Launch, parts: Mapping[str, str], told: str) -> str:
     """Return the command that starts `launch`, notes its identity and prints `pid start_ticks boot_id`.
+
+    `told` is shell text that exports its environment.
 
     All three streams are redirected (else the SSH channel hangs until the process ends), and the wait for `exec`
     makes sure that the command line is EXO's and no longer the shell's when the identity is read back. The note is
     written by the same script: no crash of ours can leave a process that nobody remembers.
     """
-    marked = launch.environment | {MARK: folder}
-    environment = shlex.join(f"{key}={value}" for key, value in marked.items())
     log, note = shlex.quote(log_path(folder)), shlex.quote(note_path(folder))
     named = {"executable": launch.argv[0], "command": shlex.join(launch.argv), "parts": parts}
     tail = shlex.quote(msgspec.json.encode(named).decode()[1:-1])
     return f"""mkdir -p {shlex.quote(folder)} && cd {shlex.quote(folder)} || exit 1
 [ -f {log} ] && mv -f {log} {log}.previous
 {WITHOUT_PROXIES}
-setsid nohup env {environment} {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
+{told}setsid nohup {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
 pid=$!
 for i in $(seq 100); do
   exe=$(readlink "/proc/$pid/exe") || break

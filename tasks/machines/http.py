@@ -12,11 +12,14 @@ import contextlib
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
+
+import msgspec
 
 from records.record import Command, capped
 from tasks.errors import StepError
@@ -24,6 +27,8 @@ from tasks.machines.node import Node, journal
 from tasks.machines.wire import Ask, Flow, Reply, Request, Wait
 
 T = TypeVar("T")
+POLLED_AT_ONCE = 8
+_keeping = threading.Lock()
 ANSWER_CAP_BYTES = 8_000_000
 """A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""
 TRIES = 3
@@ -52,11 +57,11 @@ def call(node: Node, host: str, port: int, request: Request, line: Line | None =
         if reply.cut and request.method == "GET":
             reply = _exchange(node, host, port, request, line)
     commands = journal.get()
-    body = f" {json.dumps(request.body)}" if request.body is not None else ""
-    asked = f"{request.method} http://{host}:{port}{request.path}{body}"
-    if commands is not None and not _repeats(commands, node.key, asked, reply):
+    if commands is not None:
+        body = f" {json.dumps(request.body)}" if request.body is not None else ""
+        asked = f"{request.method} http://{host}:{port}{request.path}{body}"
         elapsed_s = time.monotonic() - start
-        commands.append(Command(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+        _keep(commands, Command(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500)))
     return reply
 
 
@@ -139,10 +144,19 @@ def _read(answer: http.client.HTTPResponse, timeout_s: float) -> Reply:
     return Reply(answer.status, got.decode("utf-8", "replace"))
 
 
-def _repeats(commands: list[Command], node: str, asked: str, reply: Reply) -> bool:
-    """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds.
+def _keep(commands: list[Command], asked: Command) -> None:
+    """Note a request; one more turn of a poll with the same answer is counted at the last: no record needs hundreds.
 
-    The same words from two servers are two answers: server and request must be those of before.
+    Only the very same request is one more turn. Several servers may be polled at once, hence the look a little back.
     """
-    last = next((c for c in reversed(commands[-8:]) if c.host == node and c.command == asked), None)
-    return last is not None and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500)
+    with _keeping:
+        for place in range(len(commands) - 1, max(-1, len(commands) - 1 - POLLED_AT_ONCE), -1):
+            last = commands[place]
+            if (last.host, last.command) != (asked.host, asked.command):
+                continue
+            if (last.exit_code, last.stdout) == (asked.exit_code, asked.stdout):
+                times, elapsed_s = last.times + 1, last.elapsed_s + asked.elapsed_s
+                commands[place] = msgspec.structs.replace(last, times=times, elapsed_s=elapsed_s)
+                return
+            break
+        commands.append(asked)
