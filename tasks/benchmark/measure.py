@@ -58,7 +58,7 @@ def measure(lab: Lab, job: Job, *, anyway: bool = False) -> Measured:
     end_orphans(lab.bench_node)
     ensure_script(lab.bench_node)
     bench = lab.inventory.bench
-    if fatal_so_far(lab, job):
+    if not anyway and fatal_so_far(lab, job):
         console.note("", "what an earlier call left can only be INVALID: it goes to the archive")
         archive_job(job)
     job, done = take_up(job, bench.requests)
@@ -72,7 +72,8 @@ def measure(lab: Lab, job: Job, *, anyway: bool = False) -> Measured:
         if not anyway and (fatal := fatal_so_far(lab, job)):
             raise _only_invalid(job, fatal)
     schedule_run.unload_all()
-    versions = {arm: [told, schedule_run.versions()[arm]] for arm, told in before.items()}
+    after = schedule_run.versions()
+    versions = {arm: [told, after[arm]] for arm, told in before.items()}
     names = [f"{arm}:{run}" for arm, run in order]
     return Measured(job, names, len(order) - len(left), schedule_run.loaded, versions)
 
@@ -166,6 +167,7 @@ class ScheduleRun:
         conditions = conditions_before(self.lab, arm, run, how, reload_s, still)
         conditions = msgspec.structs.replace(conditions, attempt=attempt)
         samples = [*finished]
+        failures: list[str] = []
         try:
             if exo:
                 exo.load()
@@ -173,15 +175,15 @@ class ScheduleRun:
                 conditions = self._load(arm, conditions)
             conditions = msgspec.structs.replace(conditions, memory_before=memory_of(self.lab, arm))
             with GpuWatch(self.lab.nodes.values(), longest_s(self.lab)) as watch, self._ring_watch(arm) as ring:
-                failure = self._ask_script(arm, run, attempt, samples)
-            failure = "; ".join(
-                [*(f"{key}: {words}" for key, words in ring.lost.items()), *([failure] if failure else [])]
-            )
+                failures += self._ask_script(arm, run, attempt, samples)
+            failures[:0] = [f"{key}: {words}" for key, words in ring.lost.items()]
             conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy)
             conditions = self._conditions_after(arm, conditions)
         except OllamaError as error:
-            failure = str(error)
-        lost = "; ".join([*([failure] if failure else []), *strangers(conditions)])
+            failures.append(str(error))
+        gone = [node for node, whole in conditions.topology_complete_after.items() if not whole]
+        failures += [f"after it {', '.join(gone)} did not see the whole cluster"] if gone else []
+        lost = "; ".join([*failures, *strangers(conditions)])
         append_conditions(self.job.conditions, msgspec.structs.replace(conditions, lost=lost))
         self.progress.end(arm, run, samples)
         return lost, any(not s.error and not s.warmup for s in samples)
@@ -197,6 +199,7 @@ class ScheduleRun:
     def _load(self, arm: str, conditions: Conditions) -> Conditions:
         bench, server, model = self.lab.inventory.bench, self.servers[arm], self.job.pair.ollama
         if bench.ollama_reload == "keep" and (held := server.holding(model)):
+            self.loaded[arm] = held[0]
             return _with_loaded(conditions, held[0], seen_unloaded=False)
         load = server.load_afresh(model, bench.num_ctx, bench.request_timeout_s)
         self.loaded[arm] = load.model
@@ -227,8 +230,8 @@ class ScheduleRun:
     def _named(self, arm: str) -> str:
         return "" if arm == "exo" else f"{self.servers[arm].url}: "
 
-    def _ask_script(self, arm: str, run: int, attempt: int, samples: list[Sample]) -> str:
-        """Have the script measure what `samples` lacks, and add to it; return why the run is lost, else ""."""
+    def _ask_script(self, arm: str, run: int, attempt: int, samples: list[Sample]) -> list[str]:
+        """Have the script measure what `samples` lacks, and add to it; return why the run is lost, if it is."""
         lab, job = self.lab, self.job
         options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
         options += ["--attempt", str(attempt), "--stop-at-failure"]
@@ -244,10 +247,10 @@ class ScheduleRun:
         ran = run_script(lab, job, options, take)
         failed = next((s for s in samples if s.error), None)
         if failed is not None:
-            return f"request {failed.request}: {failed.error}"
+            return [f"request {failed.request}: {failed.error}"]
         if timed_count(samples) < lab.inventory.bench.requests:
-            return (ran.stderr.strip() or "the script said nothing").splitlines()[-1][:300]
-        return ""
+            return [(ran.stderr.strip() or "the script said nothing").splitlines()[-1][:300]]
+        return []
 
 
 def _with_loaded(

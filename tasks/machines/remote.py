@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from invoke.exceptions import CommandTimedOut
+from paramiko.ssh_exception import SSHException
+
 from records.record import CONNECTING, Command
 from records.settings import NodeSpec
 from tasks.errors import UnreachableError
@@ -77,9 +80,6 @@ class RemoteNode(Node):
     def _execute(
         self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
     ) -> CommandResult:
-        from invoke.exceptions import CommandTimedOut
-        from paramiko.ssh_exception import SSHException
-
         link, start = self.link(), time.monotonic()
         out, err = Lines(on_line), Lines(None)
         try:
@@ -106,8 +106,6 @@ class RemoteNode(Node):
 
     def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
         """Write `data` to `path`, a small file within one command and a large or secret one over SFTP; see Node."""
-        from paramiko.ssh_exception import SSHException
-
         folder, aside = shlex.quote(str(Path(path).parent)), f"{path}.part"
         if len(data) <= SMALL_BYTES and not secret:
             part, whole = shlex.quote(aside), shlex.quote(path)
@@ -133,8 +131,6 @@ class RemoteNode(Node):
 
     def dial(self, host: str, port: int, timeout_s: float) -> Any:
         """Open a tunnel through the SSH link; see Node."""
-        from paramiko.ssh_exception import SSHException
-
         try:
             channel = self.link().transport.open_channel(
                 "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s
