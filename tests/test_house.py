@@ -208,9 +208,7 @@ def test_the_fabfile_says_of_a_step_what_the_step_says() -> None:
         options = list(inspect.signature(step.work).parameters.values())[2:]
         assert listed.body.__doc__ == f"Step {planned.number}: {step.work.__doc__}"
         given = list(inspect.signature(listed.body).parameters.values())[1:]
-        waits = (
-            given[-1:] if given and given[-1].name == "wait" else []
-        )  # the lock is the command line's, not the step's
+        waits = given[-1:] if given and given[-1].name == "wait" else []  # the command line locks
         assert bool(waits) == (planned.group in ("install", "start", "bench", "cleanup"))
         assert given == options + waits
         assert set(listed.help) == {option.name for option in given}
