@@ -63,6 +63,8 @@ class NodePython(msgspec.Struct, frozen=True):
     """Median round trip from the bench node to this node; None where it could not be measured."""
     amd: AmdNode | None = None
     """Where hosts.yaml names a GPU of AMD's."""
+    rooms: dict[str, int] = {}
+    """File system that EXO or its install writes to (by where it is mounted) -> bytes free on it."""
 
 
 class OllamaState(msgspec.Struct, frozen=True):
