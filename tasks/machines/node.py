@@ -1,13 +1,12 @@
 """A Node runs commands, takes files and dials ports, over SSH or in a local shell behind one interface.
 
 Every command has a time-out that also holds on the node, leaves a line in the journal of the running step, and comes
-back with its output whole. `local_node` and `remote_node` are the two kinds; `lab` gathers them.
+back with its output whole. `local` and `remote` are the two kinds; `lab` gathers them.
 """
 
 from __future__ import annotations
 
 import contextvars
-import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ import msgspec
 from records.record import Command, capped
 from records.settings import NodeSpec
 from tasks.errors import StepError
+from tasks.machines.shell import Between, wrapped
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)
 """The commands of the step that is running; threads of one step share its list."""
@@ -60,10 +60,9 @@ class Node:
         of stdout as it comes. Raises StepError where `check` is set and the exit code is not 0, UnreachableError
         where the link fails.
         """
-        bounded = f"env LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
         start = time.monotonic()
         try:
-            ran = self._execute(bounded, command, timeout_s + 10, on_line)
+            ran = self._execute(wrapped(command, timeout_s), command, timeout_s + 10, on_line)
         except StepError as error:
             self._note(Command(self.key, command, None, time.monotonic() - start, stderr=capped(error.problem.found)))
             raise
@@ -101,13 +100,29 @@ class Node:
     ) -> CommandResult:
         raise NotImplementedError
 
+    def _result(self, command: str, started: float, out: Between, err: Between, exited: int) -> CommandResult:
+        """Return what stood between the marks. Raises StepError where the command was not run."""
+        if not out.begun:
+            said = " ".join((out.before.strip() or err.before.strip() or f"nothing, and exit code {exited}").split())
+            raise StepError(
+                f"its login does not run the command it is given; it says: {said[:300]}",
+                "a login shell that runs commands",
+                f"on {self.spec.host}: look for ForceCommand in /etc/ssh/sshd_config, command= in"
+                " ~/.ssh/authorized_keys, and for exec or exit in the login files of the shell",
+                who=self.key,
+            )
+        if out.ending == "no-bash":
+            raise StepError("has no bash", "bash on the PATH", "install bash there", who=self.key)
+        code = exited if out.exit_code is None else out.exit_code
+        return CommandResult(command, code, time.monotonic() - started, out.finish(), err.finish())
+
     def _note(self, command: Command) -> None:
         notes = journal.get()
         if notes is not None:
             notes.append(command)
 
 
-def cannot_write(key: str, path: str, error: Exception) -> StepError:
+def cannot_write(key: str, path: str, error: Exception | str) -> StepError:
     """Return the error that says a file could not be written on a node."""
     return StepError(
         f"cannot write {path}: {error}", "a writable folder with room", f"df -h on {key}, then type it again", who=key

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from records.settings import NodeSpec
-from tasks.errors import UnreachableError
+from tasks.errors import StepError, UnreachableError
 from tasks.machines.node import CommandResult, Node, cannot_write
-from tasks.machines.ssh import Lines, close, connect
+from tasks.machines.shell import Between, wrapped
+from tasks.machines.ssh import Connecting, connect
+from tasks.machines.ssh_options import ssh_command
 from tasks.machines.threads import run_one
+
+COPY_TIMEOUT_S = 120
+PROHIBITED = 1
+"""SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254): the server's configuration forbids it."""
+T = TypeVar("T")
 
 
 class RemoteNode(Node):
@@ -22,33 +28,40 @@ class RemoteNode(Node):
 
     def __init__(self, key: str, spec: NodeSpec) -> None:
         super().__init__(key, spec)
-        self._link: Any = None
+        self._login: Connecting | None = None
         self._lock = threading.Lock()
-        self._copying = threading.Lock()
-        """Fabric keeps one SFTP client a link, which two threads at once can hang for good."""
+
+    @property
+    def login(self) -> Connecting:
+        """The login that stands, made at first use and again where the link has died. Raises UnreachableError."""
+        with self._lock:
+            if self._login is None or not self._login.alive:
+                self.close()
+                self._login = connect(self.key, self.spec)
+            return self._login
 
     def link(self) -> Any:
         """Return the open Fabric connection. Raises UnreachableError."""
-        with self._lock:
-            if self._link is None or not self._link.is_connected or not self._link.transport.is_active():
-                self.close()
-                self._link = connect(self.key, self.spec)
-            return self._link
+        return self.login.connection
 
     def _execute(
         self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
     ) -> CommandResult:
         from invoke.exceptions import CommandTimedOut
-        from paramiko.ssh_exception import SSHException
+        from paramiko.ssh_exception import ChannelException, SSHException
 
         link, start = self.link(), time.monotonic()
-        out, err = Lines(on_line), Lines(None)
+        out, err = Between(on_line), Between()
+        options = {"hide": True, "warn": True, "in_stream": False, "timeout": timeout_s, "encoding": "utf-8"}
         try:
-            options = {"hide": True, "warn": True, "in_stream": False, "timeout": timeout_s}
-            result = run_one(lambda: link.run(bounded, out_stream=out, err_stream=err, **options))
+            result = self._with_session(
+                lambda link: run_one(lambda: link.run(bounded, out_stream=out, err_stream=err, **options))
+            )
         except CommandTimedOut:
-            link.close()
+            self.close()
             raise self._lost(f"no end after {timeout_s:g} s: {command[:120]}") from None
+        except ChannelException as error:
+            raise self._lost(f"no session: its sshd says '{error.text}' (MaxSessions in its sshd_config?)") from error
         except (OSError, EOFError, SSHException) as error:
             why = str(error) or "the node closed it"
             raise self._lost(f"the link broke: {why}" if not link.is_connected else f"no session: {why}") from error
@@ -56,45 +69,81 @@ class RemoteNode(Node):
             self.close()  # the command on the node finds nobody to write to, and its own time-out ends it
             raise
         # -1 also means "ended by a signal"; only the transport tells that from a link that was cut.
-        if result.exited == -1 and not link.transport.is_active():
+        if not out.ending and result.exited == -1 and not link.transport.is_active():
             raise self._lost(f"the link broke in mid-command: {command[:120]}")
-        return CommandResult(command, result.exited, time.monotonic() - start, result.stdout, result.stderr)
+        return self._result(command, start, out, err, result.exited)
+
+    def _with_session(self, work: Callable[[Any], T]) -> T:
+        """Do what opens a session on the link; over a link of its own where the server gives no more (MaxSessions)."""
+        from paramiko.ssh_exception import ChannelException
+
+        try:
+            return work(self.link())
+        except ChannelException:
+            further = connect(self.key, self.spec)
+            try:
+                return work(further.connection)
+            finally:
+                further.close()
 
     def _lost(self, found: str) -> UnreachableError:
-        return UnreachableError(
-            f"{found}", "an SSH link that stays up", f"ssh {self.spec.host} true, then type it again", who=self.key
-        )
+        do = f"{shlex.join(ssh_command(self.spec))}, then type it again"
+        return UnreachableError(found, "an SSH link that stays up", do, who=self.key)
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
-        """Write `data` to `path` over SFTP; see Node."""
+        """Write `data` to `path` through a session's input, which needs no SFTP there; see Node."""
         from paramiko.ssh_exception import SSHException
 
-        self.run(f"mkdir -p {shlex.quote(str(Path(path).parent))}")
-        aside = f"{path}.part"
+        aside, to, folder = (shlex.quote(text) for text in (f"{path}.part", path, str(Path(path).parent)))
+        command = wrapped(
+            f"mkdir -p {folder} && cat > {aside} && [ $(wc -c < {aside}) -eq {len(data)} ]"
+            f" && chmod {mode:o} {aside} && mv -f {aside} {to}",
+            COPY_TIMEOUT_S,
+        )
+
+        def copy(link: Any) -> tuple[Between, Between, int]:
+            out, err = Between(), Between()
+            channel = link.transport.open_session(timeout=COPY_TIMEOUT_S)
+            with channel:
+                channel.settimeout(COPY_TIMEOUT_S)
+                channel.exec_command(command)
+                channel.sendall(data)
+                channel.shutdown_write()
+                for stream, text in ((channel.makefile("rb"), out), (channel.makefile_stderr("rb"), err)):
+                    text.write(stream.read().decode("utf-8", "replace"))
+                return out, err, channel.recv_exit_status()
+
         try:
-            with self._copying:
-                sftp = self.link().sftp()
-                sftp.putfo(io.BytesIO(data), aside, file_size=len(data), confirm=True)
-                sftp.chmod(aside, mode)
-                sftp.posix_rename(aside, path)
+            result = self._result(command, time.monotonic(), *self._with_session(copy))
         except (OSError, EOFError, SSHException) as error:
-            raise cannot_write(self.key, path, error) from error
+            raise cannot_write(self.key, path, str(error) or type(error).__name__) from error
+        if not result.ok:
+            raise cannot_write(self.key, path, result.stderr.strip() or f"exit code {result.exit_code}")
 
     def dial(self, host: str, port: int, timeout_s: float) -> Any:
-        """Open a tunnel through the SSH link; see Node."""
-        from paramiko.ssh_exception import SSHException
+        """Open a tunnel through the SSH link; see Node. Raises StepError where the node's sshd allows none."""
+        from paramiko.ssh_exception import ChannelException, SSHException
 
         try:
             channel = self.link().transport.open_channel(
                 "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s
             )
         except (SSHException, EOFError) as error:
+            if isinstance(error, ChannelException) and error.code == PROHIBITED:
+                raise StepError(
+                    f"its sshd allows no tunnel to {host}:{port}",
+                    "tunnels through SSH, by which the programs on the node are asked",
+                    f"on {self.spec.host}, in /etc/ssh/sshd_config: AllowTcpForwarding yes (and no PermitOpen or"
+                    " DisableForwarding that forbids it, no no-port-forwarding in ~/.ssh/authorized_keys);"
+                    " then: sudo systemctl reload ssh",
+                    who=self.key,
+                ) from error
             raise ConnectionRefusedError(f"{host}:{port}: {error}") from error
         channel.settimeout(timeout_s)
         return channel
 
     def close(self) -> None:
         """End the SSH connection."""
-        if self._link is not None:
-            close(self._link)
-            self._link = None
+        if self._login is not None:
+            self._login.close()
+            self._login = None

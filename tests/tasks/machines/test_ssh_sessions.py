@@ -81,7 +81,7 @@ def test_command_without_a_session_is_one_message(kind: type[asyncssh.SSHServer]
             node.run("true")
         node.close()
     assert not caught.value.problem.found.rstrip().endswith(":")
-    assert "ssh 127.0.0.1" in caught.value.problem.do
+    assert "127.0.0.1 true" in caught.value.problem.do
 
 
 def test_file_without_a_session_is_one_message(tmp_path: Path) -> None:
