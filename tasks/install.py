@@ -23,8 +23,6 @@ from tasks.steps import StepNotes, run_side_by_side, step
 
 _DECISIVE = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp", "pyrsmi", "transformers")
 """Packages whose versions decide speed and device."""
-TOOL_PATH = 'PATH="$PATH:$HOME/.local/bin:$HOME/.cargo/bin";'
-"""Where uv and cargo install themselves; a non-login shell does not look there."""
 
 
 @step
@@ -64,6 +62,12 @@ def install_on(exo: ExoNode, notes: StepNotes) -> Installed:
     notes.deviation(
         "exo --version", "exo --help and the commit it was installed from", "EXO has no --version: it exits with code 2"
     )
+    if overrides := exo.wheel_overrides():
+        notes.deviation(
+            f"EXO {exo.exo.release} with the versions that it pins",
+            f"{', '.join(overrides)} instead, for Python {exo.python().version}",
+            "what it pins has no wheel for this Python, and a build from source takes minutes or fails",
+        )
     _name_foreign_exo(exo.node, notes)
     plan = exo.install_plan()
     wish = exo.wish()
@@ -112,16 +116,7 @@ def verify_rocm(exo: ExoNode, notes: StepNotes) -> GpuTruth | None:
 
 def _perform(exo: ExoNode, plan: InstallPlan) -> None:
     node = exo.node
-    missing = node.run(
-        f"{TOOL_PATH} for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done"
-    ).stdout.split()
-    if missing:
-        raise StepError(
-            f"has no {', '.join(missing)}",
-            f"the programs that this install runs: {', '.join(plan.tools)}",
-            f"install them on {node.spec.host}: {', '.join(missing)}",
-            who=node.key,
-        )
+    exo.verify_tools(plan)
     for action in plan.steps:
         console.note(node.key, action.title)
         ran = node.run(action.command, timeout_s=action.timeout_s, check=False)
@@ -165,6 +160,7 @@ def _proven(exo: ExoNode, plan: InstallPlan) -> Installed:
         venv=plan.python.rsplit("/bin/", 1)[0],
         exo=plan.exo,
         python_version=python_version,
+        python_overrides=exo.wheel_overrides(),
         packages=packages,
     )
 

@@ -10,6 +10,7 @@ from records.facts import NodePython, OllamaState, Preflight
 from records.settings import Exo
 from tasks.exo.catalogue import generation_of
 from tasks.exo.cluster import ExoCluster
+from tasks.exo.node import ExoNode
 from tasks.feasibility.assess import Assessment, assess
 from tasks.feasibility.show import refuse_infeasible, show_estimate, show_feasibility, warnings_of
 from tasks.gpu import amd
@@ -18,7 +19,6 @@ from tasks.machines.lab import Lab
 from tasks.machines.network import Way
 from tasks.machines.node import Node
 from tasks.machines.paths import ollama_before_path
-from tasks.machines.pythons import fitting_python
 from tasks.ollama.servers import ask_servers, refuse_silent
 from tasks.steps import StepNotes, step
 
@@ -44,7 +44,7 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
         f"every python3* on each node was asked for version and venv until one fitted {wanted}",
         f"EXO {lab.profile.exo.release} needs Python {wanted} with venv, and `python3` need not be the one that fits",
     )
-    nodes = lab.each(lambda node: facts_of(node, wanted))
+    nodes = ExoCluster(lab).each(facts_of)
     servers = ask_servers(lab)
     refuse_silent(
         servers.values(),
@@ -80,7 +80,7 @@ def preflight_group(lab: Lab, *, strict: bool = False) -> None:
 
 def feasibility(lab: Lab, *, strict: bool = False) -> None:
     """Ask the nodes what they are and show what can run on them; leaves no record. Raises StepError with `strict`."""
-    nodes = lab.each(lambda node: facts_of(node, _wanted_python(lab.profile.exo)))
+    nodes = ExoCluster(lab).each(facts_of)
     nodes, ways = with_round_trips(lab, nodes)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
     show_feasibility(assessment)
@@ -111,10 +111,16 @@ def with_round_trips(lab: Lab, nodes: dict[str, NodePython]) -> tuple[dict[str, 
     return {key: msgspec.structs.replace(node, round_trip_s=trips.get(key)) for key, node in nodes.items()}, ways
 
 
-def facts_of(node: Node, wanted: str) -> NodePython:
-    """Return what a node is and which of its Pythons fits `wanted`. Raises StepError where none does."""
+def facts_of(exo: ExoNode) -> NodePython:
+    """Return what a node is and which of its Pythons its EXO gets.
+
+    Raises StepError where none fits, where a program is missing that the install runs, or where SSH gives no tunnel.
+    """
+    node = exo.node
     facts = dict(line.partition("=")[::2] for line in node.run(_FACTS).stdout.splitlines())
-    python = fitting_python(node, wanted)
+    python = exo.python()
+    node.verify_tunnel()
+    exo.verify_tools(exo.install_plan())
     gpu = node.spec.gpu
     told = node.run(amd.probe_command(), check=False).stdout if amd.is_amd(gpu) else ""
     return NodePython(
@@ -129,6 +135,7 @@ def facts_of(node: Node, wanted: str) -> NodePython:
         disk_free_bytes=int(facts.get("disk_free_kib") or 0) * 1024,
         python=python.path,
         python_version=python.version,
+        python_overrides=exo.wheel_overrides(),
         amd=amd.read_probe(told, gpu) if gpu is not None and told else None,
     )
 

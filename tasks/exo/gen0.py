@@ -28,6 +28,8 @@ from tasks.machines.wire import Reply, Request, message_of, read_json, shortened
 
 NAME = "0.0.x"
 PYTHON = ">=3.12,<3.14"
+BEST_PYTHON = "<3.13"
+PINS_WITHOUT_WHEEL = {">=3.13": ("numpy==2.1.3",)}
 """Its pins (numpy 2.0.0, grpcio 1.68.0, aiohttp 3.10.11) have no wheels for 3.14 and later."""
 CAN_RELOAD = False
 

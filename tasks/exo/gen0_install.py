@@ -69,6 +69,7 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
         exo=f"{venv}/bin/exo",
         python=python,
         tools=tools(exo),
+        tool_check="",
         revision=f"{shlex.quote(python)} -I -c {shlex.quote(_REVISION.strip())}",
     )
 

@@ -27,6 +27,8 @@ from tasks.machines.wire import Reply, Request, message_of, shortened
 
 NAME = "1.x"
 PYTHON = ">=3.13,<3.14"
+BEST_PYTHON = PYTHON
+PINS_WITHOUT_WHEEL: dict[str, tuple[str, ...]] = {}
 CAN_RELOAD = True
 
 _FIRST_WITH_PEERS = (1, 0, 69)

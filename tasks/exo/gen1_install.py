@@ -44,7 +44,7 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
     source, venv = f"{home}/src", f"{home}/venv"
     clones = kind_of(exo.source) == "git"
     quoted = shlex.quote(source)
-    steps = [ShellStep("check the versions of uv, node and Rust", _PATH + _CHECK_VERSIONS.strip(), 60)]
+    steps = []
     if clones:
         steps.append(ShellStep(f"fetch {exo.source}", _fetch(exo.source, source), 900))
     else:
@@ -60,6 +60,7 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
         exo=f"{venv}/bin/exo",
         python=f"{venv}/bin/python",
         tools=(*(("git",) if clones else ()), "uv", "cargo", "node", "npm"),
+        tool_check=_PATH + _CHECK_VERSIONS.strip(),
         revision=f"git -C {quoted} rev-parse HEAD" if clones else _TREE_DIGEST % quoted,
     )
 

@@ -40,6 +40,8 @@ class InstallPlan(msgspec.Struct, frozen=True):
     """Absolute path of its venv's interpreter."""
     tools: tuple[str, ...]
     """Programs that must be on the node's PATH before: `git`, `uv`, ..."""
+    tool_check: str
+    """Shell command that says on stderr which of them are too old, and fails then; "" where any version does."""
     revision: str
     """Shell command that prints one word: the commit, or a digest of what was installed."""
 
@@ -79,6 +81,10 @@ class Generation(Protocol):
     """`0.0.x` or `1.x`."""
     PYTHON: str
     """Versions its releases run on, `>=3.12`."""
+    BEST_PYTHON: str
+    """Those among them for which every pin has a wheel."""
+    PINS_WITHOUT_WHEEL: Mapping[str, Sequence[str]]
+    """Versions of Python -> overrides that stand in there for pins without a wheel, whose build takes minutes."""
     CAN_RELOAD: bool
     """Whether a model can be unloaded and loaded again without a restart."""
 

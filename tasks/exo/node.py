@@ -15,7 +15,7 @@ from functools import cached_property
 import msgspec
 
 from records.facts import ComputeProbe
-from records.settings import Exo, exo_on, ports_of
+from records.settings import Exo, exo_on, override_name, ports_of
 from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.exo import probe
@@ -26,12 +26,14 @@ from tasks.machines.daemon import PROXIES, Daemon, Ending, Launch, Pulse
 from tasks.machines.http import call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
-from tasks.machines.pythons import Python, fitting_python
+from tasks.machines.pythons import Python, fits, fitting_python
 from tasks.machines.wire import Reply, Request
 
 _GPU_SWITCHES = ("AMD", "HIP", "CUDA", "NV", "GPU")
 """tinygrad's environment variables that choose a GPU; one of them set is the claim that EXO computes on it."""
 
+_TOOL_PATH = 'PATH="$PATH:$HOME/.local/bin:$HOME/.cargo/bin";'
+"""Where uv and cargo install themselves; a non-login shell does not look there."""
 PORTS_FREE_WITHIN_S = 3.0
 """The threads of a process that has ended hold its ports for tens of milliseconds yet."""
 _POLL_S = 0.1
@@ -58,6 +60,14 @@ def past_proxies(environment: Mapping[str, str], addresses: Iterable[str]) -> di
     named = (text.strip() for text in given.split(","))
     direct = ",".join(dict.fromkeys([*filter(None, named), *addresses, "localhost", "127.0.0.1"]))
     return {**environment, "no_proxy": direct, "NO_PROXY": direct}
+
+
+def wheel_overrides(exo: Exo, node: str, python_version: str) -> list[str]:
+    """Return the overrides that a Python needs so that every pin has a wheel, where hosts.yaml has none for them."""
+    named = {override_name(text) for text in exo_on(exo, node).overrides}
+    needed = generation_of(exo.release).PINS_WITHOUT_WHEEL
+    every = [text for wanted, overrides in needed.items() if fits(python_version, wanted) for text in overrides]
+    return [text for text in every if override_name(text) not in named]
 
 
 class ExoNode:
@@ -115,11 +125,42 @@ class ExoNode:
 
     def python(self) -> Python:
         """Return the node's Python that this release runs on. Raises StepError where there is none."""
-        return fitting_python(self.node, self.exo.python or self.generation.PYTHON)
+        generation = self.generation
+        return fitting_python(self.node, self.exo.python or generation.PYTHON, generation.BEST_PYTHON)
+
+    def wheel_overrides(self) -> list[str]:
+        """Return the overrides that this node's Python needs beside those of hosts.yaml, so that every pin has a wheel.
+
+        Raises StepError where no Python of the node fits.
+        """
+        return wheel_overrides(self.exo, self.key, self.python().version)
+
+    def _exo_here(self) -> Exo:
+        """Return what hosts.yaml wants, with the overrides that the node's Python needs."""
+        return msgspec.structs.replace(self.exo, overrides=[*self.exo.overrides, *self.wheel_overrides()])
 
     def install_plan(self) -> InstallPlan:
         """Return how this release is installed here. Raises StepError where no Python of the node fits."""
-        return self.generation.install_plan(self.exo, self.key, self.folder, self.python().path)
+        return self.generation.install_plan(self._exo_here(), self.key, self.folder, self.python().path)
+
+    def verify_tools(self, plan: InstallPlan) -> None:
+        """Verify that the node has the programs that an install runs, in versions that do. Raises StepError."""
+        if not plan.tools:
+            return
+        ran = self.node.run(
+            f"{_TOOL_PATH} for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done\n"
+            + (f"( {plan.tool_check} ) >/dev/null" if plan.tool_check else ""),
+            check=False,
+            timeout_s=60,
+        )
+        missing = ran.stdout.split()
+        if missing or not ran.ok:
+            raise StepError(
+                f"has no {', '.join(missing)}" if missing else ran.stderr.strip(),
+                f"the programs that this install runs: {', '.join(plan.tools)}",
+                f"install them on {self.node.spec.host}: {', '.join(missing) or ran.stderr.strip()}",
+                who=self.key,
+            )
 
     def executable(self) -> str:
         """Return the path of the installed `exo`. Raises StepError where it is not there."""
@@ -148,7 +189,7 @@ class ExoNode:
 
     def wish(self) -> str:
         """Return a digest of what hosts.yaml wants installed; of a local directory its files too, so edits count."""
-        wanted = exo_on(self.exo, self.key)
+        wanted = exo_on(self._exo_here(), self.key)
         named = [wanted.release, wanted.source, wanted.extras, wanted.overrides, wanted.python]
         source = shlex.quote(wanted.source)
         tree = self.node.run(

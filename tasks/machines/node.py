@@ -92,6 +92,9 @@ class Node:
         """Return a connected stream from the node to `host:port`, with a socket's methods; OSError where refused."""
         raise NotImplementedError
 
+    def verify_tunnel(self) -> None:
+        """Verify that ports of the node can be dialled at all. Raises StepError."""
+
     def close(self) -> None:
         """End the connection, if one is open."""
 

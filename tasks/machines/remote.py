@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import threading
 import time
@@ -141,6 +142,11 @@ class RemoteNode(Node):
             raise ConnectionRefusedError(f"{host}:{port}: {error}") from error
         channel.settimeout(timeout_s)
         return channel
+
+    def verify_tunnel(self) -> None:
+        """Dial a port that need not be open: a server that forbids tunnels says so first; see Node."""
+        with contextlib.suppress(OSError):
+            self.dial("127.0.0.1", 9, 10).close()
 
     def close(self) -> None:
         """End the SSH connection."""

@@ -187,9 +187,11 @@ class Connecting:
     def check(self, shown: Any) -> None:
         """Refuse a host key that is not known for this machine. Raises UnreachableError."""
         files = ", ".join(self.options.known_hosts) or self.trusted_file
-        mine = next((known for known in self.known if known.key == shown.asbytes()), None)
-        if mine and mine.revoked:
-            raise self.problem(f"{mine.file} line {mine.line} revokes the host key of {self.where}", "a key you trust")
+        mine = [known for known in self.known if known.key == shown.asbytes()]
+        for known in mine:
+            if known.revoked:
+                found = f"{known.file} line {known.line} revokes the host key of {self.where}"
+                raise self.problem(found, "a host key you trust")
         if mine:
             return
         others = [known for known in self.known if not known.revoked]

@@ -21,8 +21,9 @@ import pytest
 
 from records.settings import NodeSpec
 
+SSH = shutil.which("ssh")
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-needs_sshd = pytest.mark.skipif(not (SSHD and shutil.which("ssh-keygen")), reason="OpenSSH is not installed here")
+needs_sshd = pytest.mark.skipif(not (SSH and SSHD and shutil.which("ssh-keygen")), reason="OpenSSH is not here")
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -119,12 +120,10 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def own_config(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Have `ssh` read `text` as its configuration, and no agent be known."""
-    genuine = shutil.which("ssh")
-    assert genuine
     config, program = folder / "ssh_config", folder / "bin" / "ssh"
     config.write_text(text, encoding="utf-8")
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f'#!/bin/sh\nexec {genuine} -F "{config}" "$@"\n', encoding="utf-8")
+    program.write_text(f'#!/bin/sh\nexec {SSH} -F "{config}" "$@"\n', encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
