@@ -124,7 +124,8 @@ def _perform(exo: ExoNode, plan: InstallPlan) -> None:
             raise StepError(
                 f"{node.failed(ran, action.timeout_s).problem.found} (while: {action.title})",
                 "an install that ends well",
-                f"mend that and type: fab install-{node.key}; what is half there lies in {exo.folder} on"
+                (f"read all of it on {node.spec.host}: {action.log}\n" if action.log else "")
+                + f"mend that and type: fab install-{node.key}; what is half there lies in {exo.folder} on"
                 f" {node.spec.host} and is taken up again or replaced",
                 who=node.key,
             )

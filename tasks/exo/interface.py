@@ -28,6 +28,8 @@ class ShellStep(msgspec.Struct, frozen=True):
     command: str
     """For /bin/bash; everything from hosts.yaml in it is already quoted."""
     timeout_s: float
+    log: str = ""
+    """Where on the node all of its output lies."""
 
 
 class InstallPlan(msgspec.Struct, frozen=True):

@@ -73,7 +73,7 @@ class Node:
 
     def failed(self, ran: CommandResult, timeout_s: float = 0.0) -> StepError:
         """Return the error that says a command on this node did not exit 0."""
-        last = (ran.stderr.strip() or ran.stdout.strip() or "no output").splitlines()[-1][:300]
+        last = (ran.stderr.strip() or ran.stdout.strip() or "no output").splitlines()[-1][:500]
         how = f"ended by its time-out of {timeout_s:g} s" if ran.exit_code == 124 else f"exit code {ran.exit_code}"
         short = ran.command if len(ran.command) <= 120 else ran.command[:117] + "..."
         return StepError(f"{how}: {last}", "exit code 0", f"run it on {self.spec.host}: {short}", who=self.key)
