@@ -59,12 +59,12 @@ class NodePython(msgspec.Struct, frozen=True):
     python: str
     """Absolute path of the interpreter that fits the EXO release."""
     python_version: str
-    python_overrides: list[str] = []
-    """What stands in for pins of the EXO release that have no wheel for this Python."""
     round_trip_s: float | None = None
     """Median round trip from the bench node to this node; None where it could not be measured."""
     amd: AmdNode | None = None
     """Where hosts.yaml names a GPU of AMD's."""
+    python_overrides: list[str] = []
+    """What stands in for pins of the EXO release that have no wheel for this Python."""
 
 
 class OllamaState(msgspec.Struct, frozen=True):
@@ -188,13 +188,13 @@ class Installed(msgspec.Struct, frozen=True):
     exo: str
     """Absolute path of the executable."""
     python_version: str
-    python_overrides: list[str] = []
-    """What stands in for pins of the release that have no wheel for this Python."""
     packages: dict[str, str] = {}
     """Versions that decide speed and device: tinygrad, mlx, numpy, ..."""
     gpu: GpuTruth | None = None
     probe: ComputeProbe | None = None
     """None where EXO's dummy engine was chosen, and in records from before there was a probe."""
+    python_overrides: list[str] = []
+    """What stands in for pins of the release that have no wheel for this Python."""
 
 
 class Started(msgspec.Struct, frozen=True):

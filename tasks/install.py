@@ -121,11 +121,11 @@ def _perform(exo: ExoNode, plan: InstallPlan) -> None:
         console.note(node.key, action.title)
         ran = node.run(action.command, timeout_s=action.timeout_s, check=False)
         if not ran.ok:
+            whole = f"read all of it on {node.spec.host}: {action.log}\n" if action.log else ""
             raise StepError(
                 f"{node.failed(ran, action.timeout_s).problem.found} (while: {action.title})",
                 "an install that ends well",
-                (f"read all of it on {node.spec.host}: {action.log}\n" if action.log else "")
-                + f"mend that and type: fab install-{node.key}; what is half there lies in {exo.folder} on"
+                f"{whole}mend that and type: fab install-{node.key}; what is half there lies in {exo.folder} on"
                 f" {node.spec.host} and is taken up again or replaced",
                 who=node.key,
             )

@@ -99,15 +99,15 @@ def _make_venv(venv: str, base_python: str) -> str:
 
 
 def _put_uv(home: str, python: str, overrides: list[str]) -> str:
-    """Write the override file and make sure of a uv: the venv's own, else the node's, else one that pip installs."""
+    """Write the override file and make sure of a uv: the venv's own, else the node's where pip cannot get one."""
     lines = " ".join(quoted_override(text) for text in overrides)
     log = shlex.quote(f"{home}/uv.log")
+    why = f"$({{ {reason(log)}; }} 2>&1 | tail -n 1)"
     return (
         f"set -e; PY={shlex.quote(python)}; printf '%s\\n' {lines} > {shlex.quote(home + '/overrides.txt')}\n"
-        '{ [ -x "${PY%/*}/uv" ] || command -v uv >/dev/null; } && exit\n'
+        '[ -x "${PY%/*}/uv" ] && exit\n'
         f'{READ_PIP_SETTINGS}"$PY" -m pip install --no-input --disable-pip-version-check uv >{log} 2>&1'
-        f' || {{ echo "overrides need uv, and pip cannot install it: $({{ {reason(log)}; }} 2>&1 | tail -n 1)" >&2;'
-        " exit 5; }"
+        f' || command -v uv >/dev/null || {{ echo "overrides need uv, and pip cannot install it: {why}" >&2; exit 5; }}'
     )
 
 

@@ -44,15 +44,14 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
     source, venv = f"{home}/src", f"{home}/venv"
     clones = kind_of(exo.source) == "git"
     quoted = shlex.quote(source)
-    steps = []
+    steps, within_s = [], exo.install_timeout_s
+    dashboard = _build_dashboard(source, always=clones)
     if clones:
         steps.append(ShellStep(f"fetch {exo.source}", _fetch(exo.source, source), 900))
     else:
         steps.append(ShellStep(f"copy {exo.source}", copy_folder(exo.source, source, keep=("build",)), 600))
     steps += [
-        ShellStep(
-            "build the dashboard", _build_dashboard(source, always=clones), 1200, f"{source}/dashboard/build.log"
-        ),
+        ShellStep("build the dashboard", dashboard, 1200, f"{source}/dashboard/build.log"),
         ShellStep(
             "build EXO and its locked environment",
             _sync(exo, home, base_python),

@@ -1,8 +1,8 @@
 """What a node's pip is configured to do, kept for pip where it helps and handed to uv, which does not read it.
 
-Shell text that runs before an install: it sets the environment of pip and of uv. A site with an index, a folder of wheels
-or a certificate of its own then works with both, and a setting under which nothing can land in EXO's own environment
-is named.
+Shell text that runs before an install and sets the environment of pip and of uv: a site with an index, a folder of
+wheels or a certificate of its own then works with both. A setting under which nothing can land in EXO's own
+environment is named.
 """
 
 from __future__ import annotations
