@@ -44,7 +44,7 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
     source, venv = f"{home}/src", f"{home}/venv"
     clones = kind_of(exo.source) == "git"
     quoted = shlex.quote(source)
-    steps, within_s = [], exo.install_timeout_s
+    steps = []
     dashboard = _build_dashboard(source, always=clones)
     if clones:
         steps.append(ShellStep(f"fetch {exo.source}", _fetch(exo.source, source), 900))

@@ -14,6 +14,7 @@ _SKIPPED = (".git", "build", "*.egg-info", "__pycache__", "node_modules", "targe
 # pip and npm begin a line with what it is; uv draws a tree and goes on below its branches.
 _TELLING = """
 { low = tolower($0) }
+low ~ /^ *error: exception: *$/ { next }
 low ~ /^ *(error|cause|fatal): |^npm (error|err!)/ { print; next }
 /^ *(×|├─▶|╰─▶)/ { print; below = 1; next }
 below && /^    / { print; next }
