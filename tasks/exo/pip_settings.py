@@ -13,7 +13,7 @@ _READ = r'''
 import ast, os, shlex, subprocess, sys
 from pathlib import Path
 
-told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
+told = subprocess.run([sys.executable, "-I", "-m", "pip", "config", "list"], capture_output=True, text=True)
 if told.returncode:
     sys.exit("pip cannot read its configuration: " + (told.stderr.strip() or "exit %d" % told.returncode))
 found = {}
