@@ -42,14 +42,22 @@ def start_group(c: Any) -> None:
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
+        "anyway": "go on where the verdict can only be INVALID",
     },
 )
 def bench_group(
-    c: Any, runs: str = "", until_decided: bool = False, control: bool = False, concurrency: str = ""
+    c: Any,
+    runs: str = "",
+    until_decided: bool = False,
+    control: bool = False,
+    concurrency: str = "",
+    anyway: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
     with operating(c) as lab:
-        benchmark.bench_group(lab, runs, until_decided=until_decided, control=control, concurrency=concurrency)
+        benchmark.bench_group(
+            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, anyway=anyway
+        )
 
 
 @task(

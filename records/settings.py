@@ -207,6 +207,8 @@ class Bench(Strict, frozen=True):
     """Timed requests a run."""
     warmups: Annotated[int, msgspec.Meta(ge=0)] = 1
     max_tokens: Count = 128
+    num_ctx: Count = 4096
+    """Context of Ollama's models. Its own default depends on the machine's memory: 4096 here, 262144 there."""
     seed: int = 20260101
     request_timeout_s: Seconds = 900
     exo_reload: Literal["restart", "reload", "keep"] = "restart"

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import shlex
 
-import msgspec
-
-from records.facts import Cleaned, OllamaState, Stopped
-from tasks.decode import decode
+from records.facts import Cleaned, Stopped
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
 from tasks.exo.node import PORTS_FREE_WITHIN_S, ExoNode
 from tasks.machines.lab import Lab
-from tasks.machines.node import Node
-from tasks.machines.paths import ollama_before_path
 from tasks.ollama import api as ollama
+from tasks.ollama.before import ollama_before
 from tasks.ollama.servers import ask_servers, refuse_silent
 from tasks.steps import StepNotes, step
 
@@ -68,19 +64,6 @@ def stop_on(exo: ExoNode) -> Stopped:
         ports_free={str(port): port not in taken for port in (exo.ports.api, exo.ports.peer)},
         left=_left(exo),
     )
-
-
-def ollama_before(bench_node: Node, profile: str) -> dict[str, OllamaState]:
-    """Return the Ollama servers as the last preflight without a running EXO found them; {} where that is not known.
-
-    It is kept after a cleanup, so that typing `fab cleanup` twice does not forget what the first one proved.
-    """
-    path = ollama_before_path(bench_node, profile)
-    ran = bench_node.run(f"cat {shlex.quote(path)} 2>/dev/null", check=False)
-    try:
-        return decode(ran.stdout, dict[str, OllamaState])
-    except msgspec.DecodeError:
-        return {}
 
 
 def _left(exo: ExoNode) -> list[str]:

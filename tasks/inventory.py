@@ -82,7 +82,25 @@ def _read_yaml(path: Path) -> Any:
         raise InventoryError(f"{path}: not YAML: {error}") from error
 
 
+_NODE_KEYS_OF_BEFORE = ("overrides", "extras", "environment", "flags", "ports")
+
+
+def _refuse_keys_of_before(path: Path, raw: Any) -> None:
+    """Name the keys of 0.2 for what single nodes need, with where that is written now. Raises InventoryError."""
+    profiles = raw.get("profiles") if isinstance(raw, dict) else None
+    for name, profile in profiles.items() if isinstance(profiles, dict) else ():
+        exo = profile.get("exo") if isinstance(profile, dict) else None
+        for key in _NODE_KEYS_OF_BEFORE:
+            if isinstance(exo, dict) and (old := f"node_{key}") in exo:
+                nodes = ", ".join(map(str, exo[old])) if isinstance(exo[old], dict) else "NODE"
+                raise InventoryError(
+                    f"{path}: profiles.{name}.exo.{old}: this key is gone; write what a node needs as `{key}` into"
+                    f" profiles.{name}.exo.nodes.NODE (here for {nodes})"
+                )
+
+
 def _convert(path: Path, raw: Any) -> Inventory:
+    _refuse_keys_of_before(path, raw)
     try:
         return msgspec.convert(raw, Inventory)
     except msgspec.ValidationError as error:

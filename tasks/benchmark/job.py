@@ -7,13 +7,14 @@ A schedule that was interrupted is taken up at the first request that is missing
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from records.archive import archive
 from records.plan import PlanStep
-from records.samples import Sample, read_samples
+from records.samples import Conditions, Sample, read_conditions, read_samples
 from records.settings import ModelPair
 from tasks import console
 from tasks.inventory import campaign_id
@@ -43,32 +44,69 @@ def job_for(
     how_many = f"{runs}" if planned is None else f"until-{planned}"
     label = f"{campaign_id(lab.inventory)}-{step.number}-{pair.exo}-{'+'.join(named)}-{how_many}"
     files = (lab.logs / step.samples_name, lab.logs / step.conditions_name)
-    return Job(step, pair, named, runs, *files, label, planned or runs)
+    return begun(Job(step, pair, named, runs, *files, label, planned or runs))
 
 
-def take_up(job: Job, requests: int) -> dict[tuple[str, int], list[Sample]]:
-    """Return what an interrupted call of this very job measured, by (arm, run), warm-ups and failures included.
+def begun(job: Job) -> Job:
+    """Return the job with its beginning in the label: that of the samples there are of it, else now.
 
-    A run is whole with `requests` timed ones. Samples of another job, or of this one when it is complete, are moved
-    to the archive first. A request that failed is finished all the same: doing it again until it succeeds would hide
-    how often it fails.
+    The label is part of every prompt: a campaign that is repeated must not ask what a server remembers.
+    """
+    what = job.label.partition("@")[0]
+    labels = [s.campaign for s in read_samples(job.samples)[0] if s.campaign.partition("@")[0] == what]
+    now = f"{what}@{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    return msgspec.structs.replace(job, label=labels[-1] if labels else now)
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What is there of one arm's run."""
+
+    attempts: int
+    """Tries so far, lost ones included."""
+    samples: list[Sample]
+    """Of the last try that may still become the run, or has: warm-ups included."""
+    over: bool
+    """Nothing is left to do: it is whole, or it was lost and so was its repeat."""
+
+
+NOTHING = Turn(0, [], False)
+
+
+def take_up(job: Job, requests: int) -> tuple[Job, dict[tuple[str, int], Turn]]:
+    """Return what an interrupted call of this very job measured, by (arm, run), and the job to go on with.
+
+    A run is whole with `requests` timed ones. One with a failed request is lost: what is there of it stays, and it is
+    measured again. Samples of another job, or of this one when it is complete, are moved to the archive first.
     """
     samples, torn = read_samples(job.samples)
     if not samples:
         if torn:  # another version's: nothing may be appended to what this one cannot read
             archive_job(job)
-        return {}
-    done: dict[tuple[str, int], list[Sample]] = {}
-    for sample in samples:
-        if sample.campaign == job.label:
-            done.setdefault((sample.arm, sample.run), []).append(sample)
-    runs = [(arm, run) for arm in job.arms for run in range(1, job.runs + 1)]
-    complete = job.runs == job.planned and all(timed_count(done.get(turn, [])) >= requests for turn in runs)
+        return begun(job), {}
+    notes = read_conditions(job.conditions)[0]
+    turns = {(arm, run): turn_of(arm, run, samples, notes, requests) for arm in job.arms for run in _runs(job)}
+    complete = job.runs == job.planned and all(turn.over for turn in turns.values())
     if complete or any(s.campaign != job.label for s in samples):
         archive_job(job)
-        return {}
+        return begun(job), {}
     console.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
-    return done
+    return job, {key: turn for key, turn in turns.items() if turn.attempts}
+
+
+def turn_of(arm: str, run: int, samples: Sequence[Sample], notes: Sequence[Conditions], requests: int) -> Turn:
+    """Return what is there of one run."""
+    tried = [s for s in samples if (s.arm, s.run) == (arm, run)]
+    noted = [n for n in notes if (n.arm, n.run) == (arm, run)]
+    attempts = max((*(s.attempt for s in tried), *(n.attempt for n in noted)), default=0)
+    last = [s for s in tried if s.attempt == attempts]
+    if any(n.lost for n in noted if n.attempt == attempts) or any(s.error for s in last):
+        answered = any(not s.error and not s.warmup for s in last)
+        return Turn(attempts, [], attempts > 1 and answered)
+    return Turn(attempts, last, timed_count(last) >= requests)
+
+
+def _runs(job: Job) -> range:
+    return range(1, job.runs + 1)
 
 
 def timed_count(samples: Sequence[Sample]) -> int:

@@ -16,11 +16,12 @@ from tasks.steps import StepNotes, step
 
 
 @step
-def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark:
+def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = False) -> Benchmark:
     """Measure single-node Ollama alone.
 
     Options:
       runs: freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)
+      anyway: go on where the verdict can only be INVALID
     """
     count = whole_number("runs", runs) or lab.inventory.bench.baseline_runs
     pair = lab.profile.models.small
@@ -30,18 +31,21 @@ def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark:
         "the best of three requests after one load says nothing about the next load",
     )
     job = job_for(lab, plan.step_named("bench-baseline"), pair, lab.inventory.ollama, count)
-    measured = measure(lab, job)
+    measured = measure(lab, job, anyway=anyway)
     notes.summary = summary_of(job, measured)
     return benchmark_record(lab, "small", job, measured, {}, {})
 
 
 @step
-def bench_comparison(lab: Lab, notes: StepNotes, runs: str = "", until_decided: bool = False) -> Benchmark:
+def bench_comparison(
+    lab: Lab, notes: StepNotes, runs: str = "", until_decided: bool = False, anyway: bool = False
+) -> Benchmark:
     """Measure EXO and Ollama in one interleaved schedule.
 
     Options:
       runs: freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)
       until_decided: as many runs as it takes, with looks after 6, 12 and 18
+      anyway: go on where the verdict can only be INVALID
     """
     at_most_one({"--runs": runs, "--until-decided": until_decided})
     count = whole_number("runs", runs) or lab.inventory.bench.runs
@@ -52,15 +56,18 @@ def bench_comparison(lab: Lab, notes: StepNotes, runs: str = "", until_decided: 
         "one arm after the other lets a drift decide (10-25 % false GO), and five requests of one load are one run",
     )
     pair, baselines = lab.profile.models.small, lab.inventory.ollama
-    return compare(lab, notes, "bench-comparison", "small", pair, baselines, count, until_decided=until_decided)
+    return compare(
+        lab, notes, "bench-comparison", "small", pair, baselines, count, until_decided=until_decided, anyway=anyway
+    )
 
 
 @step
-def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark | Skipped:
+def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = False) -> Benchmark | Skipped:
     """Repeat with the large model, only if the comparison said GO.
 
     Options:
       runs: freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)
+      anyway: go on where the verdict can only be INVALID
     """
     from records.campaign import load_campaign
     from reports.verdict.decision import decide
@@ -76,17 +83,26 @@ def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark | Sk
         f"EXO `{pair.exo}` ({pair.exo_precision}) against Ollama `{pair.ollama}` on every baseline that has it",
         "no release of EXO spreads a 32B model over Linux nodes as the plan has it; see the profile in hosts.yaml",
     )
-    ready: ModelReady = make_ready(lab, notes, "large", pair, every_baseline=False)
+    ready: ModelReady = make_ready(lab, notes, "large", pair, every_baseline=False, anyway=anyway)
     lacking = [arm for arm in lab.inventory.ollama if arm not in ready.ollama]
     for arm in lacking:
         notes.warn(f"{arm}: its Ollama has no {pair.ollama}, so there is no ratio against it")
-    return compare(lab, notes, "bench-scale-up", "large", pair, ready.ollama, count)
+    return compare(lab, notes, "bench-scale-up", "large", pair, ready.ollama, count, anyway=anyway)
 
 
 def bench_group(
-    lab: Lab, runs: str = "", *, until_decided: bool = False, control: bool = False, concurrency: str = ""
+    lab: Lab,
+    runs: str = "",
+    *,
+    until_decided: bool = False,
+    control: bool = False,
+    concurrency: str = "",
+    anyway: bool = False,
 ) -> None:
-    """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2."""
+    """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2.
+
+    What could only end INVALID is refused, unless `anyway`.
+    """
     from tasks.benchmark import experiments
 
     count = whole_number("runs", runs)  # before an hour of work, not after it
@@ -98,8 +114,8 @@ def bench_group(
     if concurrency:
         experiments.concurrency(lab, concurrency)
         return
-    download_model(lab)
-    create_benchmark(lab)
-    bench_baseline(lab)
-    bench_comparison(lab, runs=runs, until_decided=until_decided)
-    bench_scale_up(lab)
+    download_model(lab, anyway=anyway)
+    create_benchmark(lab, anyway=anyway)
+    bench_baseline(lab, anyway=anyway)
+    bench_comparison(lab, runs=runs, until_decided=until_decided, anyway=anyway)
+    bench_scale_up(lab, anyway=anyway)
