@@ -87,7 +87,7 @@ class Generation(Protocol):
     """Versions its releases run on, `>=3.12`."""
     BEST_PYTHON: str
     """Those among them for which every pin has a wheel."""
-    PINS_WITHOUT_WHEEL: Mapping[str, Sequence[str]]
+    PINS_WITHOUT_WHEEL: dict[str, tuple[str, ...]]
     """Versions of Python -> overrides that stand in there for pins without a wheel, whose build takes minutes."""
     CAN_RELOAD: bool
     """Whether a model can be unloaded and loaded again without a restart."""

@@ -135,9 +135,8 @@ class Connecting:
         ours, its = socket.socketpair()
         shell = os.environ.get("SHELL") or "/bin/sh"
         with its:
-            self.proxy = subprocess.Popen(
-                [shell, "-c", f"exec {command}"], stdin=its, stdout=its, stderr=subprocess.PIPE, start_new_session=True
-            )
+            ends = {"stdin": its.fileno(), "stdout": its.fileno(), "stderr": subprocess.PIPE}
+            self.proxy = subprocess.Popen([shell, "-c", f"exec {command}"], start_new_session=True, **ends)
         return ours
 
     def _known(self) -> list[KnownKey]:

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from paramiko import AuthenticationException, Message, PKey, ServiceRequestingTransport
+import paramiko
+from paramiko import AuthenticationException, Message, PKey
 from paramiko.agent import AgentSSH
 from paramiko.auth_handler import AuthOnlyHandler
-from paramiko.auth_strategy import AuthResult, AuthStrategy, SourceResult
+from paramiko.auth_strategy import AuthResult, AuthStrategy, NoneAuth, SourceResult
 from paramiko.common import cMSG_SERVICE_REQUEST, cMSG_USERAUTH_REQUEST
 from paramiko.ssh_exception import BadAuthenticationType, PartialAuthentication, SSHException, UnableToAuthenticate
 
@@ -42,42 +43,41 @@ class _Agent(AgentSSH):
 
     def __init__(self, path: str) -> None:
         super().__init__()
-        with_time_out = socket.socket(socket.AF_UNIX)
-        with_time_out.settimeout(AGENT_TIMEOUT_S)
-        with_time_out.connect(path)
-        self._connect(with_time_out)  # type: ignore[no-untyped-call]
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(AGENT_TIMEOUT_S)
+        sock.connect(path)
+        self._connect(sock)  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """End the connection to it."""
-        self._close()  # type: ignore[no-untyped-call]
+        self._close()  # type: ignore[attr-defined]
 
 
 class _LoginHandler(AuthOnlyHandler):
     """paramiko's login without its race: there an answer that comes before the thread goes on is waited for in vain."""
 
-    def send_auth_request(self, username: str, method: str, finish_message: Callable[[Message], None]) -> list[str]:
+    def send_auth_request(
+        self, username: str, method: str, finish_message: Callable[[Message], None] | None = None
+    ) -> list[str]:
         """Send a request and wait for the answer; `finish_message` adds what the method needs."""
         self.auth_method, self.username = method, username
         request = Message()
         request.add_byte(cMSG_USERAUTH_REQUEST)
         for text in (username, "ssh-connection", method):
             request.add_string(text)
-        finish_message(request)
+        if finish_message:
+            finish_message(request)
         self.auth_event = threading.Event()
-        self.transport._send_message(request)
-        return self.wait_for_response(self.auth_event)  # type: ignore[no-untyped-call, no-any-return]
-
-    def auth_none(self, username: str) -> list[str]:
-        """Ask to be let in without any proof. Raises BadAuthenticationType, which names what is wanted."""
-        return self.send_auth_request(username, "none", lambda _request: None)
+        self.transport._send_message(request)  # type: ignore[attr-defined]
+        return self.wait_for_response(self.auth_event)
 
 
-class LoginTransport(ServiceRequestingTransport):
+class LoginTransport(paramiko.ServiceRequestingTransport):  # type: ignore[misc, name-defined]
     """paramiko's transport that asks for the login service once, as servers written in Go and in Python want it."""
 
     def get_auth_handler(self) -> _LoginHandler:
         """Return what speaks the login protocol."""
-        return _LoginHandler(self)  # type: ignore[no-untyped-call]
+        return _LoginHandler(self)
 
     def ensure_session(self) -> None:
         """Ask for the login service where that was not done yet; paramiko waits for good where the server leaves."""
@@ -86,7 +86,7 @@ class LoginTransport(ServiceRequestingTransport):
         request = Message()
         request.add_byte(cMSG_SERVICE_REQUEST)
         request.add_string("ssh-userauth")
-        self._send_message(request)  # type: ignore[no-untyped-call]
+        self._send_message(request)
         end = time.monotonic() + self.auth_timeout
         while not self._service_userauth_accepted:
             if not self.is_active() or time.monotonic() > end:
@@ -97,6 +97,10 @@ class LoginTransport(ServiceRequestingTransport):
 
 class Login(AuthStrategy):
     """The login of ssh to one machine, as paramiko wants it."""
+
+    def get_sources(self) -> Iterator[NoneAuth]:
+        """Return nothing: `authenticate` looks at what the server wants before it offers anything."""
+        return iter(())
 
     def __init__(self, options: SshOptions) -> None:
         self.options = options
@@ -137,7 +141,7 @@ class Login(AuthStrategy):
 
     def _done(self, name: str) -> AuthResult:
         result = AuthResult(strategy=self)
-        result.append(SourceResult(name, []))
+        result.append(SourceResult(NoneAuth(name), []))
         return result
 
     def _refused(self, allowed: list[str]) -> RefusedError:

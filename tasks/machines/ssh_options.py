@@ -15,6 +15,7 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -238,7 +239,7 @@ def _without_ssh(host: str, given: list[str]) -> str:
 
     file = Path(_home("~/.ssh/config"))
     try:
-        known = SSHConfig.from_path(str(file)).lookup(host) if file.is_file() else {}
+        known: dict[str, Any] = dict(SSHConfig.from_path(str(file)).lookup(host)) if file.is_file() else {}
     except (ConfigParseError, UnicodeDecodeError, OSError) as error:
         needed = "OpenSSH's own ssh, which reads it (apt install openssh-client)"
         raise StepError(f"{file} cannot be read without ssh: {error}", needed, "install it") from error
