@@ -135,8 +135,13 @@ class Connecting:
         ours, its = socket.socketpair()
         shell = os.environ.get("SHELL") or "/bin/sh"
         with its:
-            ends = {"stdin": its.fileno(), "stdout": its.fileno(), "stderr": subprocess.PIPE}
-            self.proxy = subprocess.Popen([shell, "-c", f"exec {command}"], start_new_session=True, **ends)
+            self.proxy = subprocess.Popen(
+                [shell, "-c", f"exec {command}"],
+                stdin=its.fileno(),
+                stdout=its.fileno(),
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
         return ours
 
     def _known(self) -> list[KnownKey]:

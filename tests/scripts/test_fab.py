@@ -14,7 +14,7 @@ from tests import PROJECT
 
 def fab(home: Path) -> subprocess.CompletedProcess[str]:
     """Type `fab --list` as a user of that home folder."""
-    command = [sys.executable, PROJECT / "scripts" / "fab", "--list"]
+    command = [sys.executable, str(PROJECT / "scripts" / "fab"), "--list"]
     environment = os.environ | {"HOME": str(home)}
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
 
