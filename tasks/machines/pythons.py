@@ -9,23 +9,24 @@ import msgspec
 from tasks.errors import StepError
 from tasks.machines.node import Node
 
-# Non-login shells lack the user's PATH: the usual places of pyenv, uv and conda are looked into as well.
+# Non-login shells lack the user's PATH: the usual places of pyenv, uv and conda are looked into as well. A file is run
+# once, whatever its names, and without `site`: most of the time that preflight takes is that of starting Pythons.
 _PROBE = r"""
 more="$HOME/.local/bin:$HOME/.pyenv/shims:$HOME/miniconda3/bin:/opt/conda/bin"
 { printf '%s:' "$PATH:$more" "$HOME"/.pyenv/versions/*/bin "$HOME"/.local/share/uv/python/*/bin; echo; } |
   tr : '\n' | awk 'NF && !seen[$0]++' | while IFS= read -r p; do
   for e in "$p"/python3 "$p"/python3.[0-9] "$p"/python3.[0-9][0-9]; do
     [ -x "$e" ] || continue
-    timeout 10 "$e" -c 'import os, sys, sysconfig
-try:
-    import venv, ensurepip; can = "venv"
-except ImportError:
-    can = "no-venv"
-if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    file=$(readlink -f "$e")
+    case "$seen" in *"|$file|"*) continue;; esac
+    seen="$seen|$file|"
+    timeout 10 "$e" -I -S -c 'import os, sys
+from importlib.util import find_spec
+can = "venv" if find_spec("venv") and find_spec("ensurepip") else "no-venv"
+if "t" in getattr(sys, "abiflags", ""):
     can = "free-threaded"
 me = sys.executable or "?"
-same = os.path.realpath(me) + ":" + sys.prefix
-print("@@python", "%d.%d.%d" % sys.version_info[:3], can, me, same, sep="\t")' 2>/dev/null
+print("@@python", "%d.%d.%d" % sys.version_info[:3], can, me, os.path.realpath(me), sep="\t")' 2>/dev/null
   done
 done
 true

@@ -62,7 +62,7 @@ def test_fetching_goes_to_the_tag_from_any_state(tmp_path: Path) -> None:
     for reference, expected in (("@v1", first), (f"@{second}", second), ("", second), ("@v1", first)):
         plan = gen1.install_plan(exo(source=source + reference), "srv1", home, "/usr/bin/python3")
         run(f"mkdir -p {home}")
-        run(plan.steps[1].command)
+        run(plan.steps[0].command)
         assert run(plan.revision) == expected
         (tmp_path / "home" / "src" / "f").write_text("changed")
 
@@ -74,7 +74,7 @@ def test_versions_of_the_tools_are_checked_together(tmp_path: Path) -> None:
         tool.parent.mkdir(parents=True, exist_ok=True)
         tool.write_text(f"#!/bin/sh\necho '{said}'\n")
         tool.chmod(0o755)
-    command = gen1_install.install_plan(exo(), "srv1", "/h", "/usr/bin/python3").steps[0].command
+    command = gen1_install.install_plan(exo(), "srv1", "/h", "/usr/bin/python3").tool_check
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     ran = subprocess.run(["/bin/bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 7
