@@ -44,8 +44,10 @@ _GPU_NAMES = re.compile(r"\b(AMD|RADEON|INSTINCT|GFX\d+|NVIDIA|GEFORCE|RTX|TESLA
 _CPU_NAMES = re.compile(r"\b(RYZEN|EPYC|XEON|CORE|THREADRIPPER)\b", re.IGNORECASE)
 
 __all__ = [
+    "BEST_PYTHON",
     "CAN_RELOAD",
     "NAME",
+    "PINS_WITHOUT_WHEEL",
     "PYTHON",
     "about_pair",
     "chat_request",

@@ -35,8 +35,10 @@ _FIRST_WITH_PEERS = (1, 0, 69)
 _LAST_WITH_LIBP2P = (1, 0, 71)
 
 __all__ = [
+    "BEST_PYTHON",
     "CAN_RELOAD",
     "NAME",
+    "PINS_WITHOUT_WHEEL",
     "PYTHON",
     "about_pair",
     "chat_request",
