@@ -167,7 +167,7 @@ def _wheel_of(requirement: str) -> Path:
 
 
 def _looked_up(requirement: str) -> Path:
-    # As uv: commas between, folders or file URLs. uv reads nothing of pip's; a rehearsal's nodes say it to both this way.
+    # As uv: commas between, folders or file URLs. uv itself reads nothing of pip's.
     places = (os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS", "")).split(",")
     places = [unquote(urlsplit(place).path) if "://" in place else place for place in places]
     found = {

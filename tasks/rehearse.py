@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def bring_up(root: Path, wish: RehearsalOptions) -> Path:
     """Start a rehearsal's nodes below `root` and return its hosts file. Raises Exit where an option makes no sense."""
     from rehearsal import cluster
 
+    above = next(folder for folder in (root, *root.parents) if folder.exists())
+    if os.statvfs(above).f_flag & os.ST_NOEXEC:
+        raise _no_place(root, "is on a mount where no program may run (noexec); the nodes' programs would lie there")
     try:
         cluster.up(
             root,
@@ -51,9 +55,15 @@ def bring_up(root: Path, wish: RehearsalOptions) -> Path:
         )
     except ValueError as error:
         raise Exit(f"rehearsal: {error}", code=EXIT_USAGE) from error
+    except OSError as error:
+        raise _no_place(root, f"cannot be written: {error}") from error
     except RuntimeError as error:
         raise Exit(f"rehearsal: {error}", code=EXIT_FAILED) from error
     return root / "hosts.yaml"
+
+
+def _no_place(root: Path, why: str) -> Exit:
+    return Exit(f"rehearsal: {root} {why}\n  do: fab rehearse --root FOLDER, with a folder elsewhere", code=EXIT_FAILED)
 
 
 def take_down(root: Path) -> list[str]:
