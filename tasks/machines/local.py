@@ -30,7 +30,7 @@ class LocalNode(Node):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=Path.home(),
+            cwd=_home(),
         ) as process:
             out, err = Between(on_line), Between()
             pumps = [
@@ -76,6 +76,15 @@ class LocalNode(Node):
     def dial(self, host: str, port: int, timeout_s: float) -> socket.socket:
         """Connect from here; see Node."""
         return socket.create_connection((host, port), timeout_s)
+
+
+def _home() -> str:
+    """Return the home folder, or `/` for a user without one: services and containers have such."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return "/"
+    return str(home) if home.is_dir() else "/"
 
 
 def is_this_machine(host: str, address: str | None, own_name: str) -> bool:
