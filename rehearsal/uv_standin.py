@@ -133,7 +133,9 @@ class Environment:
             if found:
                 module, _, function = target.partition(":")
                 path = self.scripts / script
-                text = f"#!{self.python}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+                text = (
+                    f"{_first_line(self.python)}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+                )
                 path.write_text(text)
                 path.chmod(0o755)
                 with record.open("a") as listed:
@@ -184,6 +186,13 @@ def _looked_up(requirement: str) -> Path:
             f"  ╰─▶ Because {requirement.strip()} was not found in the provided package locations, it cannot be used."
         )
     return found[max(fitting)]
+
+
+def _first_line(python: str) -> str:
+    """Return how a script begins: Linux takes no blank and no more than 127 bytes, so pip and uv go through sh there."""
+    if " " in python or len(os.fsencode(python)) > 125:
+        return f"#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''"
+    return f"#!{python}"
 
 
 def _fits(version: tuple[int, ...], operator: str, bound: tuple[int, ...]) -> bool:

@@ -151,5 +151,7 @@ if bad=$(grep -m 1 -iE 'does not (provide the|have an) extra' {log}); then remov
 if [ $code -ne 0 ]; then
   remove; {reason(log)}; exit $code
 fi
-[ -x "${{PY%/*}}/exo" ] || {{ echo 'the package has no program called exo' >&2; exit 6; }}
+exo="${{PY%/*}}/exo"
+[ -e "$exo" ] || {{ echo 'the package has no program called exo' >&2; exit 6; }}
+[ -x "$exo" ] || {{ echo "$exo may not be run: its mount is noexec (findmnt -T $exo)" >&2; exit 6; }}
 tail -n 1 {log}"""
