@@ -189,7 +189,7 @@ def _looked_up(requirement: str) -> Path:
 
 
 def _first_line(python: str) -> str:
-    """Return how a script begins: Linux takes no blank and no more than 127 bytes, so pip and uv go through sh there."""
+    """Return how a script begins: Linux takes no blank and 127 bytes at most, so pip and uv go through sh."""
     if " " in python or len(os.fsencode(python)) > 125:
         return f"#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''"
     return f"#!{python}"
