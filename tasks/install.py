@@ -17,12 +17,15 @@ from tasks.exo.interface import InstallPlan
 from tasks.exo.node import ExoNode
 from tasks.feasibility import tinygrads
 from tasks.gpu import amd, witnesses
+from tasks.machines.environment import exported
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.steps import StepNotes, run_side_by_side, step
 
 _DECISIVE = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp", "pyrsmi", "transformers")
 """Packages whose versions decide speed and device."""
+TOOL_PATH = 'PATH="$PATH:$HOME/.local/bin:$HOME/.cargo/bin";'
+"""Where uv and cargo install themselves; a non-login shell does not look there."""
 
 
 @step
@@ -116,10 +119,25 @@ def verify_rocm(exo: ExoNode, notes: StepNotes) -> GpuTruth | None:
 
 def _perform(exo: ExoNode, plan: InstallPlan) -> None:
     node = exo.node
-    exo.verify_tools(plan)
+    missing = node.run(
+        f"{TOOL_PATH} for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done"
+    ).stdout.split()
+    if missing:
+        raise StepError(
+            f"has no {', '.join(missing)}",
+            f"the programs that this install runs: {', '.join(plan.tools)}",
+            f"install them on {node.spec.host}: {', '.join(missing)}",
+            who=node.key,
+        )
+    with exo.credentials() as logins:
+        _run(exo, plan, logins)
+
+
+def _run(exo: ExoNode, plan: InstallPlan, logins: dict[str, str]) -> None:
+    node = exo.node
     for action in plan.steps:
         console.note(node.key, action.title)
-        ran = node.run(action.command, timeout_s=action.timeout_s, check=False)
+        ran = node.run(exported(node, logins) + action.command, timeout_s=action.timeout_s, check=False)
         if not ran.ok:
             whole = f"read all of it on {node.spec.host}: {action.log}\n" if action.log else ""
             raise StepError(

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from records.record import CONNECTING, Command
 from records.settings import NodeSpec
 from tasks.errors import StepError, UnreachableError
 from tasks.machines.node import CommandResult, Node, cannot_write
-from tasks.machines.shell import Between, wrapped
-from tasks.machines.ssh import Connecting, connect
+from tasks.machines.shell import Between, bare, wrapped
+from tasks.machines.ssh import CONNECT_TIMEOUT_S, Connecting, connect
 from tasks.machines.ssh_options import ssh_command
 from tasks.machines.threads import run_one
 
@@ -30,20 +31,59 @@ class RemoteNode(Node):
     def __init__(self, key: str, spec: NodeSpec) -> None:
         super().__init__(key, spec)
         self._login: Connecting | None = None
-        self._lock = threading.Lock()
+        self._spare: Connecting | None = None
+        """A second connection, where the server gives no further session on the first (MaxSessions)."""
+        self._failure: UnreachableError | None = None
+        self._failed_at = 0.0
+        self._lock = threading.RLock()
 
     @property
     def login(self) -> Connecting:
-        """The login that stands, made at first use and again where the link has died. Raises UnreachableError."""
+        """The login that stands, made at first use and again where the link has died.
+
+        Raises UnreachableError, also where another thread just failed.
+        """
+        asked = time.monotonic()
         with self._lock:
+            if self._failure is not None and self._failed_at > asked:
+                raise self._failure
             if self._login is None or not self._login.alive:
                 self.close()
-                self._login = connect(self.key, self.spec)
+                begin = time.monotonic()
+                try:
+                    self._login = connect(self.key, self.spec)
+                except UnreachableError as error:
+                    self._failure, self._failed_at = error, time.monotonic()
+                    raise
+                self._note(Command(self.key, CONNECTING, 0, time.monotonic() - begin))
+                if self.on_connect is not None:
+                    try:
+                        self.on_connect()
+                    except BaseException:
+                        self.close()
+                        raise
             return self._login
 
     def link(self) -> Any:
         """Return the open Fabric connection. Raises UnreachableError."""
         return self.login.connection
+
+    def open(self) -> bool:
+        """Open the link unless it is open; see Node. Raises UnreachableError."""
+        with self._lock:
+            before = self._login
+            return self.login is not before and self.on_connect is not None
+
+    def talk(self, command: str) -> Any:
+        """Start `command` over a session of its own; see Node. Raises UnreachableError."""
+        from paramiko.ssh_exception import SSHException
+
+        try:
+            channel = self.link().transport.open_session(timeout=CONNECT_TIMEOUT_S)
+            channel.exec_command(bare(command))
+        except (OSError, EOFError, SSHException) as error:
+            raise self._lost(f"no session: {error}") from error
+        return channel
 
     def _execute(
         self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
@@ -75,11 +115,18 @@ class RemoteNode(Node):
         return self._result(command, start, out, err, result.exited)
 
     def _with_session(self, work: Callable[[Any], T]) -> T:
-        """Do what opens a session on the link; over a link of its own where the server gives no more (MaxSessions)."""
+        """Do what opens a session on the link; on a second connection where the server gives no more on the first."""
         from paramiko.ssh_exception import ChannelException
 
         try:
             return work(self.link())
+        except ChannelException:
+            with self._lock:
+                if self._spare is None or not self._spare.alive:
+                    self._spare = connect(self.key, self.spec)
+                spare = self._spare
+        try:
+            return work(spare.connection)
         except ChannelException:
             further = connect(self.key, self.spec)
             try:
@@ -91,8 +138,9 @@ class RemoteNode(Node):
         do = f"{shlex.join(ssh_command(self.spec))}, then type it again"
         return UnreachableError(found, "an SSH link that stays up", do, who=self.key)
 
-    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+    def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
         """Write `data` to `path` through a session's input, which needs no SFTP there; see Node."""
+        del secret  # nothing here goes over a command line
         from paramiko.ssh_exception import SSHException
 
         aside, to, folder = (shlex.quote(text) for text in (f"{path}.part", path, str(Path(path).parent)))
@@ -114,10 +162,13 @@ class RemoteNode(Node):
                     text.write(stream.read().decode("utf-8", "replace"))
                 return out, err, channel.recv_exit_status()
 
+        begin = time.monotonic()
         try:
-            result = self._result(command, time.monotonic(), *self._with_session(copy))
+            result = self._result(command, begin, *self._with_session(copy))
         except (OSError, EOFError, SSHException) as error:
             raise cannot_write(self.key, path, str(error) or type(error).__name__) from error
+        shown = f"write {len(data)} bytes to {path}"
+        self._note(Command(self.key, shown, result.exit_code, result.elapsed_s, stderr=result.stderr))
         if not result.ok:
             raise cannot_write(self.key, path, result.stderr.strip() or f"exit code {result.exit_code}")
 
@@ -150,6 +201,7 @@ class RemoteNode(Node):
 
     def close(self) -> None:
         """End the SSH connection."""
-        if self._login is not None:
-            self._login.close()
-            self._login = None
+        for login in (self._spare, self._login):
+            if login is not None:
+                login.close()
+        self._login = self._spare = None

@@ -20,15 +20,26 @@ _BEGUN_MARK = re.compile(rf"{_END}[\w-]{{0,9}}@?\Z")
 _RUN = (
     'm() { printf "@@exo-phase1 %%s" "$1"; }; m begins@@; m begins@@ >&2; c=$(printf %%b "$1");'
     ' command -v bash >/dev/null || { m "ends no-bash@@"; exit; };'
-    ' timeout -k 5 %g bash -c "$c"; r=$?; m "ends $r@@"; m "ends $r@@" >&2; exit $r'
+    ' umask 077; timeout -k 5 %g bash -c "$c"; r=$?; m "ends $r@@"; m "ends $r@@" >&2; exit $r'
 )
 
 
 def wrapped(command: str, timeout_s: float) -> str:
-    """Return `command` for any login shell; it ends with its time-out on the node too."""
-    text = _UNSAFE.sub(lambda match: b"\\0%03o" % match[0][0], command.encode("utf-8", "surrogateescape")).decode()
+    """Return `command` for any login shell; it ends with its time-out on the node too.
+
+    What our commands write is nobody else's business: 0600 and 0700.
+    """
     # SHLVL: a bash that sshd runs reads the login files once more where it takes itself for the first.
-    return f"exec env LC_ALL=C SHLVL=1 /bin/sh -c '{_RUN % timeout_s}' sh '{text}'"
+    return f"exec env LC_ALL=C SHLVL=1 /bin/sh -c '{_RUN % timeout_s}' sh '{_octal(command)}'"
+
+
+def bare(command: str) -> str:
+    """Return `command` for any login shell without time-out and marks: who talks with it knows its words."""
+    return f"exec env LC_ALL=C SHLVL=1 /bin/sh -c 'c=$(printf %b \"$1\"); exec bash -c \"$c\"' sh '{_octal(command)}'"
+
+
+def _octal(command: str) -> str:
+    return _UNSAFE.sub(lambda match: b"\\0%03o" % match[0][0], command.encode("utf-8", "surrogateescape")).decode()
 
 
 class Between:

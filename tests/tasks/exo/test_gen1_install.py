@@ -25,12 +25,12 @@ def test_install_names_all_tools_and_converges_step_by_step() -> None:
     plan = gen1.install_plan(exo(overrides=["mlx==0.31.2"]), "srv1", "/h", "/usr/bin/python3.13")
     assert plan.tools == ("git", "uv", "cargo", "node", "npm")
     commands = [step.command for step in plan.steps]
-    assert "refs" not in commands[0]
-    assert re.search(r"fetch .* origin v1\.0\.71", commands[0])
-    assert "npm ci" in commands[1]
-    assert "--frozen" in commands[2]
-    assert "--extra cpu" in commands[2]
-    assert "--override /h/overrides.txt mlx==0.31.2" in commands[3]
+    assert "refs" not in commands[1]
+    assert re.search(r"fetch .* origin v1\.0\.71", commands[1])
+    assert "npm ci" in commands[2]
+    assert "--frozen" in commands[3]
+    assert "--extra cpu" in commands[3]
+    assert "--override /h/overrides.txt mlx==0.31.2" in commands[4]
     assert (plan.exo, plan.python) == ("/h/venv/bin/exo", "/h/venv/bin/python")
 
 
@@ -62,7 +62,7 @@ def test_fetching_goes_to_the_tag_from_any_state(tmp_path: Path) -> None:
     for reference, expected in (("@v1", first), (f"@{second}", second), ("", second), ("@v1", first)):
         plan = gen1.install_plan(exo(source=source + reference), "srv1", home, "/usr/bin/python3")
         run(f"mkdir -p {home}")
-        run(plan.steps[0].command)
+        run(plan.steps[1].command)
         assert run(plan.revision) == expected
         (tmp_path / "home" / "src" / "f").write_text("changed")
 
@@ -74,7 +74,7 @@ def test_versions_of_the_tools_are_checked_together(tmp_path: Path) -> None:
         tool.parent.mkdir(parents=True, exist_ok=True)
         tool.write_text(f"#!/bin/sh\necho '{said}'\n")
         tool.chmod(0o755)
-    command = gen1_install.install_plan(exo(), "srv1", "/h", "/usr/bin/python3").tool_check
+    command = gen1_install.install_plan(exo(), "srv1", "/h", "/usr/bin/python3").steps[0].command
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     ran = subprocess.run(["/bin/bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 7
