@@ -13,6 +13,7 @@ from tasks.errors import StepError, all_of
 from tasks.exo import leavings
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Lacking
+from tasks.exo.node import wheel_overrides
 from tasks.feasibility.assess import Assessment, assess
 from tasks.feasibility.show import refuse_infeasible, show_estimate, show_feasibility, warnings_of
 from tasks.gpu import amd
@@ -47,7 +48,7 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
         f"EXO {lab.profile.exo.release} needs Python {wanted} with venv, and `python3` need not be the one that fits",
     )
     told, servers = _ask_everybody(lab)
-    nodes = lab.each(lambda node: facts_of(node, wanted, told[node.key]))
+    nodes = lab.each(lambda node: facts_of(node, lab.profile.exo, told[node.key]))
     refuse_silent(
         servers.values(),
         f"an answer to GET /api/version, asked from {lab.bench_node.key}",
@@ -152,7 +153,7 @@ def preflight_group(lab: Lab, *, strict: bool = False) -> None:
 def feasibility(lab: Lab, *, strict: bool = False) -> None:
     """Ask the nodes what they are and show what can run on them; leaves no record. Raises StepError with `strict`."""
     told = ask_nodes(lab)
-    nodes = lab.each(lambda node: facts_of(node, _wanted_python(lab.profile.exo), told[node.key]))
+    nodes = lab.each(lambda node: facts_of(node, lab.profile.exo, told[node.key]))
     nodes, ways = with_round_trips(lab, nodes, told)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
     show_feasibility(assessment)
@@ -209,13 +210,18 @@ def with_round_trips(
     return {key: msgspec.structs.replace(node, round_trip_s=trips[key]) for key, node in nodes.items()}, ways
 
 
-def facts_of(node: Node, wanted: str, told: Mapping[str, str]) -> NodePython:
-    """Return what a node is and which of its Pythons fits `wanted`. Raises StepError where none does."""
+def facts_of(node: Node, exo: Exo, told: Mapping[str, str]) -> NodePython:
+    """Return what a node is and which of its Pythons its EXO gets.
+
+    Raises StepError where none fits, or where SSH gives no tunnel.
+    """
+    wanted, best = _wanted_python(exo), generation_of(exo.release).BEST_PYTHON
     facts = dict(line.partition("=")[::2] for line in told.get("facts", "").splitlines())
     if facts.get("home"):
         node.remembered["home"] = facts["home"]
     pythons.remember_pythons(node, told.get("pythons", ""))
-    python = pythons.fitting_python(node, wanted)
+    python = pythons.fitting_python(node, wanted, best)
+    node.verify_tunnel()
     gpu, said = node.spec.gpu, told.get("amd", "")
     return NodePython(
         node=node.key,
@@ -230,6 +236,7 @@ def facts_of(node: Node, wanted: str, told: Mapping[str, str]) -> NodePython:
         python=python.path,
         python_version=python.version,
         amd=amd.read_probe(said, gpu) if gpu is not None and said else None,
+        python_overrides=wheel_overrides(exo, node.key, python.version),
     )
 
 
