@@ -269,6 +269,8 @@ class Cleaned(msgspec.Struct, frozen=True):
     ollama_after: dict[str, OllamaState]
     ollama_unchanged: bool
     ollama_changes: list[str]
+    ollama_restarts: list[str] = []
+    """Servers, or their nodes, that were started anew since preflight."""
 
 
 class OllamaModel(msgspec.Struct, frozen=True):

@@ -25,8 +25,10 @@ def stop_cluster(lab: Lab, notes: StepNotes) -> Cleaned:
     )
     stopped = ExoCluster(lab).each(stop_on)
     before, after = ollama_before(lab.bench_node, lab.inventory.profile), ask_servers(lab)
-    changes = [change for arm in after if arm in before for change in ollama.changes(before[arm], after[arm])]
-    for change in changes:
+    both = [(before[arm], after[arm]) for arm in after if arm in before]
+    changes = [change for pair in both for change in ollama.changes(*pair)]
+    restarts = [restart for pair in both for restart in ollama.restarts(*pair)]
+    for change in [*changes, *restarts]:
         notes.warn(f"Ollama changed: {change}")
     if not before:
         notes.warn("what Ollama was like before is not known: `fab preflight` was not run")
@@ -34,7 +36,13 @@ def stop_cluster(lab: Lab, notes: StepNotes) -> Cleaned:
     if not ended:
         notes.already()
     at = ", ".join(f"{key} ({stop.how}, {stop.stopped_s:.1f} s)" for key, stop in ended.items())
-    servers = "CHANGED" if changes else ("unchanged" if before else "answers, its earlier state is not known")
+    servers = (
+        "CHANGED"
+        if changes
+        else "started anew"
+        if restarts
+        else ("unchanged" if before else "answers, its earlier state is not known")
+    )
     notes.summary = f"stopped EXO on {at}" if ended else "nothing of ours was running"
     notes.summary += f"; ports free; Ollama {servers}"
     refuse_silent(
@@ -42,7 +50,8 @@ def stop_cluster(lab: Lab, notes: StepNotes) -> Cleaned:
         "every Ollama healthy after cleanup",
         "look at it there: systemctl status ollama (this program never stops or starts it)",
     )
-    return Cleaned(stopped, before, after, bool(before) and not changes, changes)
+    unchanged = bool(before) and not changes and not restarts
+    return Cleaned(stopped, before, after, unchanged, changes, restarts)
 
 
 def stop_on(exo: ExoNode) -> Stopped:
