@@ -70,6 +70,10 @@ class Sample(msgspec.Struct, frozen=True):
     """Requests in flight together; more than 1 only in the separate concurrency experiment."""
     attempt: int = 1
     """Which try at its run: a run that was lost is measured again as a whole."""
+    held_up_s: float | None = None
+    """How long another program had the processor when the script was ready to send or to see the first token.
+
+    By so much at most is `first_token_s` too long, through no fault of the server's. None where nothing tells."""
     lost: str = ""
     """Why the try that it belongs to counts for nothing; told by the conditions (`marked`), never by its own line."""
 

@@ -137,23 +137,24 @@ def feasibility(lab: Lab, *, strict: bool = False) -> None:
 
 def ask_nodes(lab: Lab) -> dict[str, dict[str, str]]:
     """Ask every node all that preflight wants to know, in one command each, side by side; return the answers."""
-    addresses, port, bench = lab.addresses(), lab.profile.exo.ports.peer, lab.bench_node.key
-    folder = f'"$HOME"/{ROOT}/{shlex.quote(lab.inventory.profile)}'
+    lab.addresses()  # which may have to be asked for: once, and not by every thread
+    return lab.each(lambda node: answers(node.run(ask_all(questions_for(lab, node)), timeout_s=60).stdout))
 
-    def ask(node: Node) -> dict[str, str]:
-        peers = {key: addresses[key] for key in network.probed_from(node.key, list(addresses), bench)}
-        questions = {
-            "facts": _FACTS,
-            "pythons": pythons.probe_command(),
-            "network": network.probe_command(peers, port),
-            "exo": find_command(f"{folder}/run"),
-            "kept": f"test -f {folder}/{OLLAMA_BEFORE} && echo kept",
-        }
-        if amd.is_amd(node.spec.gpu):
-            questions["amd"] = amd.probe_command()
-        return answers(node.run(ask_all(questions), timeout_s=60).stdout)
 
-    return lab.each(ask)
+def questions_for(lab: Lab, node: Node) -> dict[str, str]:
+    """Return what preflight asks of a node: commands by name, each for a shell of its own."""
+    addresses, folder = lab.addresses(), f'"$HOME"/{ROOT}/{shlex.quote(lab.inventory.profile)}'
+    peers = {key: addresses[key] for key in network.probed_from(node.key, list(addresses), lab.bench_node.key)}
+    questions = {
+        "facts": _FACTS,
+        "pythons": pythons.probe_command(),
+        "network": network.probe_command(peers, lab.profile.exo.ports.peer),
+        "exo": find_command(f"{folder}/run"),
+        "kept": f"test -f {folder}/{OLLAMA_BEFORE} && echo kept",
+    }
+    if amd.is_amd(node.spec.gpu):
+        questions["amd"] = amd.probe_command()
+    return questions
 
 
 def _ask_everybody(lab: Lab) -> tuple[dict[str, dict[str, str]], dict[str, OllamaState]]:

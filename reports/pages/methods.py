@@ -8,9 +8,13 @@ from records import facts
 from records.campaign import Campaign
 from reports.checks.evidence import lost_tries, timed_by_arm
 from reports.checks.prefill import overhead_of
+from reports.stats.runs import is_good
 from reports.stats.sample_size import plan_from_control
 from reports.text import format as fmt
 from reports.text.table import clip
+
+HELD_UP_S = 0.0005
+"""What the instrument's own error may be; a sample that was held up longer is told of."""
 
 
 def methods_said(campaign: Campaign) -> list[str]:
@@ -30,6 +34,7 @@ def methods_said(campaign: Campaign) -> list[str]:
         "NO-GO an upper bound below it against one; where the two methods disagree the verdict is INCONCLUSIVE.",
     ]
     sentences += _control(campaign)
+    sentences += _held_up(campaign)
     sentences += _overheads(campaign)
     sentences += _lost(campaign)
     for number, title in ((11, "Baseline (step 11)"), (12, "Comparison (step 12)"), (13, "Larger model (step 13)")):
@@ -80,6 +85,19 @@ def _control(campaign: Campaign) -> list[str]:
         f"Control (Ollama against itself, {fmt.count(settling.control_runs, 'run')}): the runs scatter by "
         f"{fmt.fraction(settling.rate_cv)}; at that noise {needed} {settling.alternative_ratio:.2f}× against "
         f"{settling.target_ratio:.2f}× with {fmt.fraction(settling.error)} error either way."
+    ]
+
+
+def _held_up(campaign: Campaign) -> list[str]:
+    """Return how often the script itself was late, where Linux told."""
+    told = [s for s in campaign.samples.get(12, []) if is_good(s) and s.held_up_s is not None]
+    late_s = [s.held_up_s for s in told if s.held_up_s is not None and s.held_up_s > HELD_UP_S]
+    if not late_s:
+        return []
+    return [
+        f"In {fmt.count(len(late_s), 'timed request')} of {len(told)} another program had the bench node's processor "
+        f"when the script was ready, for {fmt.duration(max(late_s))} at most: their TTFT is too long by so much "
+        "(`held_up_s` of the samples)."
     ]
 
 

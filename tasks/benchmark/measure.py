@@ -26,6 +26,7 @@ from tasks.benchmark.ring import RingWatch
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
 from tasks.gpu.busy import GpuWatch
+from tasks.machines import survey
 from tasks.machines.lab import Lab
 from tasks.machines.node import CommandResult, Node
 from tasks.machines.paths import script_path
@@ -54,6 +55,7 @@ def measure(lab: Lab, job: Job, *, anyway: bool = False) -> Measured:
 
     It stops as soon as the campaign can only be INVALID, unless `anyway`.
     """
+    end_orphans(lab.bench_node)
     ensure_script(lab.bench_node)
     bench = lab.inventory.bench
     if not anyway and fatal_so_far(lab, job):
@@ -74,6 +76,17 @@ def measure(lab: Lab, job: Job, *, anyway: bool = False) -> Measured:
     versions = {arm: [told, after[arm]] for arm, told in before.items()}
     names = [f"{arm}:{run}" for arm, run in order]
     return Measured(job, names, len(order) - len(left), schedule_run.loaded, versions)
+
+
+def end_orphans(node: Node) -> None:
+    """End a script of ours that an interrupted call or a lost link has left at work: it would load what is measured.
+
+    Nobody else's can be there: this call holds the node's lock.
+    """
+    path = script_path(node)
+    orphans = [process for process in survey.survey(node) if path in process.argv]
+    for ended in survey.end(node, orphans):
+        console.note(node.key, f"ended the script of an interrupted call (PID {ended.pid})")
 
 
 def fatal_so_far(lab: Lab, job: Job) -> list[Check]:
@@ -163,7 +176,11 @@ class ScheduleRun:
             conditions = msgspec.structs.replace(conditions, memory_before=memory_of(self.lab, arm))
             with GpuWatch(self.lab.nodes.values(), longest_s(self.lab)) as watch, self._ring_watch(arm) as ring:
                 failures += self._ask_script(arm, run, attempt, samples)
+<<<<<<< HEAD
             failures = [*(f"{key}: {words}" for key, words in ring.lost.items()), *failures]
+=======
+            failures[:0] = [f"{key}: {words}" for key, words in ring.lost.items()]
+>>>>>>> main
             conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy)
             conditions = self._conditions_after(arm, conditions)
         except OllamaError as error:

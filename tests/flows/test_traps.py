@@ -153,7 +153,7 @@ def test_a_mirror_of_the_hub_helps(nodes: Layout) -> None:
         profile = msgspec.structs.replace(lab.profile, exo=mended)
         lab.inventory = msgspec.structs.replace(lab.inventory, profiles={lab.inventory.profile: profile})
         start_group(lab)
-        assert "environment" in load_campaign(lab.logs).records[6].summary
+        assert "another variable HF_ENDPOINT" in load_campaign(lab.logs).records[6].summary
         assert download_model(lab).exo_answered == profile.models.small.exo
 
 
