@@ -282,13 +282,10 @@ class Cleaned(msgspec.Struct, frozen=True):
     ollama_after: dict[str, OllamaState]
     ollama_unchanged: bool
     ollama_changes: list[str]
-<<<<<<< HEAD
-    ollama_restarts: list[str] = []
-    """Servers, or their nodes, that were started anew since preflight."""
-=======
     not_looked_at: dict[str, str] = {}
     """Node -> why nothing is known of it: it was off or did not answer."""
->>>>>>> main
+    ollama_restarts: list[str] = []
+    """Servers, or their nodes, that were started anew since preflight."""
 
 
 class OllamaModel(msgspec.Struct, frozen=True):

@@ -31,22 +31,15 @@ def stop_cluster(lab: Lab, notes: StepNotes) -> Cleaned:
         "TERM, then KILL, to every process of ours, found by identity (boot, start time, command, folder, mark)",
         "a PID file says nothing about who has that PID today, and is no help where it is gone",
     )
-<<<<<<< HEAD
-    stopped = ExoCluster(lab).each(stop_on)
-    before, after = ollama_before(lab.bench_node, lab.inventory.profile), ask_servers(lab)
+    stopped, failed = _stop_everywhere(lab)
+    before, after, silent = _ollama(lab)
     both = [(before[arm], after[arm]) for arm in after if arm in before]
     changes = [change for pair in both for change in ollama.changes(*pair)]
     restarts = [restart for pair in both for restart in ollama.restarts(*pair)]
-    for change in [*changes, *restarts]:
-=======
-    stopped, failed = _stop_everywhere(lab)
-    before, after, silent = _ollama(lab)
-    changes = [change for arm in after if arm in before for change in ollama.changes(before[arm], after[arm])]
-    unchanged = bool(before) and bool(after) and not changes
+    unchanged = bool(before) and bool(after) and not changes and not restarts
     off = {key: str(error.problem.found) for key, error in failed.items() if key not in stopped}
-    cleaned = notes.partial = Cleaned(stopped, before, after, unchanged, changes, off)
-    for change in changes:
->>>>>>> main
+    cleaned = notes.partial = Cleaned(stopped, before, after, unchanged, changes, off, restarts)
+    for change in [*changes, *restarts]:
         notes.warn(f"Ollama changed: {change}")
     if not before and not silent:
         notes.warn("what Ollama was like before is not known: `fab preflight` was not run")
@@ -56,32 +49,14 @@ def stop_cluster(lab: Lab, notes: StepNotes) -> Cleaned:
     notes.summary = _summary(cleaned)
     if all(not stop.was_running and not stop.ended and not stop.removed for stop in stopped.values()):
         notes.already()
-<<<<<<< HEAD
-    at = ", ".join(f"{key} ({stop.how}, {stop.stopped_s:.1f} s)" for key, stop in ended.items())
-    servers = (
-        "CHANGED"
-        if changes
-        else "started anew"
-        if restarts
-        else ("unchanged" if before else "answers, its earlier state is not known")
-    )
-    notes.summary = f"stopped EXO on {at}" if ended else "nothing of ours was running"
-    notes.summary += f"; ports free; Ollama {servers}"
-=======
     if errors := [*failed.values(), *silent]:
         raise all_of(errors)
->>>>>>> main
     refuse_silent(
         after.values(),
         "every Ollama healthy after cleanup",
         "look at it there: systemctl status ollama (this program never stops or starts it)",
     )
-<<<<<<< HEAD
-    unchanged = bool(before) and not changes and not restarts
-    return Cleaned(stopped, before, after, unchanged, changes, restarts)
-=======
     return cleaned
->>>>>>> main
 
 
 def stop_on(exo: ExoNode) -> Stopped:
@@ -168,5 +143,6 @@ def _summary(cleaned: Cleaned) -> str:
     if cleaned.not_looked_at:
         words.append(f"NOT looked at: {', '.join(cleaned.not_looked_at)}")
     before = "unchanged" if cleaned.ollama_unchanged else "answers, its earlier state is not known"
+    before = "started anew" if cleaned.ollama_restarts else before
     words.append(f"Ollama {'CHANGED' if cleaned.ollama_changes else before if cleaned.ollama_after else 'not asked'}")
     return "; ".join(word for word in words if word)

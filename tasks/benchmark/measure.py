@@ -176,11 +176,7 @@ class ScheduleRun:
             conditions = msgspec.structs.replace(conditions, memory_before=memory_of(self.lab, arm))
             with GpuWatch(self.lab.nodes.values(), longest_s(self.lab)) as watch, self._ring_watch(arm) as ring:
                 failures += self._ask_script(arm, run, attempt, samples)
-<<<<<<< HEAD
-            failures = [*(f"{key}: {words}" for key, words in ring.lost.items()), *failures]
-=======
             failures[:0] = [f"{key}: {words}" for key, words in ring.lost.items()]
->>>>>>> main
             conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy)
             conditions = self._conditions_after(arm, conditions)
         except OllamaError as error:
