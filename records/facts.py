@@ -290,6 +290,8 @@ class Cleaned(msgspec.Struct, frozen=True):
     ollama_changes: list[str]
     not_looked_at: dict[str, str] = {}
     """Node -> why nothing is known of it: it was off or did not answer."""
+    ollama_restarts: list[str] = []
+    """Servers, or their nodes, that were started anew since preflight."""
 
 
 class OllamaModel(msgspec.Struct, frozen=True):

@@ -194,6 +194,8 @@ def ollama_unaffected(campaign: Campaign, step: int) -> Check:
         )
     if not cleaned.ollama_before and not cleaned.ollama_changes:
         return Check(name, "unknown", "what it was like before `fab preflight` is not known", why, essential=False)
+    if cleaned.ollama_restarts and not cleaned.ollama_changes:
+        return Check(name, "warn", first_few(cleaned.ollama_restarts), why, essential=False)
     if not cleaned.ollama_unchanged:
         evidence = first_few(cleaned.ollama_changes) or "its state is not the one before"
         return Check(name, "fatal", evidence, why, essential=False)

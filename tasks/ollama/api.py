@@ -164,10 +164,9 @@ def same_name(one: str, other: str) -> bool:
 
 
 def changes(before: OllamaState, after: OllamaState) -> list[str]:
-    """Return what is different in a server's version, models, process and health; empty means unaffected by us.
+    """Return what is different in a server's version, models and health; empty means unaffected by us.
 
-    What is loaded does not count: Ollama unloads by itself after its keep-alive. A process that started anew on a node
-    that did not is a change; where its node started anew too, that is the one that is told.
+    What is loaded does not count: Ollama unloads by itself after its keep-alive.
     """
     if before.error or after.error:
         return [f"{state.arm}: {state.error}" for state in (before, after) if state.error]
@@ -178,11 +177,16 @@ def changes(before: OllamaState, after: OllamaState) -> list[str]:
     changed += [f"{name} is new" for name in sorted(after.models.keys() - before.models.keys())]
     both = sorted(before.models.keys() & after.models.keys())
     changed += [f"{name} has another digest" for name in both if before.models[name] != after.models[name]]
-    if before.boot and after.boot and before.boot != after.boot:
-        changed.append("its node was started anew")
-    elif before.started and after.started and before.started != after.started:
-        changed.append("its process was started anew")
     return [f"{before.arm}: {change}" for change in changed]
+
+
+def restarts(before: OllamaState, after: OllamaState) -> list[str]:
+    """Return whether a server, or its node, was started anew: it is the same Ollama, but not untouched."""
+    if before.boot and after.boot and before.boot != after.boot:
+        return [f"{before.arm}: its node was started anew"]
+    if before.started and after.started and before.started != after.started:
+        return [f"{before.arm}: its process was started anew"]
+    return []
 
 
 def _read(reply: Reply, kind: type[T], what: str) -> T:

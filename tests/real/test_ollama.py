@@ -188,12 +188,12 @@ def test_a_run_that_broke_is_measured_again(harm: str, server: GenuineOllama, la
     with once(lambda: asked(lab, 1) and bool(server.runners()), act):
         campaign = measured(lab)
     found = errors(campaign, 11)
-    show(harm, f"{found.status}: {found.evidence}", *ollama.changes(before, ask_servers(lab)["rog"]))
+    show(harm, f"{found.status}: {found.evidence}", *ollama.restarts(before, ask_servers(lab)["rog"]))
     assert found.status == "warn"
     assert [s.attempt for s in campaign.samples[11] if not s.lost] == [2] * 3
     assert [note.attempt for note in campaign.conditions[11]] == [1, 2]
     if harm == "server restarted":
-        assert "rog: its process was started anew" in ollama.changes(before, ask_servers(lab)["rog"])
+        assert "rog: its process was started anew" in ollama.restarts(before, ask_servers(lab)["rog"])
 
 
 def test_a_model_that_is_deleted_is_told_with_its_server(server: GenuineOllama, lab: Lab) -> None:

@@ -314,5 +314,12 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
         lambda c: with_result(c, 15, ollama_unchanged=False, ollama_changes=["rog: a model is gone"]),
         "a model is gone",
     ),
+    (
+        "Ollama unaffected",
+        "started anew",
+        "warn",
+        lambda c: with_result(c, 15, ollama_unchanged=False, ollama_restarts=["rog: its process was started anew"]),
+        "its process was started anew",
+    ),
     ("Ollama unaffected", "before cleanup", "unknown", without_cleanup, "fab cleanup"),
 ]

@@ -117,9 +117,10 @@ def test_changes_between_two_states() -> None:
     assert ollama.changes(before, OllamaState("srv1", URL, None, {}, error="refused")) == ["srv1: refused"]
     seen = msgspec.structs.replace(before, boot="b1", started="1 100")
     restarted = msgspec.structs.replace(seen, started="7 900")
-    assert ollama.changes(seen, restarted) == ["srv1: its process was started anew"]
-    assert ollama.changes(seen, msgspec.structs.replace(restarted, boot="b2")) == ["srv1: its node was started anew"]
-    assert ollama.changes(before, seen) == []  # nothing is known of before
+    assert ollama.changes(seen, restarted) == []
+    assert ollama.restarts(seen, restarted) == ["srv1: its process was started anew"]
+    assert ollama.restarts(seen, msgspec.structs.replace(restarted, boot="b2")) == ["srv1: its node was started anew"]
+    assert ollama.restarts(before, seen) == []  # nothing is known of before
 
 
 @settings(max_examples=200, deadline=None)
