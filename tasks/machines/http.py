@@ -92,7 +92,8 @@ def _exchange(node: Node, host: str, port: int, request: Request, line: Line) ->
     headers = {"Accept": "*/*", "Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
     connection = http.client.HTTPConnection(host, port, timeout=request.timeout_s)
     try:
-        connection.sock = line.sock = cast("Any", node.dial(host, port, request.timeout_s))
+        line.sock = node.dial(host, port, request.timeout_s)
+        connection.sock = cast("Any", _Lasting(line.sock))
         connection.request(request.method, request.path, body, headers)
         answer = connection.getresponse()
         return Reply(answer.status, answer.read(ANSWER_CAP_BYTES).decode("utf-8", "replace"))
@@ -103,7 +104,22 @@ def _exchange(node: Node, host: str, port: int, request: Request, line: Line) ->
     except (OSError, EOFError, http.client.HTTPException) as error:
         return Reply(0, f"{type(error).__name__}: {error}")
     finally:
-        connection.close()
+        if line.sock is not None:
+            line.sock.close()
+
+
+class _Lasting:
+    """A stream that outlives its `close`, which http.client calls as soon as it has the headers of a last answer.
+
+    A socket lives on as long as somebody reads from it; an SSH channel does not, and the body that is still on its way
+    would be lost.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.sendall, self.makefile = stream.sendall, stream.makefile
+
+    def close(self) -> None:
+        """Leave it open for whoever reads the body."""
 
 
 def _keep(commands: list[Command], asked: Command) -> None:
