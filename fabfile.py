@@ -14,7 +14,18 @@ from invoke.collection import Collection
 
 # Invoke forbids byte code before it loads this file, and every call would compile a hundred modules anew.
 sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
-from tasks.command_line import PROJECT, explaining, operating  # noqa: E402
+from tasks.command_line import (  # noqa: E402
+    PROJECT,
+    WAIT_HELP,
+    check_bench,
+    check_runs,
+    explaining,
+    operating,
+    strictly,
+)
+
+_FRESH = {"fresh": "begin anew; what is there moves to the archive"}
+_WAIT = {"wait": WAIT_HELP}
 
 
 @task(help={"strict": "fail where a model pair of the profile in force cannot run"})
@@ -26,84 +37,84 @@ def verify_python(c: Any, strict: bool = False) -> None:
         step(lab, strict=strict)
 
 
-@task
-def install_srv1(c: Any) -> None:
+@task(help=_WAIT)
+def install_srv1(c: Any, wait: bool = False) -> None:
     """Step 2: Install EXO on ndnlinuxsrv1 in a venv of its own."""
     from tasks.install import install_srv1 as step
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         step(lab)
 
 
-@task
-def install_srv2(c: Any) -> None:
+@task(help=_WAIT)
+def install_srv2(c: Any, wait: bool = False) -> None:
     """Step 3: Install EXO on ndnlinuxsrv2 in a venv of its own."""
     from tasks.install import install_srv2 as step
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         step(lab)
 
 
-@task
-def install_rog(c: Any) -> None:
+@task(help=_WAIT)
+def install_rog(c: Any, wait: bool = False) -> None:
     """Step 4: Install EXO on rog-flow-z13 and hear several witnesses about its Radeon under ROCm."""
     from tasks.install import install_rog as step
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         step(lab)
 
 
-@task
-def start_srv1(c: Any) -> None:
+@task(help=_WAIT)
+def start_srv1(c: Any, wait: bool = False) -> None:
     """Step 5: Start EXO on ndnlinuxsrv1 and wait until this very process serves."""
     from tasks.start import start_srv1 as step
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         step(lab)
 
 
-@task
-def start_srv2(c: Any) -> None:
+@task(help=_WAIT)
+def start_srv2(c: Any, wait: bool = False) -> None:
     """Step 6: Start EXO on ndnlinuxsrv2 and wait until this very process serves."""
     from tasks.start import start_srv2 as step
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         step(lab)
 
 
-@task
-def start_rog(c: Any) -> None:
+@task(help=_WAIT)
+def start_rog(c: Any, wait: bool = False) -> None:
     """Step 7: Start EXO on rog-flow-z13 and say which device it really computes on."""
     from tasks.start import start_rog as step
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         step(lab)
 
 
-@task
-def verify_cluster(c: Any) -> None:
+@task(help=_WAIT)
+def verify_cluster(c: Any, wait: bool = False) -> None:
     """Step 8: Prove the cluster: every node's own topology shows all nodes."""
     from tasks.start import verify_cluster as step
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         step(lab)
 
 
-@task(help={"anyway": "go on where the verdict could only be INVALID"})
-def download_model(c: Any, anyway: bool = False) -> None:
+@task(help={"anyway": "go on where the verdict could only be INVALID"} | _WAIT)
+def download_model(c: Any, anyway: bool = False, wait: bool = False) -> None:
     """Step 9: Make the model pair available and prove by one answer that the cluster serves it."""
     from tasks.benchmark.models import download_model as step
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         step(lab, anyway=anyway)
 
 
-@task(help={"anyway": "go on where the verdict could only be INVALID"})
-def create_benchmark(c: Any, anyway: bool = False) -> None:
+@task(help={"anyway": "go on where the verdict could only be INVALID"} | _WAIT)
+def create_benchmark(c: Any, anyway: bool = False, wait: bool = False) -> None:
     """Step 10: Put the benchmark script on the bench node and measure its own error there."""
     from tasks.benchmark.instrument import create_benchmark as step
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         step(lab, anyway=anyway)
 
 
@@ -112,13 +123,15 @@ def create_benchmark(c: Any, anyway: bool = False) -> None:
         "runs": "freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)",
         "anyway": "go on where the verdict can only be INVALID",
     }
+    | _FRESH
+    | _WAIT
 )
-def bench_baseline(c: Any, runs: str = "", anyway: bool = False) -> None:
+def bench_baseline(c: Any, runs: str = "", anyway: bool = False, fresh: bool = False, wait: bool = False) -> None:
     """Step 11: Measure single-node Ollama alone."""
     from tasks.benchmark.steps import bench_baseline as step
 
-    with operating(c) as lab:
-        step(lab, runs=runs, anyway=anyway)
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab, runs=runs, anyway=anyway, fresh=fresh)
 
 
 @task(
@@ -127,13 +140,17 @@ def bench_baseline(c: Any, runs: str = "", anyway: bool = False) -> None:
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "anyway": "go on where the verdict can only be INVALID",
     }
+    | _FRESH
+    | _WAIT
 )
-def bench_comparison(c: Any, runs: str = "", until_decided: bool = False, anyway: bool = False) -> None:
+def bench_comparison(
+    c: Any, runs: str = "", until_decided: bool = False, anyway: bool = False, fresh: bool = False, wait: bool = False
+) -> None:
     """Step 12: Measure EXO and Ollama in one interleaved schedule."""
     from tasks.benchmark.steps import bench_comparison as step
 
-    with operating(c) as lab:
-        step(lab, runs=runs, until_decided=until_decided, anyway=anyway)
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab, runs=runs, until_decided=until_decided, anyway=anyway, fresh=fresh)
 
 
 @task(
@@ -141,13 +158,15 @@ def bench_comparison(c: Any, runs: str = "", until_decided: bool = False, anyway
         "runs": "freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)",
         "anyway": "go on where the verdict can only be INVALID",
     }
+    | _FRESH
+    | _WAIT
 )
-def bench_scale_up(c: Any, runs: str = "", anyway: bool = False) -> None:
+def bench_scale_up(c: Any, runs: str = "", anyway: bool = False, fresh: bool = False, wait: bool = False) -> None:
     """Step 13: Repeat with the large model, only if the comparison said GO."""
     from tasks.benchmark.steps import bench_scale_up as step
 
-    with operating(c) as lab:
-        step(lab, runs=runs, anyway=anyway)
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab, runs=runs, anyway=anyway, fresh=fresh)
 
 
 @task(help={"html": "also write one self-contained HTML file", "commit": "commit docs/ as the plan's step does"})
@@ -159,12 +178,12 @@ def document_results(c: Any, html: bool = False, commit: bool = False) -> None:
         step(lab, html=html, commit=commit)
 
 
-@task
-def stop_cluster(c: Any) -> None:
+@task(help=_WAIT)
+def stop_cluster(c: Any, wait: bool = False) -> None:
     """Step 15: Stop what we started, prove the ports free and Ollama unchanged."""
     from tasks.cleanup import stop_cluster as step
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         step(lab)
 
 
@@ -177,21 +196,21 @@ def preflight_group(c: Any, strict: bool = False) -> None:
         preflight.preflight_group(lab, strict=strict)
 
 
-@task(name="install")
-def install_group(c: Any) -> None:
+@task(name="install", help=_WAIT)
+def install_group(c: Any, wait: bool = False) -> None:
     """Group: steps 2 to 4, EXO on every node, side by side."""
     from tasks import install
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         install.install_group(lab)
 
 
-@task(name="start")
-def start_group(c: Any) -> None:
+@task(name="start", help=_WAIT)
+def start_group(c: Any, wait: bool = False) -> None:
     """Group: steps 5 to 8, EXO running on every node and one cluster of them."""
     from tasks import start
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         start.start_group(lab)
 
 
@@ -203,7 +222,9 @@ def start_group(c: Any) -> None:
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
         "anyway": "go on where the verdict can only be INVALID",
-    },
+    }
+    | _FRESH
+    | _WAIT,
 )
 def bench_group(
     c: Any,
@@ -212,13 +233,15 @@ def bench_group(
     control: bool = False,
     concurrency: str = "",
     anyway: bool = False,
+    fresh: bool = False,
+    wait: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
     from tasks.benchmark import steps as benchmark
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         benchmark.bench_group(
-            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, anyway=anyway
+            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, anyway=anyway, fresh=fresh
         )
 
 
@@ -238,13 +261,31 @@ def report_group(c: Any, html: bool = False, commit: bool = False, gate: bool = 
         report.report_group(lab, html=html, commit=commit, gate=gate)
 
 
-@task(name="cleanup")
-def cleanup_group(c: Any) -> None:
+@task(name="cleanup", help=_WAIT)
+def cleanup_group(c: Any, wait: bool = False) -> None:
     """Group: step 15, stop what we started and prove Ollama unchanged."""
     from tasks import cleanup
 
-    with operating(c) as lab:
+    with operating(c, lock=True, wait=wait) as lab:
         cleanup.stop_cluster(lab)
+
+
+@task(name="history", help={"restore": "bring this one back; what is there now moves to the archive"})
+def show_history(c: Any, restore: str = "") -> None:
+    """List the campaigns in logs/ and their archives, each with its verdict; or bring an archived one back."""
+    from tasks import history
+
+    with operating(c) as lab:
+        history.history(lab, restore)
+
+
+@task(name="uninstall", help={"models": "also what EXO downloaded", "yes": "do not ask"} | _WAIT)
+def uninstall_nodes(c: Any, models: bool = False, yes: bool = False, wait: bool = False) -> None:
+    """Remove everything of ours from the nodes, after showing it with its sizes; downloaded models only if told."""
+    from tasks import uninstall
+
+    with operating(c, lock=True, wait=wait) as lab:
+        uninstall.uninstall(lab, models=models, yes=yes)
 
 
 @task(help={"strict": "fail where a pair of the profile in force cannot run, or GO cannot be reached"})
@@ -291,6 +332,7 @@ _REHEARSAL_HELP = {
     "trap": "reproduce one of docs/traps.md",
     "seed": "of the noise",
     "generation": "0 for EXO 0.0.15, 1 for EXO 1.0.71",
+    "drift": "relative change of all engines' rates over four minutes, -0.2 for a laptop that warms up",
     "root": "folder of the rehearsal (.rehearsal when left out)",
 }
 
@@ -303,6 +345,7 @@ def rehearse(
     trap: str = "",
     seed: str = "0",
     generation: str = "0",
+    drift: str = "0",
     root: str = "",
     html: bool = False,
 ) -> None:
@@ -310,7 +353,7 @@ def rehearse(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation), html)
+        rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, drift), html)
 
 
 @task(help=_REHEARSAL_HELP)
@@ -321,6 +364,7 @@ def rehearsal_up(
     trap: str = "",
     seed: str = "0",
     generation: str = "0",
+    drift: str = "0",
     root: str = "",
 ) -> None:
     """Start the embedded cluster and print how to use it."""
@@ -328,7 +372,9 @@ def rehearsal_up(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        hosts = rehearsal.bring_up(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation))
+        hosts = rehearsal.bring_up(
+            _root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, drift)
+        )
         console.text(
             f"three nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start"
         )
@@ -351,6 +397,17 @@ def _root(named: str) -> Path:
     return Path(named).expanduser().resolve() if named else ROOT
 
 
+def _check_rehearsal(root: str, speedup: str, noise: str, trap: str, seed: str, generation: str, **_: object) -> None:
+    from tasks import rehearse as rehearsal
+
+    rehearsal.check(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation))
+
+
+strictly(
+    {"bench": check_bench}
+    | dict.fromkeys(("bench-baseline", "bench-comparison", "bench-scale-up"), check_runs)
+    | dict.fromkeys(("rehearse", "rehearsal-up"), _check_rehearsal)
+)
 ns = Collection()
 ns.configure({"exo": {"inventory": "hosts.yaml", "profile": ""}})
 for _task in (
@@ -373,5 +430,15 @@ for _task in (
     ns.add_task(_task)
 for _task in (preflight_group, install_group, start_group, bench_group, report_group, cleanup_group):
     ns.add_task(_task)
-for _task in (compare, feasibility, trust_hosts, rehearse, rehearsal_up, rehearsal_down, version):
+for _task in (
+    compare,
+    feasibility,
+    show_history,
+    uninstall_nodes,
+    trust_hosts,
+    rehearse,
+    rehearsal_up,
+    rehearsal_down,
+    version,
+):
     ns.add_task(_task)

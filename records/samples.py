@@ -92,6 +92,16 @@ class LoadedModel(msgspec.Struct, frozen=True):
     """Seconds until the server lets go of it, by the clock that noted it."""
 
 
+class ExoSeen(msgspec.Struct, frozen=True):
+    """What of EXO was in the memory of one node."""
+
+    processes: int
+    memory_bytes: int
+    """Resident, all of them together."""
+    runners: int
+    """Of 1.x, those that hold a model."""
+
+
 class Conditions(msgspec.Struct, frozen=True):
     """What surrounded one run of one arm, noted just before its first request."""
 
@@ -119,6 +129,8 @@ class Conditions(msgspec.Struct, frozen=True):
     notes: list[str] = []
     topology_complete_after: dict[str, bool] = {}
     """Likewise just after an EXO run, every process of ours alive: what broke in it is not restarted away."""
+    exo_seen: dict[str, ExoSeen] = {}
+    """What of EXO was in memory on every node just before an Ollama run; must hold no model."""
     attempt: int = 1
     lost: str = ""
     """Why this try at the run counts for nothing: a request failed, or something else was at work."""

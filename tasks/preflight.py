@@ -8,12 +8,14 @@ from collections.abc import Mapping
 import msgspec
 
 from records.facts import NodePython, OllamaState, Preflight
-from records.settings import Exo
+from records.settings import Exo, exo_on, ports_of
+from tasks.errors import StepError, all_of
 from tasks.exo.catalogue import generation_of
+from tasks.exo.interface import Lacking
 from tasks.feasibility.assess import Assessment, assess
 from tasks.feasibility.show import refuse_infeasible, show_estimate, show_feasibility, warnings_of
 from tasks.gpu import amd
-from tasks.machines import network, pythons
+from tasks.machines import network, pythons, reach
 from tasks.machines.daemon import find_command, read_found
 from tasks.machines.lab import Lab
 from tasks.machines.network import Way
@@ -51,6 +53,8 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
         "is it running, and does it listen beyond localhost (OLLAMA_HOST=0.0.0.0)? then: fab preflight",
     )
     keep_ollama_before(lab, servers, told)
+    for words in ready_to_build(lab, nodes):
+        notes.warn(words)
     nodes, ways = with_round_trips(lab, nodes, told)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
     for line in warnings_of(assessment, lab.inventory.profile, ways):
@@ -67,6 +71,48 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
         alternatives=assessment.alternatives,
         network={key: way.words for key, way in ways.items()},
         relayed=[key for key, way in ways.items() if way.kind == "relayed"],
+    )
+
+
+def ready_to_build(lab: Lab, nodes: dict[str, NodePython]) -> list[str]:
+    """Ask every node for what this EXO's install needs and which ports of the others it reaches.
+
+    Returns what may be in the way. Raises StepError with all that surely is, on every node, and what mends each.
+    """
+    exo, generation = lab.profile.exo, generation_of(lab.profile.exo.release)
+    lacking = {key: list[Lacking]() for key in nodes}
+    if asks := generation.lacking_command():
+        told = lab.each(lambda node: node.run(asks, check=False, timeout_s=60).stdout)
+        lacking = {key: generation.lacking(told[key], exo_on(exo, key)) for key in nodes}
+    if generation.RING_PORTS:
+        ports = {key: (ports_of(exo, key).api, ports_of(exo, key).peer, *generation.RING_PORTS) for key in nodes}
+        peers = lab.addresses()
+        tried = lab.each(
+            lambda node: (
+                node.run(
+                    reach.command(nodes[node.key].python, node.key, peers, ports), check=False, timeout_s=90
+                ).stdout
+            )
+        )
+        for key, printed in tried.items():
+            lacking[key] += [_closed(lab, *closed) for closed in reach.read(printed, key)]
+    errors = [
+        StepError(lack.found, lack.needed, f"on {lab.nodes[key].spec.host}: {lack.do}", who=key)
+        for key, lacks in lacking.items()
+        for lack in lacks
+        if lack.stops
+    ]
+    if errors:
+        raise all_of(errors)
+    return [f"{key}: {lack.found}: {lack.do}" for key, lacks in lacking.items() for lack in lacks]
+
+
+def _closed(lab: Lab, key: str, port: int, why: str) -> Lacking:
+    return Lacking(
+        f"does not reach port {port} of {key}: {why}",
+        "TCP between the nodes on EXO's two ports and on 49153 to 65535, where the MLX ring takes a random one",
+        f"let them through the firewall of {lab.nodes[key].spec.host} (sudo ufw allow in on tailscale0)",
+        stops=False,
     )
 
 

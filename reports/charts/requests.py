@@ -146,14 +146,8 @@ def _requests(axes: Axes, series: list[RequestPoint], mark: ArmMark) -> None:
     """Draw one arm's requests one by one, in two artists."""
     for warmup, face in ((True, CARD), (False, mark.colour)):
         drawn = [(p.place, rate) for p in series if p.warmup == warmup and (rate := p.rate_tokens_per_s) is not None]
-        axes.plot(
-            [place for place, _ in drawn],
-            [rate for _, rate in drawn],
-            mark.shape,
-            color=face,
-            markeredgecolor=mark.colour,
-            markersize=6.5,
-        )
+        places, rates = [place for place, _ in drawn], [rate for _, rate in drawn]
+        axes.plot(places, rates, mark.shape, color=face, markeredgecolor=mark.colour, markersize=6.5)
 
 
 def _quantiles(axes: Axes, series: list[RequestPoint], mark: ArmMark, total: int) -> None:

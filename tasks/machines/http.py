@@ -2,7 +2,8 @@
 
 Nothing is measured here. http.client is given the stream that `Node.dial` opens, so the same code asks a server behind
 SSH and one on this machine, and no local port is needed. "No answer" is a Reply with status 0 and the reason,
-because most callers poll.
+because most callers poll. An answer that was cut is one of its own kind (`Reply.cut`), and what only reads is asked
+again: half a state is not an empty one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -29,6 +31,8 @@ POLLED_AT_ONCE = 8
 _keeping = threading.Lock()
 ANSWER_CAP_BYTES = 8_000_000
 """A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""
+TRIES = 3
+"""How often a GET is asked while its answer comes cut."""
 
 
 class Line:
@@ -47,7 +51,11 @@ class Line:
 def call(node: Node, host: str, port: int, request: Request, line: Line | None = None) -> Reply:
     """Send `request` from `node` to `host:port` and return the answer; status 0 where there is none. Never raises."""
     start = time.monotonic()
-    reply = _exchange(node, host, port, request, line or Line())
+    line = line or Line()
+    reply = _exchange(node, host, port, request, line)
+    for _ in range(TRIES - 1):
+        if reply.cut and request.method == "GET":
+            reply = _exchange(node, host, port, request, line)
     commands = journal.get()
     if commands is not None:
         body = f" {json.dumps(request.body)}" if request.body is not None else ""
@@ -87,39 +95,53 @@ def _wait(turn: Wait, tell: Callable[[str], None]) -> None:
     time.sleep(turn.seconds)
 
 
+class _Connection(http.client.HTTPConnection):
+    """One exchange over a stream that is closed by who opened it.
+
+    On "Connection: close" http.client closes its socket once it has the head, trusting that the file made from it
+    lives on. A socket's does; the channel of a tunnel does not, and what had not arrived yet would be lost.
+    """
+
+    def __init__(self, host: str, port: int, stream: Any, timeout_s: float) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self.sock = stream
+
+    def close(self) -> None:
+        """Leave the stream open."""
+
+
 def _exchange(node: Node, host: str, port: int, request: Request, line: Line) -> Reply:
     body = None if request.body is None else json.dumps(request.body).encode()
     headers = {"Accept": "*/*", "Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
-    connection = http.client.HTTPConnection(host, port, timeout=request.timeout_s)
     try:
-        line.sock = node.dial(host, port, request.timeout_s)
-        connection.sock = cast("Any", _Lasting(line.sock))
-        connection.request(request.method, request.path, body, headers)
-        answer = connection.getresponse()
-        return Reply(answer.status, answer.read(ANSWER_CAP_BYTES).decode("utf-8", "replace"))
+        with closing(node.dial(host, port, request.timeout_s)) as stream:
+            line.sock = stream
+            connection = _Connection(host, port, stream, request.timeout_s)
+            connection.request(request.method, request.path, body, headers)
+            return _read(connection.getresponse(), request.timeout_s)
     except StepError as error:
         return Reply(0, error.problem.found)
     except TimeoutError:
         return Reply(0, f"no answer within {request.timeout_s:g} s")
     except (OSError, EOFError, http.client.HTTPException) as error:
         return Reply(0, f"{type(error).__name__}: {error}")
-    finally:
-        if line.sock is not None:
-            line.sock.close()
 
 
-class _Lasting:
-    """A stream that outlives its `close`, which http.client calls as soon as it has the headers of a last answer.
-
-    A socket lives on as long as somebody reads from it; an SSH channel does not, and the body that is still on its way
-    would be lost.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self.sendall, self.makefile = stream.sendall, stream.makefile
-
-    def close(self) -> None:
-        """Leave it open for whoever reads the body."""
+def _read(answer: http.client.HTTPResponse, timeout_s: float) -> Reply:
+    """Return the whole answer, or one that is `cut` with how much of it came."""
+    promised, got, why = answer.length, bytearray(), ""
+    try:
+        while len(got) < ANSWER_CAP_BYTES and (piece := answer.read(65536)):
+            got += piece
+    except TimeoutError:
+        why = f", then nothing for {timeout_s:g} s"
+    except (OSError, EOFError, http.client.HTTPException) as error:
+        why = f", then {type(error).__name__}"
+    short = promised is not None and len(got) < min(promised, ANSWER_CAP_BYTES)
+    if why or short:
+        of = f" of {promised}" if promised is not None else ""
+        return Reply(0, f"the answer was cut: {len(got)}{of} bytes came{why}", cut=True)
+    return Reply(answer.status, got.decode("utf-8", "replace"))
 
 
 def _keep(commands: list[Command], asked: Command) -> None:

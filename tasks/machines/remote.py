@@ -18,7 +18,7 @@ from records.record import CONNECTING, Command
 from records.settings import NodeSpec
 from tasks.errors import UnreachableError
 from tasks.machines.node import CommandResult, Node, cannot_write
-from tasks.machines.ssh import Lines, close, connect
+from tasks.machines.ssh import CONNECT_TIMEOUT_S, Lines, close, connect
 from tasks.machines.threads import run_one
 
 SMALL_BYTES = 16_000
@@ -33,7 +33,7 @@ class RemoteNode(Node):
         self._link: Any = None
         self._failure: UnreachableError | None = None
         self._failed_at = 0.0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._copying = threading.Lock()
         """Fabric keeps one SFTP client a link, which two threads at once can hang for good."""
 
@@ -52,7 +52,30 @@ class RemoteNode(Node):
                     self._failure, self._failed_at = error, time.monotonic()
                     raise
                 self._note(Command(self.key, CONNECTING, 0, time.monotonic() - begin))
+                if self.on_connect is not None:
+                    try:
+                        self.on_connect()
+                    except BaseException:
+                        self.close()
+                        raise
             return self._link
+
+    def open(self) -> bool:
+        """Open the link unless it is open; see Node. Raises UnreachableError."""
+        with self._lock:
+            before = self._link
+            return self.link() is not before and self.on_connect is not None
+
+    def talk(self, command: str) -> Any:
+        """Start `command` over a session of its own; see Node. Raises UnreachableError."""
+        from paramiko.ssh_exception import SSHException
+
+        try:
+            channel = self.link().transport.open_session(timeout=CONNECT_TIMEOUT_S)
+            channel.exec_command(command)
+        except (OSError, EOFError, SSHException) as error:
+            raise self._lost(f"no session: {error}") from error
+        return channel
 
     def _execute(
         self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
@@ -81,10 +104,10 @@ class RemoteNode(Node):
             f"{found}", "an SSH link that stays up", f"ssh {self.spec.host} true, then type it again", who=self.key
         )
 
-    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
-        """Write `data` to `path`, a small file within one command and a large one over SFTP; see Node."""
+    def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
+        """Write `data` to `path`, a small file within one command and a large or secret one over SFTP; see Node."""
         folder, aside = shlex.quote(str(Path(path).parent)), f"{path}.part"
-        if len(data) <= SMALL_BYTES:
+        if len(data) <= SMALL_BYTES and not secret:
             part, whole = shlex.quote(aside), shlex.quote(path)
             ran = self.run(
                 f"mkdir -p {folder} && base64 -d <<<{base64.b64encode(data).decode()} >{part}"
@@ -99,8 +122,9 @@ class RemoteNode(Node):
         try:
             with self._copying:
                 sftp = self.link().sftp()
+                with sftp.open(aside, "wb") as file:
+                    file.chmod(mode)  # before there is anything to read in it
                 sftp.putfo(io.BytesIO(data), aside, file_size=len(data), confirm=True)
-                sftp.chmod(aside, mode)
                 sftp.posix_rename(aside, path)
         except (OSError, EOFError, SSHException) as error:
             raise cannot_write(self.key, path, error) from error

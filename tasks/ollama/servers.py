@@ -25,6 +25,10 @@ UNLOAD_TIMEOUT_S = 20
 UNLOAD_POLL_S = 0.1
 
 
+class OllamaError(StepError):
+    """A server of Ollama's did not do what was asked: where a run is measured, the run is lost and not the step."""
+
+
 class OllamaServer:
     """One baseline's server, asked from the bench node."""
 
@@ -64,7 +68,8 @@ class OllamaServer:
         try:
             return ollama.parse_model(self.arm, name, self.ask(ollama.tags_request()))
         except StepError as error:
-            raise error.about(_who(self.arm)) from None
+            problem = error.problem
+            raise OllamaError(problem.found, problem.needed, problem.do, who=_who(self.arm)) from None
 
     def memory(self) -> list[LoadedModel]:
         """Return the models in its memory. Raises StepError where it does not answer."""
@@ -72,7 +77,7 @@ class OllamaServer:
             return ollama.parse_memory(self.ask(ollama.ps_request()), time.time())
         except StepError as error:
             problem = error.problem
-            raise StepError(
+            raise OllamaError(
                 f"{self.url}: {problem.found}",
                 "an answer",
                 f"{ollama.LOOK}; then the same command again",
@@ -99,7 +104,7 @@ class OllamaServer:
         while held and (held := self.holding(name)):
             if time.monotonic() > deadline:
                 names = ", ".join(model.name for model in held)
-                raise StepError(
+                raise OllamaError(
                     f"{self.url} still holds {name} (listed as {names}) {UNLOAD_TIMEOUT_S} s after it was told to"
                     " let go of it: another client keeps it loaded",
                     "a server that nobody else uses while it is measured",
@@ -116,7 +121,7 @@ class OllamaServer:
         try:
             ollama.parse_version(self.ask(request))  # an error is told in the server's words
         except StepError as error:
-            raise StepError(
+            raise OllamaError(
                 f"{self.url} could not load {name}: {error.problem.found}",
                 "a loaded model",
                 ollama.LOOK,
@@ -125,7 +130,7 @@ class OllamaServer:
         load_s = time.monotonic() - begin
         held = self.holding(name)
         if not held:
-            raise StepError(
+            raise OllamaError(
                 f"{self.url} loaded {name} and has let go of it at once, though it was told to keep it",
                 "a model that stays in memory between two requests",
                 f"is the memory too small, or does another client unload it? {ollama.LOOK}",
