@@ -157,7 +157,8 @@ def _delays(ports: list[int], one_way_s: float) -> Iterator[list[int]]:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await asyncio.sleep(2 * one_way_s)  # TCP's own hand-shake
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
         near.append(server.sockets[0].getsockname()[1])
