@@ -86,7 +86,8 @@ def _hosts(nodes: SlowNodes, ollama_port: int) -> dict[str, object]:
     hosts = yaml.safe_load((PROJECT / "hosts.yaml").read_text(encoding="utf-8"))
     login = {"identity_file": str(nodes.folder / "id"), "known_hosts": str(nodes.folder / "known_hosts")}
     hosts["nodes"] = {
-        key: {"host": "127.0.0.1", "port": port, "address": "127.0.0.1", **login} for key, port in nodes.ports.items()
+        key: {"host": "127.0.0.1", "port": port, "address": f"127.0.0.{number}", **login}
+        for number, (key, port) in enumerate(nodes.ports.items(), start=1)
     }
     hosts["ollama"] = {key: {"node": key, "url": f"http://127.0.0.1:{ollama_port}"} for key in ("srv1", "rog")}
     exo = hosts["profiles"][hosts["profile"]]["exo"]
@@ -156,7 +157,8 @@ def _delays(ports: list[int], one_way_s: float) -> Iterator[list[int]]:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await asyncio.sleep(2 * one_way_s)  # TCP's own hand-shake
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
         near.append(server.sockets[0].getsockname()[1])
@@ -168,8 +170,12 @@ def _delays(ports: list[int], one_way_s: float) -> Iterator[list[int]]:
     try:
         yield near
     finally:
+        for task in asyncio.all_tasks(loop):
+            loop.call_soon_threadsafe(task.cancel)
+        time.sleep(0.1)  # so that they end as they should
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.close()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 Array = npt.NDArray[np.float64]
 
@@ -29,6 +29,8 @@ error both would have to clear the line, which costs power and lowers an error t
 ROUNDING = 1e-12
 """Of a log ratio: a bound this close to the target is on it."""
 NO_VARIANCE = 1e-24
+EXACT_UP_TO = 200
+"""Rounds; the pairs of more are not written down, nor all orders of their signs counted."""
 
 
 class Interval(NamedTuple):
@@ -95,6 +97,8 @@ def signed_rank(log_ratios: Array, error: float) -> tuple[Array, Array, Array]:
     Of the sorted Walsh averages (the means of all pairs of rounds) the bound is the one at `rank` from either end
     (Hollander, Wolfe, Chicken: Nonparametric Statistical Methods, 3rd ed., section 3.3).
     """
+    if log_ratios.ndim == 1 and len(log_ratios) > EXACT_UP_TO:
+        return _signed_rank_of_many(np.sort(log_ratios), _rank(len(log_ratios), error))
     first, second = np.triu_indices(log_ratios.shape[-1])
     walsh = (log_ratios[..., first] + log_ratios[..., second]) / 2
     rank, last = _rank(log_ratios.shape[-1], error), walsh.shape[-1] - 1
@@ -104,9 +108,34 @@ def signed_rank(log_ratios: Array, error: float) -> tuple[Array, Array, Array]:
     return (walsh[..., last // 2] + walsh[..., (last + 1) // 2]) / 2, lower, upper
 
 
+def _signed_rank_of_many(ordered: Array, rank: int) -> tuple[Array, Array, Array]:
+    """Return the same from many rounds in order, without writing down their Walsh averages: a million pairs and more.
+
+    A value is the k-th when k pairs have a mean below it, which two sorted lists tell by counting; bisection finds it.
+    """
+    count = len(ordered)
+    last = count * (count + 1) // 2 - 1
+
+    def walsh(k: int) -> float:
+        low, high = float(ordered[0]), float(ordered[-1])
+        while low < (middle := (low + high) / 2) < high:
+            partners = np.searchsorted(ordered, 2 * middle - ordered, side="right") - np.arange(count)
+            low, high = (low, middle) if np.maximum(partners, 0).sum() > k else (middle, high)
+        return high
+
+    estimate = (walsh(last // 2) + walsh((last + 1) // 2)) / 2
+    return np.asarray(estimate), np.asarray(walsh(rank - 1)), np.asarray(walsh(last - rank + 1))
+
+
 @cache
 def _rank(rounds: int, error: float) -> int:
-    """Return how many values w of the signed-rank statistic have P(W <= w) <= error; the coefficients are its law."""
+    """Return how many values w of the signed-rank statistic have P(W <= w) <= error; the coefficients are its law.
+
+    Of many rounds it is the normal law's, which differs by no more than a rank there.
+    """
+    if rounds > EXACT_UP_TO:
+        spread = np.sqrt(rounds * (rounds + 1) * (2 * rounds + 1) / 24)
+        return max(1, int(rounds * (rounds + 1) / 4 + ndtri(error) * spread + 0.5))
     ways = np.ones(1)
     for number in range(1, rounds + 1):
         ways = np.convolve(ways, [1.0, *[0.0] * (number - 1), 1.0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from records import plan
 from records.facts import Feasible
 from tasks import console
 from tasks.errors import StepError
@@ -56,6 +57,8 @@ def show_feasibility(assessment: Assessment) -> None:
 
 def show_estimate(logs: Path) -> None:
     """Print what a pipeline over these nodes may give, where single-node rates were measured before."""
+    if not any((logs / plan.step_numbered(step).samples_name).exists() for step in (11, 12)):
+        return  # before a tenth of a second of imports
     from records.campaign import load_campaign
     from reports.stats.arms import arm_estimates
     from reports.verdict.estimates import campaign_estimate

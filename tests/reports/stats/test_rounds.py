@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import msgspec
 import numpy as np
@@ -158,3 +159,35 @@ def test_the_order_shows_where_one_run_changes_the_next() -> None:
     oracle = scipy_stats.ttest_ind(ratios[::2], ratios[1::2])
     assert effect == pytest.approx(math.log(1.5 / 1.4), rel=0.01)
     assert t == pytest.approx(oracle.statistic)
+
+
+@pytest.mark.parametrize("error", [0.05, 0.01])
+def test_many_rounds_have_the_bounds_that_all_their_pairs_would_give(error: float) -> None:
+    """Counting pairs finds the very Walsh averages that writing all of them down and sorting them would."""
+    ratios = np.random.default_rng(1).normal(0.2, 0.05, 301)
+    first, second = np.triu_indices(len(ratios))
+    walsh = np.sort((ratios[first] + ratios[second]) / 2)
+    middle, lower, upper = rounds.signed_rank(ratios, error)
+    rank = int(np.searchsorted(walsh, lower, side="left")) + 1
+    assert middle == pytest.approx(np.median(walsh))
+    assert walsh[rank - 1] == pytest.approx(float(lower))
+    assert walsh[-rank] == pytest.approx(float(upper))
+    assert abs(rank - rounds._rank.__wrapped__(len(ratios), error)) <= 1
+
+
+def test_the_normal_law_takes_over_where_the_exact_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the last number of rounds that is counted exactly, both laws give the same rank within one."""
+    exact = rounds._rank.__wrapped__(rounds.EXACT_UP_TO, 0.05)
+    monkeypatch.setattr(rounds, "EXACT_UP_TO", rounds.EXACT_UP_TO - 1)
+    assert abs(rounds._rank.__wrapped__(rounds.EXACT_UP_TO + 1, 0.05) - exact) <= 1
+
+
+def test_ten_thousand_rounds_need_no_table_of_their_pairs() -> None:
+    """The bounds of 10 000 rounds take a few megabytes, where their 50 million pairs would take 400."""
+    ratios = np.random.default_rng(2).normal(0.2, 0.05, 10_000)
+    tracemalloc.start()
+    middle, lower, upper = rounds.signed_rank(ratios, 0.05)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert lower < middle < upper
+    assert peak < 5_000_000

@@ -210,3 +210,21 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError:
         return ""  # a process that has just ended
+
+
+def test_a_body_that_comes_after_its_headers_is_read(lab: Lab) -> None:
+    """On a slow link the headers of a closing answer come first: the channel must stay open for the body."""
+    here = lab.addresses()["srv1"]
+    with socket.create_server((here, 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\n")
+                time.sleep(0.3)
+                connection.sendall(b"body")
+
+        threading.Thread(target=answer, daemon=True).start()
+        reply = call(lab.nodes["srv1"], here, server.getsockname()[1], Request("GET", "/"))
+    assert (reply.status, reply.text) == (200, "body")
