@@ -42,6 +42,7 @@ def start_group(c: Any) -> None:
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
+        "spread": "instead: one request on every Ollama at once, against the best alone; --runs counts its rounds",
         "anyway": "go on where the verdict can only be INVALID",
     },
 )
@@ -51,12 +52,19 @@ def bench_group(
     until_decided: bool = False,
     control: bool = False,
     concurrency: str = "",
+    spread: bool = False,
     anyway: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
     with operating(c) as lab:
         benchmark.bench_group(
-            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, anyway=anyway
+            lab,
+            runs,
+            until_decided=until_decided,
+            control=control,
+            concurrency=concurrency,
+            spread=spread,
+            anyway=anyway,
         )
 
 

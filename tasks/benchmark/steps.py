@@ -99,6 +99,7 @@ def bench_group(
     until_decided: bool = False,
     control: bool = False,
     concurrency: str = "",
+    spread: bool = False,
     anyway: bool = False,
 ) -> None:
     """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2.
@@ -106,12 +107,17 @@ def bench_group(
     What could only end INVALID is refused, unless `anyway`.
     """
     from tasks.benchmark import experiments
+    from tasks.benchmark.spread import spread as measure_spread
 
     count = whole_number("runs", runs)  # before an hour of work, not after it
-    at_most_one({"--until-decided": until_decided, "--control": control, "--concurrency": concurrency})
+    experiment = {"--control": control, "--concurrency": concurrency, "--spread": spread}
+    at_most_one({"--until-decided": until_decided, **experiment})
     at_most_one({"--runs": count, "--until-decided": until_decided, "--concurrency": concurrency})
     if control:
         experiments.control(lab, count)
+        return
+    if spread:
+        measure_spread(lab, count)
         return
     if concurrency:
         experiments.concurrency(lab, concurrency)
