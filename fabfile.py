@@ -1,37 +1,216 @@
-"""EXO Phase 1: the plan's fifteen steps, their groups, and a few helpers of the operator. No logic lives here."""
+"""EXO Phase 1: the plan's fifteen steps, their groups, and a few helpers of the operator. No logic lives here.
+
+Every `fab` call reads all of this file, and `fab --list` nothing else: a task imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from fabric import task
 from invoke.collection import Collection
 
-from tasks import cleanup, install, preflight, report, start
-from tasks.benchmark import instrument, models
-from tasks.benchmark import steps as benchmark
-from tasks.command_line import PROJECT, explaining, operating
+# Invoke forbids byte code before it loads this file, and every call would compile a hundred modules anew.
+sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+from tasks.command_line import (  # noqa: E402
+    PROJECT,
+    WAIT_HELP,
+    check_bench,
+    check_runs,
+    explaining,
+    operating,
+    strictly,
+)
+
+_FRESH = {"fresh": "begin anew; what is there moves to the archive"}
+_WAIT = {"wait": WAIT_HELP}
+
+
+@task(help={"strict": "fail where a model pair of the profile in force cannot run"})
+def verify_python(c: Any, strict: bool = False) -> None:
+    """Step 1: Verify every node: SSH, Python for the chosen EXO, Ollama, and whether the plan can work out."""
+    from tasks.preflight import verify_python as step
+
+    with operating(c) as lab:
+        step(lab, strict=strict)
+
+
+@task(help=_WAIT)
+def install_srv1(c: Any, wait: bool = False) -> None:
+    """Step 2: Install EXO on ndnlinuxsrv1 in a venv of its own."""
+    from tasks.install import install_srv1 as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab)
+
+
+@task(help=_WAIT)
+def install_srv2(c: Any, wait: bool = False) -> None:
+    """Step 3: Install EXO on ndnlinuxsrv2 in a venv of its own."""
+    from tasks.install import install_srv2 as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab)
+
+
+@task(help=_WAIT)
+def install_rog(c: Any, wait: bool = False) -> None:
+    """Step 4: Install EXO on rog-flow-z13 and hear several witnesses about its Radeon under ROCm."""
+    from tasks.install import install_rog as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab)
+
+
+@task(help=_WAIT)
+def start_srv1(c: Any, wait: bool = False) -> None:
+    """Step 5: Start EXO on ndnlinuxsrv1 and wait until this very process serves."""
+    from tasks.start import start_srv1 as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab)
+
+
+@task(help=_WAIT)
+def start_srv2(c: Any, wait: bool = False) -> None:
+    """Step 6: Start EXO on ndnlinuxsrv2 and wait until this very process serves."""
+    from tasks.start import start_srv2 as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab)
+
+
+@task(help=_WAIT)
+def start_rog(c: Any, wait: bool = False) -> None:
+    """Step 7: Start EXO on rog-flow-z13 and say which device it really computes on."""
+    from tasks.start import start_rog as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab)
+
+
+@task(help=_WAIT)
+def verify_cluster(c: Any, wait: bool = False) -> None:
+    """Step 8: Prove the cluster: every node's own topology shows all nodes."""
+    from tasks.start import verify_cluster as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab)
+
+
+@task(help={"anyway": "go on where the verdict could only be INVALID"} | _WAIT)
+def download_model(c: Any, anyway: bool = False, wait: bool = False) -> None:
+    """Step 9: Make the model pair available and prove by one answer that the cluster serves it."""
+    from tasks.benchmark.models import download_model as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab, anyway=anyway)
+
+
+@task(help={"anyway": "go on where the verdict could only be INVALID"} | _WAIT)
+def create_benchmark(c: Any, anyway: bool = False, wait: bool = False) -> None:
+    """Step 10: Put the benchmark script on the bench node and measure its own error there."""
+    from tasks.benchmark.instrument import create_benchmark as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab, anyway=anyway)
+
+
+@task(
+    help={
+        "runs": "freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)",
+        "anyway": "go on where the verdict can only be INVALID",
+    }
+    | _FRESH
+    | _WAIT
+)
+def bench_baseline(c: Any, runs: str = "", anyway: bool = False, fresh: bool = False, wait: bool = False) -> None:
+    """Step 11: Measure single-node Ollama alone."""
+    from tasks.benchmark.steps import bench_baseline as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab, runs=runs, anyway=anyway, fresh=fresh)
+
+
+@task(
+    help={
+        "runs": "freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)",
+        "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
+        "anyway": "go on where the verdict can only be INVALID",
+    }
+    | _FRESH
+    | _WAIT
+)
+def bench_comparison(
+    c: Any, runs: str = "", until_decided: bool = False, anyway: bool = False, fresh: bool = False, wait: bool = False
+) -> None:
+    """Step 12: Measure EXO and Ollama in one interleaved schedule."""
+    from tasks.benchmark.steps import bench_comparison as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab, runs=runs, until_decided=until_decided, anyway=anyway, fresh=fresh)
+
+
+@task(
+    help={
+        "runs": "freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)",
+        "anyway": "go on where the verdict can only be INVALID",
+    }
+    | _FRESH
+    | _WAIT
+)
+def bench_scale_up(c: Any, runs: str = "", anyway: bool = False, fresh: bool = False, wait: bool = False) -> None:
+    """Step 13: Repeat with the large model, only if the comparison said GO."""
+    from tasks.benchmark.steps import bench_scale_up as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab, runs=runs, anyway=anyway, fresh=fresh)
+
+
+@task(help={"html": "also write one self-contained HTML file", "commit": "commit docs/ as the plan's step does"})
+def document_results(c: Any, html: bool = False, commit: bool = False) -> None:
+    """Step 14: Write the report, its charts and the plan's text files."""
+    from tasks.report import document_results as step
+
+    with operating(c) as lab:
+        step(lab, html=html, commit=commit)
+
+
+@task(help=_WAIT)
+def stop_cluster(c: Any, wait: bool = False) -> None:
+    """Step 15: Stop what we started, prove the ports free and Ollama unchanged."""
+    from tasks.cleanup import stop_cluster as step
+
+    with operating(c, lock=True, wait=wait) as lab:
+        step(lab)
 
 
 @task(name="preflight", help={"strict": "fail where a model pair cannot run at all"})
 def preflight_group(c: Any, strict: bool = False) -> None:
     """Group: step 1, every node, its Python, Ollama, and whether the plan can work out."""
+    from tasks import preflight
+
     with operating(c) as lab:
         preflight.preflight_group(lab, strict=strict)
 
 
-@task(name="install")
-def install_group(c: Any) -> None:
+@task(name="install", help=_WAIT)
+def install_group(c: Any, wait: bool = False) -> None:
     """Group: steps 2 to 4, EXO on every node, side by side."""
-    with operating(c) as lab:
+    from tasks import install
+
+    with operating(c, lock=True, wait=wait) as lab:
         install.install_group(lab)
 
 
-@task(name="start")
-def start_group(c: Any) -> None:
+@task(name="start", help=_WAIT)
+def start_group(c: Any, wait: bool = False) -> None:
     """Group: steps 5 to 8, EXO running on every node and one cluster of them."""
-    with operating(c) as lab:
+    from tasks import start
+
+    with operating(c, lock=True, wait=wait) as lab:
         start.start_group(lab)
 
 
@@ -44,7 +223,9 @@ def start_group(c: Any) -> None:
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
         "spread": "instead: one request on every Ollama at once, against the best alone; --runs counts its rounds",
         "anyway": "go on where the verdict can only be INVALID",
-    },
+    }
+    | _FRESH
+    | _WAIT,
 )
 def bench_group(
     c: Any,
@@ -54,9 +235,13 @@ def bench_group(
     concurrency: str = "",
     spread: bool = False,
     anyway: bool = False,
+    fresh: bool = False,
+    wait: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
-    with operating(c) as lab:
+    from tasks.benchmark import steps as benchmark
+
+    with operating(c, lock=True, wait=wait) as lab:
         benchmark.bench_group(
             lab,
             runs,
@@ -65,6 +250,7 @@ def bench_group(
             concurrency=concurrency,
             spread=spread,
             anyway=anyway,
+            fresh=fresh,
         )
 
 
@@ -78,20 +264,44 @@ def bench_group(
 )
 def report_group(c: Any, html: bool = False, commit: bool = False, gate: bool = False) -> None:
     """Group: step 14, the report and its charts."""
+    from tasks import report
+
     with operating(c) as lab:
         report.report_group(lab, html=html, commit=commit, gate=gate)
 
 
-@task(name="cleanup")
-def cleanup_group(c: Any) -> None:
+@task(name="cleanup", help=_WAIT)
+def cleanup_group(c: Any, wait: bool = False) -> None:
     """Group: step 15, stop what we started and prove Ollama unchanged."""
-    with operating(c) as lab:
+    from tasks import cleanup
+
+    with operating(c, lock=True, wait=wait) as lab:
         cleanup.stop_cluster(lab)
+
+
+@task(name="history", help={"restore": "bring this one back; what is there now moves to the archive"})
+def show_history(c: Any, restore: str = "") -> None:
+    """List the campaigns in logs/ and their archives, each with its verdict; or bring an archived one back."""
+    from tasks import history
+
+    with operating(c) as lab:
+        history.history(lab, restore)
+
+
+@task(name="uninstall", help={"models": "also what EXO downloaded", "yes": "do not ask"} | _WAIT)
+def uninstall_nodes(c: Any, models: bool = False, yes: bool = False, wait: bool = False) -> None:
+    """Remove everything of ours from the nodes, after showing it with its sizes; downloaded models only if told."""
+    from tasks import uninstall
+
+    with operating(c, lock=True, wait=wait) as lab:
+        uninstall.uninstall(lab, models=models, yes=yes)
 
 
 @task(help={"strict": "fail where a pair of the profile in force cannot run, or GO cannot be reached"})
 def feasibility(c: Any, strict: bool = False) -> None:
     """Show what can run on these nodes and what is in the way of a GO; a part of preflight, alone."""
+    from tasks import preflight
+
     with operating(c) as lab:
         preflight.feasibility(lab, strict=strict)
 
@@ -99,6 +309,8 @@ def feasibility(c: Any, strict: bool = False) -> None:
 @task(positional=["old", "new"], help={"old": "logs folder of the earlier campaign", "new": "of the later one"})
 def compare(c: Any, old: str, new: str) -> None:
     """Put two campaigns side by side with the verdict's own statistics."""
+    from tasks import report
+
     with explaining():
         report.show_comparison(Path(old), Path(new))
 
@@ -194,27 +406,48 @@ def _root(named: str) -> Path:
     return Path(named).expanduser().resolve() if named else ROOT
 
 
+def _check_rehearsal(root: str, speedup: str, noise: str, trap: str, seed: str, generation: str, **_: object) -> None:
+    from tasks import rehearse as rehearsal
+
+    rehearsal.check(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation))
+
+
+strictly(
+    {"bench": check_bench}
+    | dict.fromkeys(("bench-baseline", "bench-comparison", "bench-scale-up"), check_runs)
+    | dict.fromkeys(("rehearse", "rehearsal-up"), _check_rehearsal)
+)
 ns = Collection()
 ns.configure({"exo": {"inventory": "hosts.yaml", "profile": ""}})
-for _step in (
-    preflight.verify_python,
-    install.install_srv1,
-    install.install_srv2,
-    install.install_rog,
-    start.start_srv1,
-    start.start_srv2,
-    start.start_rog,
-    start.verify_cluster,
-    models.download_model,
-    instrument.create_benchmark,
-    benchmark.bench_baseline,
-    benchmark.bench_comparison,
-    benchmark.bench_scale_up,
-    report.document_results,
-    cleanup.stop_cluster,
+for _task in (
+    verify_python,
+    install_srv1,
+    install_srv2,
+    install_rog,
+    start_srv1,
+    start_srv2,
+    start_rog,
+    verify_cluster,
+    download_model,
+    create_benchmark,
+    bench_baseline,
+    bench_comparison,
+    bench_scale_up,
+    document_results,
+    stop_cluster,
 ):
-    ns.add_task(_step.task)
+    ns.add_task(_task)
 for _task in (preflight_group, install_group, start_group, bench_group, report_group, cleanup_group):
     ns.add_task(_task)
-for _task in (compare, feasibility, trust_hosts, rehearse, rehearsal_up, rehearsal_down, version):
+for _task in (
+    compare,
+    feasibility,
+    show_history,
+    uninstall_nodes,
+    trust_hosts,
+    rehearse,
+    rehearsal_up,
+    rehearsal_down,
+    version,
+):
     ns.add_task(_task)

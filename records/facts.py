@@ -233,10 +233,27 @@ class Cluster(msgspec.Struct, frozen=True):
     expected_nodes: list[str]
     expected_edges: int
     complete: bool
+    stood_s: float = 0.0
+    """For how long all nodes were complete together, with no election, no crash and no new connection."""
+    joined_by: dict[str, str] = {}
+    """1.x: node -> how it came in: `link to srv1`, or `multicast` where EXO's own discovery reached it."""
+    joins: dict[str, int] = {}
+    """1.x: node -> how often it was started until it was in; more than once where it ended at its change of master."""
+    elections: dict[str, int] = {}
+    """1.x: node -> elections in its log since its start."""
+    connections: dict[str, int] = {}
+    """Node -> established connections of its peer port at the end of that time."""
 
 
 StopMethod = Literal["TERM", "KILL", "not running"]
 """The signal that ended a process; `not running` where there was none to end."""
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A process of ours that cleanup ended although no note led to it."""
+
+    pid: int
+    command: str
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -249,6 +266,12 @@ class Stopped(msgspec.Struct, frozen=True):
     ports_free: dict[str, bool]
     left: list[str]
     """What stays on the node on purpose (the venv, downloaded models), with its size."""
+    held_by: dict[str, str] = {}
+    """Port -> who listens on it after cleanup; not ours, and not touched."""
+    ended: list[Ended] = []
+    """Processes of ours that no note led to: of another profile, or of an interrupted install or run."""
+    removed: list[str] = []
+    """Temporary files of ours that were removed."""
 
 
 class Cleaned(msgspec.Struct, frozen=True):
@@ -259,6 +282,8 @@ class Cleaned(msgspec.Struct, frozen=True):
     ollama_after: dict[str, OllamaState]
     ollama_unchanged: bool
     ollama_changes: list[str]
+    not_looked_at: dict[str, str] = {}
+    """Node -> why nothing is known of it: it was off or did not answer."""
 
 
 class OllamaModel(msgspec.Struct, frozen=True):

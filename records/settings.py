@@ -116,7 +116,9 @@ class Exo(Strict, frozen=True):
     """What single nodes need beside all that."""
     install_timeout_s: Seconds = 1800
     start_timeout_s: Seconds = 120
-    cluster_timeout_s: Seconds = 90
+    cluster_timeout_s: Seconds = 180
+    stands_s: Seconds = 10
+    """How long all nodes must be complete together, without an election or a new connection, before it counts."""
     download_timeout_s: Seconds = 7200
 
 
@@ -212,7 +214,8 @@ class Bench(Strict, frozen=True):
     seed: int = 20260101
     request_timeout_s: Seconds = 900
     exo_reload: Literal["restart", "reload", "keep"] = "restart"
-    """How EXO is loaded afresh for each run: restart the cluster, reload the model (1.x), or keep it loaded."""
+    """How EXO is loaded afresh for each run: restart what holds the model (0.0.x: EXO; 1.x: its runners, which is the
+    same as reload), reload the model (1.x), or keep it loaded."""
     ollama_reload: Literal["reload", "keep"] = "reload"
 
 

@@ -81,7 +81,7 @@ def lay_out(
 ) -> Layout:
     """Write every file of a rehearsal below `root` and start nothing; arguments and ValueError as of `up`."""
     root = root.resolve()
-    _check(root, speedup, noise, trap, generation, drift)
+    check(root, speedup, noise, trap, generation, drift)
     down(root)
     _clear(root)
     layout = new_layout(root, generation, speedup, noise, seed, trap, drift)
@@ -103,7 +103,8 @@ def down(root: Path) -> list[str]:
     return stop_marked(root.resolve())
 
 
-def _check(root: Path, speedup: float, noise: float, trap: str | None, generation: int, drift: float) -> None:
+def check(root: Path, speedup: float, noise: float, trap: str | None, generation: int, drift: float) -> None:
+    """Raise ValueError for an argument that `up` cannot follow, or a folder of something else."""
     if not 0.05 <= speedup <= 20:
         raise ValueError(f"speedup {speedup}: must be from 0.05 to 20")
     if not 0 <= noise <= 0.5:

@@ -1,58 +1,112 @@
 """What every `fab` call shares: which Lab it means, how its options are read, how it ends.
 
 Exit codes: 0 done, 1 a step failed or hosts.yaml cannot be used, 2 an option cannot be read, 130 interrupted;
-`fab report --gate` has its own (reports.export.GATE_EXIT).
+`fab report --gate` has its own (reports.export.GATE_EXIT). The fabfile loads this file whatever is typed, so what only
+a running task needs is imported by the functions.
+
+`fab` is Fabric's program and not ours: `strictly` has it end with 2 for what it cannot parse, refuse those of its own
+options that this program does not follow, and check the options of every task before the first of them begins.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import re
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
 
-from tasks import console
-from tasks.errors import StepError
-from tasks.inventory import InventoryError, load_inventory
-from tasks.machines.lab import Lab
-from tasks.redact import masked, secrets_of
+if TYPE_CHECKING:
+    from tasks.errors import StepError
+    from tasks.machines.lab import Lab
 
 PROJECT = Path(__file__).resolve().parent.parent
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+WAIT_HELP = "where another operator works on this cluster, wait for them instead of giving up"
 _labs: dict[tuple[Path, str], Lab] = {}
 
 
 @contextlib.contextmanager
-def operating(c: Any) -> Iterator[Lab]:
-    """Give the Lab of this `fab` call and turn what goes wrong into one message and an exit code."""
+def operating(c: Any, *, lock: bool = False, wait: bool = False) -> Iterator[Lab]:
+    """Give the Lab of this `fab` call and turn what goes wrong into one message and an exit code.
+
+    With `lock` nobody else may change this cluster until `fab` ends; with `wait` an operator who does is waited for.
+    """
+    from tasks import console
+    from tasks.redact import secrets_of
+
     with explaining() as shown:
         lab = lab_of(c)
         shown += secrets_of(lab.inventory)
+        console.hide(shown)
+        if lock:
+            lab.lock(wait=wait, hidden=shown)
         yield lab
 
 
 @contextlib.contextmanager
 def explaining() -> Iterator[list[str]]:
     """Turn what goes wrong into one message and an exit code; the secrets put into the list it gives are hidden."""
+    from reports.text.escape import clean
+    from tasks import console
+    from tasks.errors import StepError
+    from tasks.inventory import InventoryError
+    from tasks.redact import masked
+
     hidden: list[str] = []
+    _end_as_by_ctrl_c()
     try:
         yield hidden
     except StepError as error:
-        raise Exit(masked(blocks_of(error), hidden), code=EXIT_FAILED) from error
+        raise Exit(clean(masked(blocks_of(error), hidden)), code=EXIT_FAILED) from error
     except InventoryError as error:
-        raise Exit(f"hosts file: {error}", code=EXIT_FAILED) from error
+        raise Exit(clean(masked(f"hosts file: {error}", hidden)), code=EXIT_FAILED) from error
+    except OSError as error:  # of this machine: what goes wrong on a node is a StepError
+        raise Exit(clean(masked(blocks_of(_this_machine(error)), hidden)), code=EXIT_FAILED) from error
     except KeyboardInterrupt:
         raise Exit(
             "interrupted; what was measured so far is kept, type the same command to go on", code=EXIT_INTERRUPTED
         ) from None
     finally:
         console.no_live()
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Have SIGTERM and a closed terminal end `fab` as Ctrl-C does, with a record; `nohup` is left alone."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _this_machine(error: OSError) -> StepError:
+    """Return what a file of this machine refused as found, needed and do."""
+    from tasks.errors import StepError
+
+    where = error.filename or "a file"
+    folder = where if isinstance(where, str) and Path(where).is_dir() else Path(str(where)).parent
+    advice = {
+        errno.ENOSPC: f"df -h {folder}; make room there",
+        errno.EDQUOT: f"quota -s; make room in {folder}",
+        errno.EROFS: f"{folder} is mounted read-only: mount it for writing, or put hosts.yaml elsewhere",
+        errno.EACCES: f"ls -ld {folder}; make it yours: sudo chown -R $USER {folder}",
+        errno.EPERM: f"ls -ld {folder}; lsattr -d {folder}",
+        errno.ENOTDIR: f"a file is in the way: move {folder} aside",
+        errno.EEXIST: f"a file is in the way: move {where} aside",
+        errno.EISDIR: f"a folder is in the way: move {where} aside",
+    }.get(error.errno or 0, f"ls -ld {folder}")
+    return StepError(
+        f"{where}: {error.strerror or error}",
+        "files and folders that can be written",
+        f"{advice}; then type it again",
+        who="this machine",
+    )
 
 
 def blocks_of(error: StepError) -> str:
@@ -69,6 +123,9 @@ def lab_of(c: Any) -> Lab:
 
     `exo.inventory` is a path (from where `fab` was typed, else from the project's folder), `exo.profile` a name.
     """
+    from tasks.inventory import load_inventory
+    from tasks.machines.lab import Lab
+
     named = Path(str(c.config.exo.inventory)).expanduser()
     path = named if named.is_file() or named.is_absolute() else PROJECT / named
     path = path.resolve()
@@ -98,3 +155,85 @@ def whole_number(option: str, text: object, least: int = 1) -> int | None:
     if not re.fullmatch(r"\d{1,9}", str(text)) or int(str(text)) < least:
         raise usage_error(f"--{option} {text}: needs a whole number of at least {least}")
     return int(str(text))
+
+
+REFUSED = {
+    "dry": "it would run nothing and tell nothing; `fab --list` says what each task does",
+    "hosts": "the nodes are those of hosts.yaml; FABRIC_EXO_INVENTORY=FILE names another file",
+    "identity": "set nodes.NAME.identity_file in hosts.yaml, or IdentityFile in ~/.ssh/config",
+    "prompt-for-login-password": "logins are by key: see nodes.NAME.identity_file in hosts.yaml",
+    "prompt-for-passphrase": "load the key into ssh-agent: ssh-add",
+    "prompt-for-sudo-password": "nothing here uses sudo",
+    "ssh-config": "~/.ssh/config is read; a node's own settings stand in hosts.yaml",
+    "connect-timeout": "the time-outs are fixed: 10 s to connect",
+    "command-timeout": "every command has its own time-out; those of EXO stand in hosts.yaml",
+    "echo": "the commands of a step stand in its record in logs/",
+    "hide": "the commands of a step stand in its record in logs/",
+    "pty": "no command here needs a terminal",
+    "warn-only": "a step that fails ends the chain; type the next one to go on",
+}
+"""Options of Fabric that this program does not follow, by name -> what to do instead."""
+_GONE = {
+    "-P": "nodes are worked side by side by themselves",
+    "--parallel": "nodes are worked side by side by themselves",
+}
+"""Options of older Fabrics."""
+
+
+def check_bench(
+    runs: str = "",
+    *,
+    until_decided: bool = False,
+    control: bool = False,
+    concurrency: str = "",
+    spread: bool = False,
+    **_: object,
+) -> None:
+    """Refuse options of `fab bench` that cannot be read or exclude each other. Raises Exit with one line."""
+    count = whole_number("runs", runs)
+    experiments = {"--control": control, "--concurrency": concurrency, "--spread": spread}
+    at_most_one({"--until-decided": until_decided, **experiments})
+    at_most_one({"--runs": count, "--until-decided": until_decided, "--concurrency": concurrency})
+    if concurrency and not re.fullmatch(r"\d{1,2}(,\d{1,2})*", concurrency):
+        raise usage_error(f"--concurrency {concurrency}: needs whole numbers like 1,2,4")
+
+
+def check_runs(runs: str = "", *, until_decided: bool = False, **_: object) -> None:
+    """Refuse options of a single benchmark step likewise."""
+    whole_number("runs", runs)
+    at_most_one({"--runs": runs, "--until-decided": until_decided})
+
+
+def strictly(checks: Mapping[str, Callable[..., object]]) -> None:
+    """Change how Fabric's own program reads this call. Called by the fabfile, which it loads before it parses tasks.
+
+    `checks` has for a task's name what refuses its options (given by name) with an Exit, before any task begins.
+
+    Fabric offers no hook for any of this: the two methods of its class are replaced, once.
+    """
+    from fabric.main import Fab
+
+    if getattr(Fab, "_exo_phase1", False):
+        return
+    parse, execute = Fab.parse_tasks, Fab.execute
+
+    def parse_tasks(self: Any) -> None:
+        try:
+            parse(self)
+        except ParseError as error:
+            words = next((f"{option}: {why}" for option, why in _GONE.items() if option in self.core.unparsed), "")
+            raise usage_error(words or str(error)) from error
+
+    def check_and_execute(self: Any) -> None:
+        for option, instead in REFUSED.items():
+            if self.args[option].value:
+                dashes = f"--{option}" if len(option) > 1 else f"-{option}"
+                raise usage_error(f"{dashes}: is not followed here; {instead}")
+        if self.config.run.dry:
+            raise usage_error(f"run.dry (FABRIC_RUN_DRY): is not followed here; {REFUSED['dry']}")
+        for context in self.tasks:
+            if context.name in checks:
+                checks[context.name](**{name.replace("-", "_"): arg.value for name, arg in context.args.items()})
+        execute(self)
+
+    Fab.parse_tasks, Fab.execute, Fab._exo_phase1 = parse_tasks, check_and_execute, True

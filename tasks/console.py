@@ -1,23 +1,26 @@
 """What a person sees while the steps run: a line prefixed by its node, a summary line a step.
 
-Colour only on a terminal and never under NO_COLOR (rich sees to both). Lines of nodes that work side by side do not
-tear: one lock, one line, one write. On a terminal a live line may stand below them; it is renewed by whoever has news
-and by no thread of its own, which would take time from what is measured on this very machine.
+Whatever a server or a node has said is shown without terminal escapes. Colour only on a terminal and never under
+NO_COLOR (rich sees to both). Lines of nodes that work side by side do not tear: one lock, one line, one write. On a
+terminal a live line may stand below them; it is renewed by whoever has news and by no thread of its own, which would
+take time from what is measured on this very machine.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from records.record import Record
+from reports.text.escape import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _lock = threading.Lock()
 _consoles: dict[str, Console] = {}
+_hidden: list[str] = []
 _live = False
 """Whether the live line stands on the screen."""
 _ERASE = "\r\x1b[K"
@@ -35,7 +38,7 @@ def note(node: str, text: str) -> None:
     """Show one line of progress of `node`, or of the whole lab where `node` is empty."""
     with _lock:
         _take_live_away()
-        _console("out").print(f"[{node}] {text}" if node else text, style="dim", highlight=False, markup=False)
+        _console("out").print(_shown(f"[{node}] {text}" if node else text), style="dim", highlight=False, markup=False)
 
 
 def summary(record: Record) -> None:
@@ -46,9 +49,11 @@ def summary(record: Record) -> None:
     with _lock:
         _take_live_away()
         console = _console("out")
-        console.print(line, style=_STATUS_STYLE[record.status], highlight=False, markup=False, soft_wrap=True)
+        console.print(_shown(line), style=_STATUS_STYLE[record.status], highlight=False, markup=False, soft_wrap=True)
         for warning in record.warnings:
-            console.print(f"    warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                _shown(f"    warning: {warning}"), style="yellow", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 def live(line: str) -> None:
@@ -73,14 +78,25 @@ def text(line: str) -> None:
     """Show `line` as it is."""
     with _lock:
         _take_live_away()
-        _console("out").print(line, highlight=False, markup=False, soft_wrap=True)
+        _console("out").print(_shown(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def complaint(line: str) -> None:
     """Show `line` on stderr."""
     with _lock:
         _take_live_away()
-        _console("err").print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+        _console("err").print(_shown(line), style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Have `secrets` shown as *** from now on."""
+    _hidden.extend(secrets)
+
+
+def _shown(text: str) -> str:
+    for secret in _hidden:
+        text = text.replace(secret, "***")
+    return clean(text)
 
 
 def _take_live_away() -> None:
@@ -97,5 +113,5 @@ def _console(which: str) -> Console:
     if which not in _consoles:
         from rich.console import Console
 
-        _consoles[which] = Console(file=sys.stderr if which == "err" else sys.stdout, soft_wrap=True)
+        _consoles[which] = Console(stderr=which == "err", soft_wrap=True)
     return _consoles[which]

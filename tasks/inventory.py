@@ -14,7 +14,11 @@ from typing import Any
 
 import msgspec
 
-from records.settings import Baseline, Inventory, NodeSpec, Profile
+from records.settings import Baseline, Exo, Inventory, NodeExo, NodeSpec, Profile
+from tasks.redact import secret_flags, secret_query
+
+PROMPT_ROOM = 256
+"""Tokens that a prompt of ours may take with any model's chat template; the longest seen was 89."""
 
 
 class InventoryError(Exception):
@@ -140,6 +144,12 @@ def _contradictions(inventory: Inventory) -> list[str]:
             mistakes.append(f"ollama.{arm}.node: '{baseline.node}' is not one of nodes")
         if arm == "exo":
             mistakes.append("ollama.exo: this name is kept for the EXO arm; call the baseline otherwise")
+    least = inventory.bench.max_tokens + PROMPT_ROOM
+    if inventory.bench.num_ctx < least:
+        mistakes.append(
+            f"bench.num_ctx: {inventory.bench.num_ctx} tokens hold no prompt and {inventory.bench.max_tokens} tokens"
+            f" of answer; at least {least} do"
+        )
     if inventory.bench.node not in names:
         mistakes.append(f"bench.node: '{inventory.bench.node}' is not one of nodes")
     for key, profile in inventory.profiles.items():
@@ -184,6 +194,24 @@ def _bad_profile(key: str, profile: Profile, nodes: set[str]) -> list[str]:
             f"profiles.{key}.exo.source: '{exo.source}' would install the Yeast Epigenome Project's tool;"
             " give a git URL with a tag, a directory, a wheel or an sdist"
         )
+    parts: dict[str, Exo | NodeExo] = {"exo": exo, **{f"exo.nodes.{name}": own for name, own in exo.nodes.items()}}
+    for path, part in parts.items():
+        mistakes += [
+            f"profiles.{key}.{path}.flags: {flag} would stand in the node's list of processes for all to read;"
+            " give it in environment"
+            for flag in secret_flags(part.flags)
+        ]
+        mistakes += [
+            f"profiles.{key}.{path}.environment: '{name}' is no name of a variable"
+            for name in part.environment
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+        ]
+        sources = [*part.overrides, *([exo.source] if part is exo else [])]
+        if any(secret_query(text) for text in sources):
+            mistakes.append(
+                f"profiles.{key}.{path}: a secret in a URL's query would stand in the node's list of processes for"
+                " all to read; give it as https://user:password@..."
+            )
     mistakes += [f"profiles.{key}.exo.nodes.{name}: not one of nodes" for name in exo.nodes if name not in nodes]
     for size, pair in profile.models.by_size.items():
         for engine, model in (("exo", pair.exo), ("ollama", pair.ollama)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from invoke.exceptions import Exit
@@ -17,6 +18,7 @@ from tasks.errors import StepError
 from tasks.install import install_group
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
+from tasks.machines.lock import FileLock, this_call
 from tasks.preflight import preflight_group
 from tasks.report import document_results
 from tasks.start import start_group
@@ -40,23 +42,48 @@ class RehearsalOptions(msgspec.Struct, frozen=True):
 
 def bring_up(root: Path, wish: RehearsalOptions) -> Path:
     """Start a rehearsal's nodes below `root` and return its hosts file. Raises Exit where an option makes no sense."""
+    check(root, wish)
+    lock = _locked(root)
+    try:
+        return _up(root, wish)
+    finally:
+        lock.release()
+
+
+def _up(root: Path, wish: RehearsalOptions) -> Path:
     from rehearsal import cluster
 
     try:
-        cluster.up(
-            root,
-            speedup=_number("speedup", wish.speedup),
-            noise=_number("noise", wish.noise),
-            trap=wish.trap or None,
-            seed=int(_number("seed", wish.seed)),
-            generation=int(_number("generation", wish.generation)),
-            drift=_number("drift", wish.drift, least=-1.0),
-        )
-    except ValueError as error:
-        raise Exit(f"rehearsal: {error}", code=EXIT_USAGE) from error
+        cluster.up(root, **check(root, wish))
     except RuntimeError as error:
         raise Exit(f"rehearsal: {error}", code=EXIT_FAILED) from error
     return root / "hosts.yaml"
+
+
+def check(root: Path, wish: RehearsalOptions) -> dict[str, Any]:
+    """Return the options as the cluster takes them. Raises Exit for one that makes no sense, and changes nothing."""
+    from rehearsal import cluster
+
+    try:
+        wanted: dict[str, Any] = {
+            "speedup": _number("speedup", wish.speedup),
+            "noise": _number("noise", wish.noise),
+            "trap": wish.trap or None,
+            "seed": int(_number("seed", wish.seed)),
+            "generation": int(_number("generation", wish.generation)),
+            "drift": _number("drift", wish.drift, least=-1.0),
+        }
+        cluster.check(root, **{name: value for name, value in wanted.items() if name != "seed"})
+    except ValueError as error:
+        raise Exit(f"rehearsal: {error}", code=EXIT_USAGE) from error
+    return wanted
+
+
+def _locked(root: Path) -> FileLock:
+    """Return the lock of a rehearsal's folder, taken: its file lies beside, because the folder itself is cleared."""
+    lock = FileLock(root.with_name(f"{root.name}.lock"), f"the rehearsal in {root}")
+    lock.take(this_call())
+    return lock
 
 
 def take_down(root: Path) -> list[str]:
@@ -78,8 +105,17 @@ def clear(root: Path) -> None:
 
 def rehearse(root: Path, wish: RehearsalOptions, html: bool) -> None:
     """Run all fifteen steps on a rehearsal and stop it again. Raises StepError or Exit as the steps do."""
+    check(root, wish)  # before an earlier rehearsal is cleared
+    lock = _locked(root)
+    try:
+        _rehearse(root, wish, html)
+    finally:
+        lock.release()
+
+
+def _rehearse(root: Path, wish: RehearsalOptions, html: bool) -> None:
     clear(root)
-    hosts = bring_up(root, wish)
+    hosts = _up(root, wish)
     lab = Lab(load_inventory(hosts), hosts)
     failure: StepError | None = None
     try:

@@ -1,24 +1,21 @@
-"""@step: a plain function becomes a Fabric task that leaves one JSON record.
+"""@step: a plain function becomes a step of the plan, which leaves one JSON record whenever it is called.
 
 The function takes the Lab and a StepNotes (what it wants to say besides its result) and returns a struct from
-`records.facts`. Called as a function it runs the step; `.task` is what `fab` lists. This is the only place that makes a
-Record, and the one that writes down what a step failed of.
+`records.facts`. This is the only place that makes a Record, and the one that writes down what a step failed of.
 """
 
 from __future__ import annotations
 
-import inspect
-import re
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
-from fabric import task
 from invoke.exceptions import Exit
 
 from records import VERSION, plan
@@ -27,8 +24,8 @@ from records.facts import Skipped
 from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from records.settings import settings_carried
 from tasks import console
-from tasks.command_line import EXIT_FAILED, EXIT_USAGE, operating
-from tasks.errors import StepError
+from tasks.command_line import EXIT_FAILED, EXIT_USAGE
+from tasks.errors import NothingDoneError, StepError
 from tasks.inventory import campaign_id
 from tasks.machines.lab import Lab, side_by_side
 from tasks.machines.node import journal
@@ -45,6 +42,10 @@ class StepNotes:
         self.deviations: list[Deviation] = []
         self.warnings: list[str] = []
         self.commands: list[Command] = []
+        self.kept: Record | None = None
+        """The record of an earlier call that stays as it is, because nothing was done now."""
+        self.partial: msgspec.Struct | None = None
+        """What was found although the step fails: cleanup's word on the nodes that it could reach."""
 
     def deviation(self, plan: str, done: str, why: str) -> None:
         """Note a departure from the plan: what it says, what is done instead, and why."""
@@ -55,6 +56,10 @@ class StepNotes:
         if text not in self.warnings:
             self.warnings.append(text)
 
+    def keep(self, record: Record) -> None:
+        """Note that an earlier call has done all of this, and that its record stays."""
+        self.kept = record
+
     def already(self) -> None:
         """Note that everything was so before this step ran."""
         self.status = "already"
@@ -64,19 +69,20 @@ Result = TypeVar("Result", bound=msgspec.Struct)
 
 
 class Step(Generic[Result]):
-    """A step of the plan: calling it runs it and leaves its record; `task` is its Fabric task."""
+    """A step of the plan: calling it runs it and leaves its record."""
 
     def __init__(self, work: Callable[..., Result]) -> None:
         self.plan = plan.step_named(work.__name__.replace("_", "-"))
         self.work = work
-        self.task = self._as_task()
+        self.afterwards: Callable[[Lab], None] | None = None
+        """Done once its record lies there, whatever came of the step."""
 
     def __call__(self, lab: Lab, **options: Any) -> Result:
         """Run the step, write its record, show its summary line; a StepError is raised again after that."""
         notes, clock, started = StepNotes(self.plan.number), time.monotonic(), datetime.now(UTC)
         token = journal.set(notes.commands)
         finished = Finished(lab.logs, self.plan)
-        result: Result | None = None
+        result: Any = None
         failure: BaseException | None = None
         try:
             result = self.work(lab, notes, **options)
@@ -86,18 +92,24 @@ class Step(Generic[Result]):
             failure = error
         finally:
             journal.reset(token)
-        if isinstance(failure, Exit) and failure.code == EXIT_USAGE:
-            raise failure  # a mistyped option ran nothing, and must not replace what an earlier run has left
+        if isinstance(failure, NothingDoneError) or (isinstance(failure, Exit) and failure.code == EXIT_USAGE):
+            raise failure  # what ran nothing must not replace what an earlier run has left
+        if result is not None and notes.kept is not None:
+            console.summary(msgspec.structs.replace(notes.kept, status="already", warnings=[]))
+            return cast(Result, result)
+        result = result if result is not None else notes.partial
         record = self._record(lab, notes, result, failure, started, time.monotonic() - clock)
         folder = finished.folder_for(record)
         _save(folder, record)
         console.summary(record)
         if folder != lab.logs:
             console.text(f"    the finished measurement stays; the record of this attempt lies in {folder}")
+        if self.afterwards is not None:
+            self.afterwards(lab)
         if failure is not None:
             raise failure
         assert result is not None
-        return result
+        return cast(Result, result)
 
     def _record(
         self,
@@ -127,26 +139,13 @@ class Step(Generic[Result]):
             settings=settings_carried(inventory),
             result=facts,
             commands=notes.commands,
+            round_trips=_round_trips(notes.commands),
             deviations=notes.deviations,
             warnings=notes.warnings,
             errors=errors,
             traceback=trace,
         )
         return without_secrets(record, secrets_of(inventory))
-
-    def _as_task(self) -> Any:
-        parameters = list(inspect.signature(self.work).parameters.values())[2:]
-
-        def body(c: Any, **options: Any) -> None:
-            with operating(c) as lab:
-                self(lab, **options)
-
-        body.__name__ = self.work.__name__
-        body.__doc__ = f"Step {self.plan.number}: {(self.work.__doc__ or '').partition('Options:')[0].strip()}"
-        context = inspect.Parameter("c", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        body.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
-        body.__module__ = self.work.__module__
-        return task(help=_option_help(self.work))(body)
 
 
 def step(work: Callable[..., Result]) -> Step[Result]:
@@ -172,6 +171,14 @@ def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem
     return "broken", [problem], "".join(traceback.format_exception(failure))
 
 
+def _round_trips(commands: list[Command]) -> dict[str, int]:
+    """Return how often each host was waited for."""
+    counted: Counter[str] = Counter()
+    for command in commands:
+        counted[command.host] += command.times
+    return dict(sorted(counted.items()))
+
+
 def _save(folder: Path, record: Record) -> None:
     try:
         write_record(folder, record)
@@ -181,9 +188,3 @@ def _save(folder: Path, record: Record) -> None:
             f"  needed: a writable folder with room at {folder}\n  do:     df -h {folder}; then type it again",
             code=EXIT_FAILED,
         ) from error
-
-
-def _option_help(work: Callable[..., msgspec.Struct]) -> dict[str, str]:
-    """Read `option: text` lines below `Options:` in the docstring; Invoke shows them in `--help`."""
-    _, _, block = (work.__doc__ or "").partition("Options:")
-    return dict(re.findall(r"^\s+([a-z_]+): (.+)$", block, re.MULTILINE))

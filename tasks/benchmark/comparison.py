@@ -11,7 +11,7 @@ from records.facts import RULE, Benchmark, DeviceKind, OllamaModel
 from records.samples import Sample, read_conditions
 from records.settings import ModelPair
 from tasks import console
-from tasks.benchmark.job import Job, archive_job, job_for
+from tasks.benchmark.job import Job, job_for
 from tasks.benchmark.measure import Measured, measure
 from tasks.benchmark.models import ollama_models
 from tasks.errors import StepError, one_each
@@ -72,7 +72,7 @@ def whole_cluster(cluster: ExoCluster, reload: str) -> dict[str, bool]:
 def _until_decided(
     lab: Lab, pair: ModelPair, step: plan.PlanStep, arms: list[str], *, anyway: bool
 ) -> tuple[Job, Measured]:
-    """Measure up to the first look that decides; a campaign that had decided before is archived and begun anew."""
+    """Measure up to the first look that decides."""
     from records.samples import marked, read_samples
     from reports.stats.arms import arm_estimates
     from reports.verdict.rule import LOOKS, RateDecision, decide_looks
@@ -86,9 +86,6 @@ def _until_decided(
         baselines = {arm.arm: arm.runs for arm in estimates if arm.engine == "ollama"}
         return decide_looks(exo, baselines, lab.inventory.decision, finished)
 
-    last = job_for(lab, step, pair, arms, LOOKS[-1], LOOKS[-1])
-    if decision(last).verdict != "go on":
-        archive_job(last)
     for rounds in LOOKS:
         job = job_for(lab, step, pair, arms, rounds, LOOKS[-1])
         measured = measure(lab, job, anyway=anyway)

@@ -25,11 +25,7 @@ CALIBRATION_TIMEOUT_S = 120
 
 @step
 def create_benchmark(lab: Lab, notes: StepNotes, anyway: bool = False) -> ScriptReady:
-    """Put the benchmark script on the bench node and measure its own error there.
-
-    Options:
-      anyway: go on where the verdict could only be INVALID
-    """
+    """Put the benchmark script on the bench node and measure its own error there."""
     notes.deviation(
         "a script that times whole answers with the wall clock and compares each arm's best run",
         "a script that streams, stamps every frame on the monotonic clock and states its own error",
@@ -69,7 +65,7 @@ def ensure_script(node: Node) -> tuple[str, bool]:
     digest = hashlib.sha256(SCRIPT.read_bytes()).hexdigest()
     if _digest_on(node) == digest:
         return digest, True
-    node.put(SCRIPT.read_bytes(), script_path(node), 0o755)
+    node.put(SCRIPT.read_bytes(), script_path(node), 0o700)
     if _digest_on(node) != digest:
         raise StepError(
             f"{script_path(node)} differs from what was sent",

@@ -6,9 +6,10 @@ EXO is installed, runs or answers is asked of the node each time.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.exo import probe
 from tasks.exo.catalogue import generation_of
+from tasks.exo.credentials import without_credentials
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
-from tasks.machines.daemon import Daemon, Ending, Launch, Pulse
+from tasks.machines.daemon import Daemon, Ending, Launch, Member, Pulse
+from tasks.machines.environment import exported
 from tasks.machines.http import Line, call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
@@ -109,6 +112,11 @@ class ExoNode:
         return f"{self.folder}/run"
 
     @property
+    def link_folder(self) -> str:
+        """Where the note and the log of the link lie that the node joins by, where its generation needs one."""
+        return f"{self.folder}/run-link"
+
+    @property
     def log_path(self) -> str:
         """The log of the running EXO."""
         return daemon.log_path(self.run_folder)
@@ -127,11 +135,31 @@ class ExoNode:
 
     def install_plan(self) -> InstallPlan:
         """Return how this release is installed here. Raises StepError where no Python of the node fits."""
-        return self.generation.install_plan(self.exo, self.key, self.folder, self.python().path)
+        bare, _ = without_credentials(self.exo)
+        return self.generation.install_plan(bare, self.key, self.folder, self.python().path)
+
+    @contextlib.contextmanager
+    def credentials(self) -> Iterator[dict[str, str]]:
+        """Give the environment in which an install may log in where its sources ask for that."""
+        _, logins = without_credentials(self.exo)
+        netrc = f"{self.folder}/netrc.part"
+        if not logins.netrc:
+            yield {}
+            return
+        self.node.put(logins.netrc.encode(), netrc, secret=True)
+        try:
+            yield logins.environment | {"NETRC": netrc}
+        finally:
+            self.node.run(f"rm -f {shlex.quote(netrc)}", check=False)
+
+    @property
+    def installed(self) -> InstallPlan:
+        """Where everything lies once EXO is installed; made without a Python to install with, which takes a search."""
+        return self.generation.install_plan(without_credentials(self.exo)[0], self.key, self.folder, "")
 
     def executable(self) -> str:
         """Return the path of the installed `exo`. Raises StepError where it is not there."""
-        path = self.install_plan().exo
+        path = self.installed.exo
         if not self.node.run(f"test -x {shlex.quote(path)}", check=False).ok:
             raise StepError(f"there is no {path}", "an installed EXO", f"fab install-{self.key}", who=self.key)
         return path
@@ -147,13 +175,13 @@ class ExoNode:
             return None
         self.node.put(probe.SCRIPT.read_bytes(), script)
         environment = past_proxies(mine.environment, self.peers)
-        command = probe.command(self.install_plan().python, script, engine, environment)
+        command = probe.command(self.installed.python, script, engine, exported(self.node, environment))
         ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
         return probe.read(self.key, engine, environment, ran.stdout, ran.elapsed_s)
 
     def revision(self) -> str:
         """Return the revision that is installed, as the node tells it now."""
-        return self.node.run(self.install_plan().revision, timeout_s=60).stdout.strip()
+        return self.node.run(self.installed.revision, timeout_s=60).stdout.strip()
 
     def wish(self) -> dict[str, str]:
         """Return what hosts.yaml wants installed, as digests by name; of a local directory its files too."""
@@ -188,7 +216,7 @@ class ExoNode:
 
     def installed_parts(self) -> dict[str, str]:
         """Return what of the install decides how EXO runs: its revision, and every package beside it."""
-        plan = self.install_plan()
+        plan = self.installed
         ran = self.node.run(
             f"{plan.revision}; echo; {shlex.quote(plan.python)} -I -c {shlex.quote(_PACKAGES)}",
             check=False,
@@ -240,7 +268,8 @@ class ExoNode:
         return daemon.start(self.node, self.run_folder, launch, self.installed_parts())
 
     def stop(self) -> Ending:
-        """End our EXO with its whole process group, if it runs. Raises StepError where something survives."""
+        """End our EXO with its whole process group, and its link. Raises StepError where something survives."""
+        daemon.stop(self.node, self.link_folder)
         return daemon.stop(self.node, self.run_folder)
 
     def has_ended(self, process: Daemon) -> bool:
@@ -276,6 +305,14 @@ class ExoNode:
         except StepError:
             return None
 
+    def family(self) -> list[Member]:
+        """Return every process of ours that was started for EXO here, its children included."""
+        return daemon.family(self.node, self.run_folder)
+
+    def connections(self) -> frozenset[str]:
+        """Return the connections to and from our peer port, as the kernel lists them: `local remote` in hex."""
+        return ports.connections(self.node, self.ports.peer)
+
     def log_size(self) -> int:
         """Return how many bytes the log has so far, 0 where there is none."""
         return daemon.log_size(self.node, self.run_folder)
@@ -287,6 +324,10 @@ class ExoNode:
     def pulse(self, process: Daemon, since: int) -> tuple[Pulse, str]:
         """Return what `process` and its children have done so far, and its log beyond the first `since` bytes."""
         return daemon.pulse(self.node, self.run_folder, process, since)
+
+    def log_whole(self) -> str:
+        """Return the log, of a long one the end."""
+        return daemon.log_since(self.node, self.run_folder, 0)
 
     def log_tail(self) -> str:
         """Return the last 200 lines of the log, "" where there is none."""

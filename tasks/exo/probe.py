@@ -56,12 +56,14 @@ _DIED_BY = {
 }
 
 
-def command(python: str, script: str, engine: str, environment: Mapping[str, str]) -> str:
-    """Return the shell command that computes with `engine` in `python`'s venv; `environment` is what EXO gets."""
-    settings = [f"{name}={value}" for name, value in environment.items()]
+def command(python: str, script: str, engine: str, exports: str) -> str:
+    """Return the shell command that computes with `engine` in `python`'s venv.
+
+    `exports` is shell text that gives it the environment EXO gets (tasks.machines.environment).
+    """
     # -P as in EXO's own program: the script's folder is no place to import from.
-    computes = shlex.join(["env", *settings, python, "-P", script, engine])
-    return f"{WITHOUT_PROXIES}; {computes} 2>&1; code=$?; echo; echo {shlex.quote(_CODE)} $code"
+    computes = shlex.join([python, "-P", script, engine])
+    return f"{WITHOUT_PROXIES}\n{exports}{computes} 2>&1; code=$?; echo; echo {shlex.quote(_CODE)} $code"
 
 
 def read(node: str, engine: str, environment: Mapping[str, str], stdout: str, seconds: float) -> ComputeProbe:

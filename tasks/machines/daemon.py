@@ -5,12 +5,17 @@ belongs to and the executable on its command line are those that were noted at i
 given to somebody else since fails that test and is never signalled. The process leads its own session and group
 (`setsid`), so one signal to the group reaches its children too, and it survives the SSH connection.
 
+Children outlive a leader that was killed: EXO 1.x's runners hold the model's memory. They are ours where they carry the
+mark that everything started in the folder inherits in its environment, or lie in the group of the noted leader and run
+from its venv. So they are found with the leader gone, and with the note gone.
+
 Format of the note: `run/daemon.json`, `{"pid", "start_ticks", "boot_id", "executable", "command", "parts"}`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +25,7 @@ import msgspec
 from records.facts import StopMethod
 from tasks.decode import decode
 from tasks.errors import StepError
+from tasks.machines.environment import exported
 from tasks.machines.node import Node
 
 LOG_CAP_BYTES = 200_000
@@ -29,6 +35,10 @@ WITHOUT_PROXIES = "unset $(compgen -e | grep -i '_proxy$')"
 gRPC would send what goes between the nodes to such a proxy."""
 TERM_GRACE_S = 12
 """EXO takes 0.6 to 2.7 s to end after SIGTERM; slower machines get more before SIGKILL."""
+ORPHAN_GRACE_S = 2
+"""Children without their leader have nobody to wait for."""
+MARK = "EXO_PHASE1_RUN"
+"""Environment variable whose value is the folder that a process was started in."""
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -79,6 +89,14 @@ class Pulse(msgspec.Struct, frozen=True):
     log_bytes: int = 0
 
 
+class Member(msgspec.Struct, frozen=True):
+    """One process that carries a folder's mark."""
+
+    pid: int
+    memory_bytes: int
+    command: str
+
+
 class Ending(msgspec.Struct, frozen=True):
     """How a stop went."""
 
@@ -116,6 +134,14 @@ members() {  # live PIDs of the group or session that PID $1 leads
     echo "$pid"
   done
 }
+marked() {  # live PIDs that carry the mark of folder $1
+  grep -lzxF -- "EXO_PHASE1_RUN=$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3
+}
+orphans() {  # live PIDs of the group that PID $1 led and that run from the folder $2
+  for pid in $(members "$1"); do
+    tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$2/" && echo "$pid"
+  done
+}
 """
 
 
@@ -143,7 +169,8 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
     for path, content in launch.files.items():
         node.put(content.encode(), path)
     every = launch.parts | dict(parts or {})
-    ran = node.run(_start_script(folder, launch, every), timeout_s=30)
+    told = exported(node, launch.environment | {MARK: folder})
+    ran = node.run(_start_script(folder, launch, every, told), timeout_s=30)
     fields = ran.stdout.split()
     if len(fields) != 3 or not fields[0].isdigit():
         raise node.failed(ran)
@@ -152,14 +179,41 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
 
 def find(node: Node, folder: str) -> Daemon | None:
     """Return the process that `start` noted in `folder`, where that very process still runs; None otherwise."""
-    ran = node.run(f"cat {shlex.quote(note_path(folder))} 2>/dev/null", check=False)
-    if not ran.stdout.strip():
-        return None
+    return read_found(node.run(find_command(shlex.quote(folder)), check=False).stdout)
+
+
+def find_command(folder: str) -> str:
+    """Return the command that prints the note in `folder` (quoted for a shell) and what the kernel says of its PID."""
+    return rf"""note={folder}/daemon.json; cat "$note" 2>/dev/null || exit 0
+echo ====; cat /proc/sys/kernel/random/boot_id
+pid=$(sed -n 's/^{{"pid": \([0-9]*\),.*/\1/p' "$note" | head -n 1); [ -n "$pid" ] || exit 0
+threads=("/proc/$pid/task/"*); echo "${{#threads[@]}}"
+cat "/proc/$pid/stat" 2>/dev/null && tr '\0' ' ' <"/proc/$pid/cmdline" """
+
+
+def read_found(printed: str) -> Daemon | None:
+    """Read what `find_command` printed: the noted process where it still runs as noted, else None; see `state`."""
+    note, _, kernel = printed.partition("\n====\n")
     try:
-        process = decode(ran.stdout, Daemon)
+        process = decode(note, Daemon)
     except msgspec.DecodeError:
         return None
-    return process if state(node, process) == "alive" else None
+    boot_id, threads, stat, command = (*kernel.split("\n", 3), "", "", "", "")[:4]
+    fields = stat.rpartition(") ")[2].split()
+    if boot_id != process.boot_id or len(fields) < 20 or fields[19] != str(process.start_ticks):
+        return None
+    if fields[0] == "Z":  # ended, unless another thread still lives and holds its sockets
+        return process if int(threads) > 1 else None
+    return process if process.executable in command else None
+
+
+def _noted(node: Node, folder: str) -> Daemon | None:
+    """Return the process that `start` noted in `folder`, alive or not; None without a readable note."""
+    ran = node.run(f"cat {shlex.quote(note_path(folder))} 2>/dev/null", check=False)
+    try:
+        return decode(ran.stdout, Daemon)
+    except msgspec.DecodeError:
+        return None
 
 
 def state(node: Node, process: Daemon) -> str:
@@ -168,31 +222,39 @@ def state(node: Node, process: Daemon) -> str:
 
 
 def stop(node: Node, folder: str) -> Ending:
-    """End the process noted in `folder` with its whole group: TERM, wait, KILL; then forget the note.
+    """End what was started in `folder` with its whole group: TERM, wait, KILL; then forget the note.
 
-    Signals nobody where the note's process is not alive as noted. Raises StepError where something survives SIGKILL.
+    Signals nobody who is not ours: see the top. Raises StepError where something survives SIGKILL.
     """
-    process = find(node, folder)
-    note = shlex.quote(note_path(folder))
-    if process is None:
-        node.run(f"rm -f {note}")
-        return Ending("not running", 0.0)
-    pid = process.pid
+    process = _noted(node, folder)
+    note, mark = shlex.quote(note_path(folder)), shlex.quote(folder)
+    identity = _identity(process) if process else "0 0 none none"
+    pid = process.pid if process else 0
+    venv = shlex.quote(posixpath.dirname(posixpath.dirname(process.executable))) if process else "/nowhere"
     ran = node.run(
         f"""{_PROBE}
-start=$(date +%s%N); how=TERM
-[ "$(probe {_identity(process)})" = alive ] && kill -TERM -- -{pid}
-SECONDS=0; while [ -n "$(members {pid})" ] && [ $SECONDS -lt {TERM_GRACE_S} ]; do sleep 0.1; done
-if [ -n "$(members {pid})" ]; then
-  how=KILL; kill -KILL $(members {pid}) 2>/dev/null
-  SECONDS=0; while [ -n "$(members {pid})" ] && [ $SECONDS -lt 5 ]; do sleep 0.1; done
+state=$(probe {identity}); grace={ORPHAN_GRACE_S}
+ours() {{
+  marked {mark}
+  case $state in alive) members {pid};; gone|zombie) orphans {pid} {venv};; esac
+}}
+all() {{ ours | sort -un | tr '\n' ' '; }}
+left=$(all); start=$(date +%s%N); how=TERM
+[ -n "$left" ] || {{ rm -f {note}; echo none; exit 0; }}
+[ "$state" = alive ] && {{ grace={TERM_GRACE_S}; kill -TERM -- -{pid}; }}
+kill -TERM $left 2>/dev/null
+SECONDS=0; while left=$(all); [ -n "$left" ] && [ $SECONDS -lt $grace ]; do sleep 0.1; done
+if [ -n "$left" ]; then
+  how=KILL; kill -KILL $left 2>/dev/null
+  SECONDS=0; while left=$(all); [ -n "$left" ] && [ $SECONDS -lt 5 ]; do sleep 0.1; done
 fi
-left=$(members {pid} | tr '\\n' ' ')
 echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
 [ -z "$left" ] && rm -f {note}""",
         timeout_s=TERM_GRACE_S + 20,
         check=False,
     )
+    if ran.stdout.strip() == "none":
+        return Ending("not running", 0.0)
     signal, milliseconds, *left = ran.stdout.split() or ["?", "0", "?"]
     if left:
         raise StepError(
@@ -202,6 +264,20 @@ echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
             who=node.key,
         )
     return Ending("KILL" if signal == "KILL" else "TERM", int(milliseconds) / 1000)
+
+
+def family(node: Node, folder: str) -> list[Member]:
+    """Return the live processes that carry the mark of `folder`, the leader and what it has started."""
+    ran = node.run(
+        f"""{_PROBE}
+for pid in $(marked {shlex.quote(folder)}); do
+  set -- $(cat /proc/$pid/statm 2>/dev/null); [ -n "$2" ] || continue
+  echo "$pid $(($2 * $(getconf PAGESIZE))) $(tr '\\0\\n' '  ' </proc/$pid/cmdline)"
+done""",
+        check=False,
+    )
+    rows = (line.split(" ", 2) for line in ran.stdout.splitlines())
+    return [Member(int(pid), int(size), command) for pid, size, command in rows]
 
 
 def log_size(node: Node, folder: str) -> int:
@@ -245,21 +321,22 @@ def _identity(process: Daemon) -> str:
     return shlex.join([str(process.pid), str(process.start_ticks), process.boot_id, process.executable])
 
 
-def _start_script(folder: str, launch: Launch, parts: Mapping[str, str]) -> str:
+def _start_script(folder: str, launch: Launch, parts: Mapping[str, str], told: str) -> str:
     """Return the command that starts `launch`, notes its identity and prints `pid start_ticks boot_id`.
+
+    `told` is shell text that exports its environment.
 
     All three streams are redirected (else the SSH channel hangs until the process ends), and the wait for `exec`
     makes sure that the command line is EXO's and no longer the shell's when the identity is read back. The note is
     written by the same script: no crash of ours can leave a process that nobody remembers.
     """
-    environment = shlex.join(f"{key}={value}" for key, value in launch.environment.items())
     log, note = shlex.quote(log_path(folder)), shlex.quote(note_path(folder))
     named = {"executable": launch.argv[0], "command": shlex.join(launch.argv), "parts": parts}
     tail = shlex.quote(msgspec.json.encode(named).decode()[1:-1])
     return f"""mkdir -p {shlex.quote(folder)} && cd {shlex.quote(folder)} || exit 1
 [ -f {log} ] && mv -f {log} {log}.previous
 {WITHOUT_PROXIES}
-setsid nohup env {environment} {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
+{told}setsid nohup {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
 pid=$!
 for i in $(seq 100); do
   exe=$(readlink "/proc/$pid/exe") || break

@@ -16,6 +16,7 @@ from tasks.errors import StepError, all_of
 from tasks.inventory import active
 from tasks.machines import network
 from tasks.machines.local import LocalNode
+from tasks.machines.lock import ClusterLock
 from tasks.machines.node import Node
 from tasks.machines.remote import RemoteNode
 from tasks.machines.threads import run_all
@@ -33,6 +34,7 @@ class Lab:
             key: LocalNode(key, spec) if spec.local else RemoteNode(key, spec) for key, spec in inventory.nodes.items()
         }
         self._addresses: dict[str, str] | None = None
+        self._lock: ClusterLock | None = None
 
     @property
     def profile(self) -> Profile:
@@ -72,8 +74,18 @@ class Lab:
             self._addresses = self.each(_address)
         return self._addresses
 
+    def lock(self, *, wait: bool = False, hidden: Iterable[str] = ()) -> None:
+        """Keep other operators out until `close`; see ClusterLock.take. Raises LockedError, OSError."""
+        if self._lock is None:
+            lock = ClusterLock(self.all_logs, self.nodes, self.bench_node.key, hidden)
+            lock.take(wait=wait)
+            self._lock = lock
+
     def close(self) -> None:
-        """End every connection."""
+        """Give the lock back and end every connection."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
         for node in self.nodes.values():
             node.close()
 

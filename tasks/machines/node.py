@@ -6,10 +6,11 @@ back with its output whole. `local_node` and `remote_node` are the two kinds; `l
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -20,6 +21,16 @@ from tasks.errors import StepError
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)
 """The commands of the step that is running; threads of one step share its list."""
+
+
+@contextlib.contextmanager
+def unjournaled() -> Iterator[None]:
+    """Keep the commands of a watch out of the step's record, which need not hold a look a second."""
+    kept = journal.set(None)
+    try:
+        yield
+    finally:
+        journal.reset(kept)
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -45,6 +56,8 @@ class Node:
         self.spec = spec
         self.remembered: dict[str, Any] = {}
         """What was asked once and does not change while `fab` runs: the home folder, the Pythons."""
+        self.on_connect: Callable[[], None] | None = None
+        """Called whenever a link was opened, before anything goes over it (tasks.machines.lock)."""
 
     def run(
         self,
@@ -53,21 +66,24 @@ class Node:
         timeout_s: float = 30.0,
         check: bool = True,
         on_line: Callable[[str], None] | None = None,
+        shown: str = "",
     ) -> CommandResult:
-        """Run `command` in bash and return what came of it.
+        """Run `command` in bash and return what came of it; `shown` stands for it wherever people read.
 
         It ends with its time-out on the node too, so that nothing is left running there. `on_line` gets every line
-        of stdout as it comes. Raises StepError where `check` is set and the exit code is not 0, UnreachableError
-        where the link fails.
+        of stdout as it comes, which the journal then does not keep. Raises StepError where `check` is set and the exit
+        code is not 0, UnreachableError where the link fails.
         """
-        bounded = f"env LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
-        start = time.monotonic()
+        # What our commands write is nobody else's business: 0600 and 0700.
+        bounded = f"umask 077; env LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
+        start, shown = time.monotonic(), shown or command
         try:
-            ran = self._execute(bounded, command, timeout_s + 10, on_line)
+            ran = self._execute(bounded, shown, timeout_s + 10, on_line)
         except StepError as error:
-            self._note(Command(self.key, command, None, time.monotonic() - start, stderr=capped(error.problem.found)))
+            self._note(Command(self.key, shown, None, time.monotonic() - start, stderr=capped(error.problem.found)))
             raise
-        self._note(Command(self.key, command, ran.exit_code, ran.elapsed_s, capped(ran.stdout), capped(ran.stderr)))
+        kept = "" if on_line else capped(ran.stdout)
+        self._note(Command(self.key, shown, ran.exit_code, ran.elapsed_s, kept, capped(ran.stderr)))
         if check and not ran.ok:
             raise self.failed(ran, timeout_s)
         return ran
@@ -85,12 +101,23 @@ class Node:
             self.remembered["home"] = self.run('printf %s "$HOME"').stdout.strip()
         return str(self.remembered["home"])
 
-    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
-        """Write `data` to the absolute `path` on the node, aside first and then renamed; its folder is made."""
+    def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
+        """Write `data` to the absolute `path` on the node, aside first and then renamed; its folder is made.
+
+        What is `secret` passes over no command line.
+        """
         raise NotImplementedError
 
     def dial(self, host: str, port: int, timeout_s: float) -> Any:
         """Return a connected stream from the node to `host:port`, with a socket's methods; OSError where refused."""
+        raise NotImplementedError
+
+    def open(self) -> bool:
+        """Open the link unless it is open; tell whether it was opened now, and so `on_connect` called."""
+        return False
+
+    def talk(self, command: str) -> Any:
+        """Start `command` with its standard input and output at a stream that has a socket's methods; no time-out."""
         raise NotImplementedError
 
     def close(self) -> None:

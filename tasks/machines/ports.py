@@ -13,6 +13,8 @@ _LISTEN = re.compile(
     r"^\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+\s+(\d+)\s+\d+ (\d+)", re.MULTILINE
 )
 
+_ESTABLISHED = re.compile(r"^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 01 ", re.MULTILINE)
+
 
 class Listener(NamedTuple):
     """A socket in state LISTEN."""
@@ -51,6 +53,13 @@ def listens(node: Node, process: Daemon, address: str, port: int) -> bool:
     ours = set(re.findall(r"socket:\[(\d+)\]", files))
     at = (address, "0.0.0.0")  # noqa: S104 - read, not bound
     return any(host in at and number == port and inode in ours for host, number, inode, _ in listening(table))
+
+
+def connections(node: Node, port: int) -> frozenset[str]:
+    """Return the established connections of `port`, on either side, as `local remote` in the kernel's hexadecimal."""
+    table = node.run(_TABLE, check=False).stdout
+    ends = (match for match in _ESTABLISHED.finditer(table) if port in (int(match[2], 16), int(match[4], 16)))
+    return frozenset(f"{match[1]}:{match[2]} {match[3]}:{match[4]}" for match in ends)
 
 
 def listening(table: str) -> set[Listener]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -44,9 +45,15 @@ class OllamaServer:
 
     def state(self) -> OllamaState:
         """Return its version, its models and what it holds in memory; `error` is set where it does not answer."""
-        version, tags, loaded = map(self.ask, (ollama.version_request(), ollama.tags_request(), ollama.ps_request()))
-        state = ollama.parse_state(self.arm, self.url, version, tags, loaded)
-        boot, started = server_process(self._node, self.url) if self._node and not state.error else ("", "")
+        asked = {"version": ollama.version_request(), "tags": ollama.tags_request(), "loaded": ollama.ps_request()}
+        jobs: dict[str, Callable[[], Any]] = {name: partial(self.ask, request) for name, request in asked.items()}
+        if self._node is not None:
+            jobs["process"] = partial(server_process, self._node, self.url)
+        told = side_by_side(jobs)
+        boot, started = told.pop("process", ("", ""))
+        state = ollama.parse_state(self.arm, self.url, **told)
+        if state.error:
+            return state
         return msgspec.structs.replace(state, boot=boot, started=started)
 
     def version(self) -> str:

@@ -140,6 +140,12 @@ def test_steps_converge(root: Path, done: Done) -> None:
         again = fab(task, hosts=root / "hosts.yaml")
         assert (again.returncode, again.stderr) == (0, "")
         assert load_campaign(root / "logs" / PROFILE).records[number].status == "already"
+    samples = (root / "logs" / PROFILE / "12-bench-comparison.samples.jsonl").read_bytes()
+    again = fab("bench", hosts=root / "hosts.yaml")  # the cluster is down: a finished campaign asks no machine
+    assert (again.returncode, again.stderr) == (0, "")
+    assert re.findall(r"bench-\S+ +already", again.stdout) != []
+    assert "fab bench --fresh" in again.stdout
+    assert (root / "logs" / PROFILE / "12-bench-comparison.samples.jsonl").read_bytes() == samples
 
 
 def test_two_campaigns_side_by_side(root: Path, done: Done) -> None:
@@ -171,7 +177,7 @@ def test_requests_at_once_are_a_separate_experiment(root: Path, done: Done) -> N
     assert fab("cleanup", hosts=root / "hosts.yaml").returncode == 0
     late = fab("bench-comparison", "--runs", "3", hosts=root / "hosts.yaml")
     assert late.returncode == 1
-    assert "the finished measurement stays" in late.stdout
+    assert "measured with other options" in late.stderr
     assert fab("report", "--gate", hosts=root / "hosts.yaml").returncode == 0
     dead = fab("bench", "--concurrency", "1", hosts=root / "hosts.yaml")
     assert dead.returncode == 1

@@ -1,15 +1,18 @@
-"""What an earlier call has left is taken up, or moved aside; nothing is appended to what cannot be read."""
+"""What an earlier call has left is taken up or stays; nothing is appended to what cannot be read or is another's."""
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from records import plan
 from records.samples import Conditions, read_samples
 from records.settings import ModelPair
-from tasks.benchmark.job import Job, take_up, timed_count, turn_of
+from tasks.benchmark.job import Job, finished, take_up, timed_count, turn_of
+from tasks.errors import NothingDoneError
 from tests.support.full_campaign import write_campaign
 
 STEP = plan.step_named("bench-comparison")
@@ -36,15 +39,42 @@ def test_an_interrupted_schedule_is_taken_up_where_it_stands(tmp_path: Path) -> 
     assert wanted.samples.exists()
 
 
-def test_a_finished_schedule_is_moved_aside(tmp_path: Path) -> None:
-    """Typed once more, it begins anew; what was measured lies in the archive."""
+def test_a_finished_schedule_stays(tmp_path: Path) -> None:
+    """Typed once more, nothing is missing and nothing is moved; its record is known as that of this very job."""
     write_campaign(tmp_path, runs=2)
     wanted = job(tmp_path, 2)
-    anew, turns = take_up(wanted, 3)
-    assert turns == {}
-    assert anew.label.startswith(f"{wanted.label}@")  # its prompts are others: an Ollama remembers all it was asked
-    assert not wanted.samples.exists()
-    assert len(list((tmp_path / "archive").glob(f"*/{STEP.samples_name}"))) == 1
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    went_on, turns = take_up(wanted, 3)
+    assert went_on == wanted
+    assert sum(len(turn.samples) for turn in turns.values()) == len(read_samples(wanted.samples)[0])
+    assert all(turn.over for turn in turns.values())
+    record = finished(wanted)
+    assert record is not None
+    assert record.step == STEP.number
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / STEP.record_name).unlink()
+    assert finished(wanted) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [("another-12-llama-exo-3", "another hosts.yaml"), ("0123456789ab-12-llama-exo-99", "with other options")],
+)
+def test_what_was_measured_otherwise_is_never_put_aside_unasked(tmp_path: Path, label: str, words: str) -> None:
+    """Another hosts.yaml, another number of runs: refused with --fresh as the way on, and every file stays."""
+    write_campaign(tmp_path, runs=2)
+    there = job(tmp_path, 2)
+    samples = [
+        msgspec.structs.replace(s, campaign="0123456789ab-12-llama-exo-2") for s in read_samples(there.samples)[0]
+    ]
+    there.samples.write_bytes(b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    wanted = msgspec.structs.replace(there, label=label)
+    for ask in (lambda: take_up(wanted, 3), lambda: finished(wanted)):
+        with pytest.raises(NothingDoneError, match=words) as refused:
+            ask()
+        assert "--fresh" in refused.value.problem.do
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_lost_run_is_measured_again_as_a_whole(tmp_path: Path) -> None:
@@ -79,3 +109,21 @@ def test_samples_of_another_schema_are_moved_aside(tmp_path: Path) -> None:
     assert take_up(wanted, 3)[1] == {}
     assert not wanted.samples.exists()
     assert len(list((tmp_path / "archive").glob(f"*/{STEP.samples_name}"))) == 1
+
+
+def test_taking_up_keeps_no_frames_in_memory(tmp_path: Path) -> None:
+    """Of samples of 300 tokens each less than the file holds is ever in memory, the structs included."""
+    write_campaign(tmp_path, runs=30)
+    wanted = job(tmp_path, 31)
+    whole = [
+        msgspec.structs.replace(s, frame_times_s=[0.01 * k for k in range(300)])
+        for s in read_samples(wanted.samples)[0]
+    ]
+    wanted.samples.write_bytes(b"".join(msgspec.json.encode(sample) + b"\n" for sample in whole))
+    take_up(wanted, 3)  # what is imported and made once
+    tracemalloc.start()
+    _, turns = take_up(wanted, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(turn.over for turn in turns.values()) == 90
+    assert peak < wanted.samples.stat().st_size  # with the frames three times as much

@@ -13,6 +13,7 @@ import pytest
 
 from records.facts import ComputeProbe
 from tasks.exo import probe
+from tasks.machines.environment import exports
 
 GOOD: dict[str, Any] = {"device": "CPU", "versions": {"tinygrad": "0.10.2"}}
 
@@ -195,7 +196,7 @@ def test_a_probe_that_dies_in_a_shell_is_read_by_its_signal(tmp_path: Path) -> N
     """The command itself tells the signal, for a node's shell does not always: a Python that kills itself."""
     script = tmp_path / "probe.py"
     script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", encoding="utf-8")
-    words = ["bash", "-c", probe.command(sys.executable, str(script), "tinygrad", {"CPU": "1"})]
+    words = ["bash", "-c", probe.command(sys.executable, str(script), "tinygrad", exports({"CPU": "1"}))]
     ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
     assert "ended by SIGSEGV" in probe.read("rog", "tinygrad", {}, ran.stdout, 1).failures[0].said
 
@@ -208,7 +209,7 @@ def test_the_probe_computes_in_the_environment_of_exo(tmp_path: Path) -> None:
     words = [
         "bash",
         "-c",
-        probe.command(sys.executable, str(script), "tinygrad", {"https_proxy": "http://ours.example"}),
+        probe.command(sys.executable, str(script), "tinygrad", exports({"https_proxy": "http://ours.example"})),
     ]
     ran = subprocess.run(
         words, capture_output=True, text=True, timeout=60, check=True, env={"PATH": "/usr/bin:/bin"} | login
