@@ -221,6 +221,7 @@ def start_group(c: Any, wait: bool = False) -> None:
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
+        "spread": "instead: one request on every Ollama at once, against the best alone; --runs counts its rounds",
         "anyway": "go on where the verdict can only be INVALID",
     }
     | _FRESH
@@ -232,6 +233,7 @@ def bench_group(
     until_decided: bool = False,
     control: bool = False,
     concurrency: str = "",
+    spread: bool = False,
     anyway: bool = False,
     fresh: bool = False,
     wait: bool = False,
@@ -241,7 +243,14 @@ def bench_group(
 
     with operating(c, lock=True, wait=wait) as lab:
         benchmark.bench_group(
-            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, anyway=anyway, fresh=fresh
+            lab,
+            runs,
+            until_decided=until_decided,
+            control=control,
+            concurrency=concurrency,
+            spread=spread,
+            anyway=anyway,
+            fresh=fresh,
         )
 
 

@@ -34,6 +34,8 @@ CONTROL_NAME = "control.samples.jsonl"
 CONTROL_CONDITIONS_NAME = "control.conditions.jsonl"
 CONCURRENCY_NAME = "concurrency.samples.jsonl"
 """Samples of `fab bench --concurrency`: several requests at once, a separate experiment that never votes."""
+SPREAD_ALONE_NAME, SPREAD_NAME = "spread-alone.samples.jsonl", "spread-together.samples.jsonl"
+"""Samples of `fab bench --spread`: every Ollama alone, and all of them at once."""
 COMPARISON_STEP = 12
 REPORT_STEP = 14
 LINES_NAMED = 6
@@ -72,6 +74,8 @@ class Campaign(msgspec.Struct, frozen=True):
     control: list[Sample] = []
     concurrent: list[Sample] = []
     """Of the concurrency experiment; those asked alone are marked as warm-ups."""
+    spread_alone: list[Sample] = []
+    spread_together: list[Sample] = []
 
     @property
     def preflight(self) -> Preflight | None:
@@ -212,6 +216,8 @@ def load_campaign(folder: Path) -> Campaign:
         unreadable=unreadable,
         control=marked(samples[CONTROL_NAME][0], read_conditions(folder / CONTROL_CONDITIONS_NAME)[0]),
         concurrent=samples[CONCURRENCY_NAME][0],
+        spread_alone=samples[SPREAD_ALONE_NAME][0],
+        spread_together=samples[SPREAD_NAME][0],
     )
 
 
@@ -221,7 +227,7 @@ def _samples(path: Path) -> tuple[list[Sample], list[TornLine]]:
 
 
 def _names_of_samples() -> list[str]:
-    return [*(step.samples_name for step in plan.STEPS), CONTROL_NAME, CONCURRENCY_NAME]
+    return [*(step.samples_name for step in plan.STEPS), CONTROL_NAME, CONCURRENCY_NAME, SPREAD_ALONE_NAME, SPREAD_NAME]
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from records.campaign import REPORT_STEP, Campaign
 from records.record import Deviation, Problem, Status
 from reports.stats.arms import ArmEstimate
 from reports.stats.estimate import PipelineEstimate
+from reports.stats.spread import Spread
 from reports.verdict.beside import Beside
 from reports.verdict.decision import Decision
 from reports.verdict.estimates import Estimates
@@ -62,6 +63,8 @@ class Results(msgspec.Struct, frozen=True):
     """The same rule on the larger model; it never changes the verdict."""
     beside: Beside | None
     """What stands beside the verdict and never votes."""
+    spread: Spread | None
+    """What requests spread over all Ollamas give, where it was measured."""
     arms: dict[str, list[ArmEstimate]]
     """Step number -> the arms it measured."""
     ceiling: PipelineEstimate | None
@@ -86,6 +89,7 @@ def results_of(campaign: Campaign, decision: Decision, estimates: Estimates) -> 
         decision=decision,
         large=estimates.large,
         beside=estimates.beside,
+        spread=estimates.spread,
         arms={str(step): arms for step, arms in sorted(estimates.arms.items())},
         ceiling=estimates.pipeline,
         steps=[_step(campaign, step) for step in plan.STEPS if step.number != REPORT_STEP],

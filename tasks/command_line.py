@@ -182,11 +182,18 @@ _GONE = {
 
 
 def check_bench(
-    runs: str = "", *, until_decided: bool = False, control: bool = False, concurrency: str = "", **_: object
+    runs: str = "",
+    *,
+    until_decided: bool = False,
+    control: bool = False,
+    concurrency: str = "",
+    spread: bool = False,
+    **_: object,
 ) -> None:
     """Refuse options of `fab bench` that cannot be read or exclude each other. Raises Exit with one line."""
     count = whole_number("runs", runs)
-    at_most_one({"--until-decided": until_decided, "--control": control, "--concurrency": concurrency})
+    experiments = {"--control": control, "--concurrency": concurrency, "--spread": spread}
+    at_most_one({"--until-decided": until_decided, **experiments})
     at_most_one({"--runs": count, "--until-decided": until_decided, "--concurrency": concurrency})
     if concurrency and not re.fullmatch(r"\d{1,2}(,\d{1,2})*", concurrency):
         raise usage_error(f"--concurrency {concurrency}: needs whole numbers like 1,2,4")

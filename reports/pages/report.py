@@ -11,7 +11,7 @@ from reports.pages.course import DeviationView, Trouble, deviations, raw_files, 
 from reports.pages.methods import limits_said, methods_said
 from reports.pages.nodes import ClusterView, EnvironmentView, cluster_view, environment_view
 from reports.pages.results import Box, arms_table, beside_table, box, checks_said, checks_table, naive_table, speedups
-from reports.pages.scale_up import ScaleUp, concurrency_table, scale_up
+from reports.pages.scale_up import ScaleUp, concurrency_table, scale_up, spread_said, spread_table
 from reports.pages.token_time import TimeView, time_view
 from reports.plan_text import NAMES as PLAN_FILES
 from reports.stats.arms import ArmEstimate
@@ -49,6 +49,8 @@ class View(msgspec.Struct, frozen=True):
     naive: Table | None
     baseline: Table | None
     concurrency: Table | None
+    spread_said: str
+    spread: Table | None
     scale_up: ScaleUp
     cluster: ClusterView
     trouble: Trouble
@@ -101,6 +103,8 @@ def build_view(
         naive=naive_table(decision, campaign.limits),
         baseline=arms_table(estimates.arms.get(11, [])),
         concurrency=concurrency_table(campaign),
+        spread_said=spread_said(estimates.spread, decision),
+        spread=spread_table(estimates.spread),
         scale_up=scale_up(campaign, estimates.arms.get(13, []), estimates.large),
         cluster=cluster_view(campaign),
         trouble=met,

@@ -12,6 +12,7 @@ from records.samples import Sample
 from reports.pages.results import arms_table, speedups
 from reports.stats.arms import ArmEstimate
 from reports.stats.runs import rate_tokens_per_s
+from reports.stats.spread import Spread
 from reports.text import format as fmt
 from reports.text.table import Table, clip
 from reports.verdict.decision import Decision
@@ -57,6 +58,34 @@ def scale_up(campaign: Campaign, arms: list[ArmEstimate], decision: Decision | N
         lines = [f"{model}: {clip(decision.headline, cap=400)}", "It does not change the verdict above."]
         return ScaleUp(title, lines, arms_table(arms), table)
     return ScaleUp(title, ["Step 13 left no finished requests of both engines to compare."], arms_table(arms))
+
+
+def spread_said(found: Spread | None, decision: Decision) -> str:
+    """Return what spreading requests over the Ollamas gives, or the command that measures it where EXO fell short."""
+    if found is not None:
+        c = found.aggregate
+        return (
+            f"One request in flight on every Ollama at once: together {fmt.ratio(c.ratio)} the rate of the best alone "
+            f"({clip(found.best_node, cap=60)}, {fmt.rate(found.best_rate_tokens_per_s)} tokens/s), in "
+            f"{fmt.count(len(c.rounds), 'round')}. It needs several requests at a time; none becomes faster."
+        )
+    if decision.verdict in ("NO-GO", "NO-GO (blocked)", "INCONCLUSIVE"):
+        return "What spreading requests over the Ollamas gives instead was not measured: `fab bench --spread` does."
+    return ""
+
+
+def spread_table(found: Spread | None) -> Table | None:
+    """Tabulate the experiment with one request on every Ollama at once, each against the best node alone."""
+    if found is None:
+        return None
+    rows = [
+        [label, fmt.ratio(c.ratio), fmt.interval(c.lower, c.upper, 1.0), str(len(c.rounds))]
+        for label, c in [
+            ("all of them, together", found.aggregate),
+            *((f"Ollama {clip(c.baseline, cap=60)}, while all answer", c) for c in found.each),
+        ]
+    ]
+    return Table(["Rate", "Times the best node alone", "Bounds", "Rounds"], rows, [1, 3])
 
 
 def concurrency_table(campaign: Campaign) -> Table | None:

@@ -8,6 +8,7 @@ from records.campaign import Campaign
 from records.facts import Preflight
 from reports.stats.arms import ArmEstimate, arm_estimates
 from reports.stats.estimate import PipelineEstimate, pipeline_estimate, stages_of
+from reports.stats.spread import Spread, spread_of
 from reports.verdict.beside import Beside, beside
 from reports.verdict.decision import Decision, decide
 
@@ -19,6 +20,7 @@ class Estimates(msgspec.Struct, frozen=True):
     large: Decision | None
     pipeline: PipelineEstimate | None
     beside: Beside | None = None
+    spread: Spread | None = None
 
 
 def estimates_of(campaign: Campaign, decision: Decision | None = None) -> Estimates:
@@ -26,7 +28,8 @@ def estimates_of(campaign: Campaign, decision: Decision | None = None) -> Estima
     arms = {step: arm_estimates(campaign.samples[step]) for step in sorted(campaign.samples)}
     large = decide(campaign, 13) if 13 in campaign.samples else None
     pipeline = campaign_estimate(campaign, arms.get(12) or arms.get(11) or [])
-    return Estimates(arms, large, pipeline, beside(campaign, decision or decide(campaign), arms.get(12, [])))
+    spread = spread_of(campaign.spread_alone, campaign.spread_together, 1 - campaign.limits.confidence)
+    return Estimates(arms, large, pipeline, beside(campaign, decision or decide(campaign), arms.get(12, [])), spread)
 
 
 def campaign_estimate(campaign: Campaign, arms: list[ArmEstimate]) -> PipelineEstimate | None:

@@ -101,6 +101,7 @@ def bench_group(
     until_decided: bool = False,
     control: bool = False,
     concurrency: str = "",
+    spread: bool = False,
     anyway: bool = False,
     fresh: bool = False,
 ) -> None:
@@ -110,10 +111,14 @@ def bench_group(
     refused, unless `anyway`. Raises StepError.
     """
     from tasks.benchmark import experiments
+    from tasks.benchmark.spread import spread as measure_spread
 
-    check_bench(runs, until_decided=until_decided, control=control, concurrency=concurrency)
+    check_bench(runs, until_decided=until_decided, control=control, concurrency=concurrency, spread=spread)
     if control:
         experiments.control(lab, whole_number("runs", runs), fresh=fresh)
+        return
+    if spread:
+        measure_spread(lab, whole_number("runs", runs))
         return
     if concurrency:
         experiments.concurrency(lab, concurrency)

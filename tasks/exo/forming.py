@@ -17,7 +17,7 @@ import msgspec
 from tasks.errors import StepError
 from tasks.exo.interface import Link
 from tasks.exo.links import is_open, open_link
-from tasks.exo.logtext import likely_cause
+from tasks.exo.logtext import exo_said, likely_cause
 from tasks.exo.node import ExoNode
 from tasks.exo.serving import serve
 
@@ -80,6 +80,7 @@ class _Join:
             f" {self.link.target.replace(':', ' ')}; read {self.joiner.log_path} and {self.joiner.link_folder}/exo.log"
             " there, then: fab cleanup start",
             who=self.joiner.key,
+            exo_said=self._said(self.joiner),
         )
 
     def _in_within(self, patience_s: float) -> bool:
@@ -108,7 +109,12 @@ class _Join:
                 "a master that lives",
                 f"read {self.centre.log_path}, then: fab start",
                 who=self.centre.key,
+                exo_said=self._said(self.centre),
             )
+
+    def _said(self, exo: ExoNode) -> str:
+        problems = exo.generation.log_problems(exo.log_whole())
+        return exo_said(problems[-1]) if problems else ""
 
     def _why(self, exo: ExoNode | None = None) -> str:
         exo = exo or self.joiner

@@ -84,4 +84,4 @@ def test_a_drift_goes_its_way_once_in_every_campaign(tmp_path: Path) -> None:
             then = values | {"drift_from_s": time.time() - past_s}
             assert values["drift_over_s"] == 40.0
             assert slowness(lambda key, default, then=then: then.get(key, default)) == pytest.approx(slower, rel=1e-2)
-    assert slowness(lambda key, default: default) == 1.0
+    assert slowness(lambda _key, default: default) == 1.0
