@@ -5,44 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fabric import task
 from invoke.collection import Collection
 
-from tasks import cleanup, install, preflight, report, start
+from tasks import cleanup, closing, install, preflight, report, start
 from tasks.benchmark import instrument, models
 from tasks.benchmark import steps as benchmark
-from tasks.command_line import PROJECT, explaining, operating
+from tasks.command_line import NODES_HELP, PROJECT, command, explaining, nodes_named, operating, whole_number
 
 
-@task(name="preflight", help={"strict": "fail where a model pair cannot run at all"})
-def preflight_group(c: Any, strict: bool = False) -> None:
+@command("preflight", options={"strict": "fail where a model pair cannot run at all"})
+def preflight_group(c: Any, strict: bool = False, json: bool = False) -> None:
     """Group: step 1, every node, its Python, Ollama, and whether the plan can work out."""
     with operating(c) as lab:
-        preflight.preflight_group(lab, strict=strict)
+        preflight.preflight_group(lab, strict=strict, as_json=json)
+        closing.after_group("preflight", lab.finished)
 
 
-@task(name="install")
-def install_group(c: Any) -> None:
+@command("install", options=NODES_HELP, long=True)
+def install_group(c: Any, nodes: str = "") -> None:
     """Group: steps 2 to 4, EXO on every node, side by side."""
     with operating(c) as lab:
-        install.install_group(lab)
+        install.install_group(lab, nodes_named(lab, nodes))
+        closing.after_group("install", lab.finished)
 
 
-@task(name="start")
-def start_group(c: Any) -> None:
+@command("start", options=NODES_HELP, long=True)
+def start_group(c: Any, nodes: str = "") -> None:
     """Group: steps 5 to 8, EXO running on every node and one cluster of them."""
     with operating(c) as lab:
-        start.start_group(lab)
+        start.start_group(lab, nodes_named(lab, nodes))
+        closing.after_group("start", lab.finished)
 
 
-@task(
-    name="bench",
-    help={
+@command(
+    "bench",
+    options={
         "runs": "freshly loaded runs an arm (benchmark.runs of hosts.yaml when left out)",
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
     },
+    long=True,
 )
 def bench_group(
     c: Any, runs: str = "", until_decided: bool = False, control: bool = False, concurrency: str = ""
@@ -50,11 +53,13 @@ def bench_group(
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
     with operating(c) as lab:
         benchmark.bench_group(lab, runs, until_decided=until_decided, control=control, concurrency=concurrency)
+        closing.after_group("bench", lab.finished)
+        closing.show_verdict(lab)
 
 
-@task(
-    name="report",
-    help={
+@command(
+    "report",
+    options={
         "html": "also write one self-contained HTML file",
         "commit": "commit docs/ as the plan's step 14 does",
         "gate": "exit 0 GO, 10 NO-GO, 11 INCONCLUSIVE, 12 INVALID",
@@ -66,28 +71,71 @@ def report_group(c: Any, html: bool = False, commit: bool = False, gate: bool = 
         report.report_group(lab, html=html, commit=commit, gate=gate)
 
 
-@task(name="cleanup")
+@command("cleanup")
 def cleanup_group(c: Any) -> None:
     """Group: step 15, stop what we started and prove Ollama unchanged."""
     with operating(c) as lab:
         cleanup.stop_cluster(lab)
+        closing.after_group("cleanup", lab.finished)
 
 
-@task(help={"strict": "fail where a pair of the profile in force cannot run, or GO cannot be reached"})
-def feasibility(c: Any, strict: bool = False) -> None:
+@command(options={"nodes": NODES_HELP["nodes"], "full": "commands in full, not their first line"})
+def plan(c: Any, nodes: str = "", full: bool = False, json: bool = False) -> None:
+    """Show what every step would run, write, ask and download, without opening a connection."""
+    from tasks import plan as planning
+
+    with operating(c) as lab:
+        planning.show_plan(lab, nodes_named(lab, nodes), full=full, as_json=json)
+
+
+@command(options=NODES_HELP)
+def status(c: Any, nodes: str = "", json: bool = False) -> None:
+    """Show what runs now on every node, what each Ollama holds, and how far the campaign is."""
+    from tasks import console
+    from tasks import status as now
+
+    with operating(c) as lab:
+        found = now.status(lab, nodes_named(lab, nodes))
+        console.document(found) if json else now.show(found)
+
+
+@command(
+    positional=["node"],
+    options={"node": "one node; all of them when left out", "lines": "how many lines", "follow": "go on until Ctrl-C"},
+)
+def logs(c: Any, node: str = "", lines: str = "40", follow: bool = False) -> None:
+    """Show the end of EXO's log on the nodes."""
+    from tasks import status as now
+
+    with operating(c) as lab:
+        now.show_logs(lab, node, whole_number("lines", lines) or 40, follow=follow)
+
+
+@command(options={"output": "the file to write (hosts.yaml when left out)"})
+def init(c: Any, output: str = "hosts.yaml") -> None:
+    """Write a hosts.yaml of your own after four questions, with what ssh_config and Tailscale know."""
+    from tasks.init import write_hosts_file
+
+    with explaining():
+        write_hosts_file(Path(output).expanduser())
+
+
+@command(
+    options={"strict": "fail where a pair of the profile in force cannot run, or GO cannot be reached"}, )
+def feasibility(c: Any, strict: bool = False, json: bool = False) -> None:
     """Show what can run on these nodes and what is in the way of a GO; a part of preflight, alone."""
     with operating(c) as lab:
-        preflight.feasibility(lab, strict=strict)
+        preflight.feasibility(lab, strict=strict, as_json=json)
 
 
-@task(positional=["old", "new"], help={"old": "logs folder of the earlier campaign", "new": "of the later one"})
+@command(positional=["old", "new"], options={"old": "logs folder of the earlier campaign", "new": "of the later one"})
 def compare(c: Any, old: str, new: str) -> None:
     """Put two campaigns side by side with the verdict's own statistics."""
     with explaining():
         report.show_comparison(Path(old), Path(new))
 
 
-@task
+@command()
 def version(c: Any) -> None:
     """Print this program's version and commit, and the EXO that each profile names."""
     from tasks import console
@@ -98,7 +146,7 @@ def version(c: Any) -> None:
         console.text(this.releases(lab.inventory))
 
 
-@task
+@command()
 def trust_hosts(c: Any) -> None:
     """Show the nodes' host keys and add those you confirm to known_hosts."""
     from tasks.trust import trust_hosts as show_and_ask
@@ -117,7 +165,7 @@ _REHEARSAL_HELP = {
 }
 
 
-@task(help=_REHEARSAL_HELP | {"html": "also write the HTML report"})
+@command(options=_REHEARSAL_HELP | {"html": "also write the HTML report"}, long=True)
 def rehearse(
     c: Any,
     speedup: str = "1.5",
@@ -135,7 +183,7 @@ def rehearse(
         rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation), html)
 
 
-@task(help=_REHEARSAL_HELP)
+@command(options=_REHEARSAL_HELP)
 def rehearsal_up(
     c: Any,
     speedup: str = "1.5",
@@ -156,7 +204,7 @@ def rehearsal_up(
         )
 
 
-@task(help={"root": "folder of the rehearsal"})
+@command(options={"root": "folder of the rehearsal"})
 def rehearsal_down(c: Any, root: str = "") -> None:
     """Stop the embedded cluster; its logs and report stay."""
     from tasks import console
@@ -195,5 +243,5 @@ for _step in (
     ns.add_task(_step.task)
 for _task in (preflight_group, install_group, start_group, bench_group, report_group, cleanup_group):
     ns.add_task(_task)
-for _task in (compare, feasibility, trust_hosts, rehearse, rehearsal_up, rehearsal_down, version):
+for _task in (plan, status, logs, init, compare, feasibility, trust_hosts, rehearse, rehearsal_up, rehearsal_down, version):
     ns.add_task(_task)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import inspect
+import os
 import re
-from collections.abc import Iterator, Mapping
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fabric import task
 from invoke.exceptions import Exit
 
 from tasks import console
@@ -25,7 +29,66 @@ PROJECT = Path(__file__).resolve().parent.parent
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+NODES_HELP = {"nodes": "only these nodes of hosts.yaml, e.g. srv1,rog"}
 _labs: dict[tuple[Path, str], Lab] = {}
+atexit.register(console.closing)
+
+
+def command(
+    name: str | None = None,
+    positional: list[str] | None = None,
+    options: Mapping[str, str] | None = None,
+    *,
+    long: bool = False,
+) -> Callable[[Callable[..., None]], Any]:
+    """Make a Fabric task of a function, with the options that commands share beside those it has itself.
+
+    Every one takes `--verbose`; a `long` one `--notify COMMAND`; with `--json`, where a function has that option,
+    stdout is kept for one document. `options` explains the function's own.
+    """
+
+    def decorate(work: Callable[..., None]) -> Any:
+        shared = {"verbose": (False, "show every command and request, and what came of it")}
+        if long:
+            shared["notify"] = ("", "shell command to run here when it has ended: notify-send, curl, mail")
+
+        def body(c: Any, **given: Any) -> None:
+            console.verbose(given.pop("verbose"))
+            notify = given.pop("notify", "")
+            if given.get("json"):
+                console.json_only()
+            with notifying(notify, work.__name__):
+                work(c, **given)
+
+        own = list(inspect.signature(work).parameters.values())
+        keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        more = [inspect.Parameter(option, keyword, default=default) for option, (default, _) in shared.items()]
+        body.__name__, body.__doc__, body.__module__ = work.__name__, work.__doc__, work.__module__
+        body.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+        told = {**(options or {}), **{option: words for option, (_, words) in shared.items()}}
+        if "json" in inspect.signature(work).parameters:
+            told["json"] = "print one JSON document instead, see schemas/"
+        return task(name=name, positional=positional, help=told)(body)
+
+    return decorate
+
+
+@contextlib.contextmanager
+def notifying(command: str, name: str) -> Iterator[None]:
+    """Run a shell command of the user's when what is done here has ended, with the outcome in its environment."""
+    outcome = "failed"
+    try:
+        yield
+        outcome = "done"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        if command:
+            told = {"EXO_PHASE1_COMMAND": name, "EXO_PHASE1_OUTCOME": outcome}
+            ended = subprocess.run(["/bin/sh", "-c", command], env=os.environ | told, stdin=subprocess.DEVNULL, check=False)
+            if ended.returncode:
+                console.complaint(f"--notify: the command ended with exit code {ended.returncode}")
 
 
 @contextlib.contextmanager
@@ -34,6 +97,7 @@ def operating(c: Any) -> Iterator[Lab]:
     with explaining() as shown:
         lab = lab_of(c)
         shown += secrets_of(lab.inventory)
+        console.hide(shown)
         yield lab
 
 
@@ -41,8 +105,10 @@ def operating(c: Any) -> Iterator[Lab]:
 def explaining() -> Iterator[list[str]]:
     """Turn what goes wrong into one message and an exit code; the secrets put into the list it gives are hidden."""
     hidden: list[str] = []
+    ended_well = False
     try:
         yield hidden
+        ended_well = True
     except StepError as error:
         raise Exit(masked(blocks_of(error), hidden), code=EXIT_FAILED) from error
     except InventoryError as error:
@@ -53,6 +119,8 @@ def explaining() -> Iterator[list[str]]:
         ) from None
     finally:
         console.no_live()
+        if not ended_well:
+            console.next_is("")  # what to type is said by what went wrong
 
 
 def blocks_of(error: StepError) -> str:
@@ -89,6 +157,15 @@ def at_most_one(options: Mapping[str, object]) -> None:
     given = [option for option, value in options.items() if value]
     if len(given) > 1:
         raise usage_error(f"{' and '.join(given)}: choose one of them")
+
+
+def nodes_named(lab: Lab, nodes: str) -> list[str] | None:
+    """Read `--nodes srv1,rog`; None where it was left out. Raises Exit where one is not in hosts.yaml."""
+    named = [key for key in re.split(r"[,\s]+", nodes) if key]
+    unknown = [key for key in named if key not in lab.nodes]
+    if unknown:
+        raise usage_error(f"--nodes {nodes}: {', '.join(unknown)} is not one of {', '.join(lab.nodes)}")
+    return named or None
 
 
 def whole_number(option: str, text: object, least: int = 1) -> int | None:

@@ -48,9 +48,11 @@ def install_rog(lab: Lab, notes: StepNotes) -> Installed:
     return msgspec.structs.replace(installed, gpu=truth)
 
 
-def install_group(lab: Lab) -> None:
-    """Run steps 2 to 4 side by side, then refuse different revisions on different nodes."""
-    run_side_by_side(lab, {"srv1": install_srv1, "srv2": install_srv2, "rog": install_rog})
+def install_group(lab: Lab, only: list[str] | None = None) -> None:
+    """Run steps 2 to 4 side by side, `only` on some nodes, then refuse different revisions on different nodes."""
+    run_side_by_side(lab, {"srv1": install_srv1, "srv2": install_srv2, "rog": install_rog}, only)
+    if only:
+        return
     identity.same_revision(ExoCluster(lab).each(lambda exo: exo.revision()))
 
 
@@ -123,7 +125,7 @@ def _perform(exo: ExoNode, plan: InstallPlan) -> None:
             who=node.key,
         )
     for action in plan.steps:
-        console.note(node.key, action.title)
+        console.doing(node.key, action.title)
         ran = node.run(action.command, timeout_s=action.timeout_s, check=False)
         if not ran.ok:
             raise StepError(

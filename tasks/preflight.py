@@ -8,6 +8,7 @@ import msgspec
 
 from records.facts import NodePython, OllamaState, Preflight
 from records.settings import Exo
+from tasks import console
 from tasks.exo.catalogue import generation_of
 from tasks.exo.cluster import ExoCluster
 from tasks.feasibility.assess import Assessment, assess
@@ -71,20 +72,27 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
     )
 
 
-def preflight_group(lab: Lab, *, strict: bool = False) -> None:
+def preflight_group(lab: Lab, *, strict: bool = False, as_json: bool = False) -> None:
     """Run step 1, then show what is feasible and, where rates were measured before, the pipeline's estimate."""
     done = verify_python(lab, strict=strict)
+    if as_json:
+        console.document(done)
+        return
     show_feasibility(Assessment(done.feasible, done.go_unreachable_because, done.alternatives))
     show_estimate(lab.logs)
 
 
-def feasibility(lab: Lab, *, strict: bool = False) -> None:
+def feasibility(lab: Lab, *, strict: bool = False, as_json: bool = False) -> None:
     """Ask the nodes what they are and show what can run on them; leaves no record. Raises StepError with `strict`."""
-    nodes = lab.each(lambda node: facts_of(node, _wanted_python(lab.profile.exo)))
-    nodes, ways = with_round_trips(lab, nodes)
+    with console.waiting("feasibility"):
+        nodes = lab.each(lambda node: facts_of(node, _wanted_python(lab.profile.exo)))
+        nodes, ways = with_round_trips(lab, nodes)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
-    show_feasibility(assessment)
-    show_estimate(lab.logs)
+    if as_json:
+        console.document(assessment)
+    else:
+        show_feasibility(assessment)
+        show_estimate(lab.logs)
     if strict:
         refuse_infeasible(assessment, lab.inventory.profile)
 

@@ -54,10 +54,11 @@ def verify_cluster(lab: Lab, notes: StepNotes) -> Cluster:
     return cluster
 
 
-def start_group(lab: Lab) -> None:
-    """Run steps 5 to 8: the nodes side by side, then the cluster."""
-    run_side_by_side(lab, {"srv1": start_srv1, "srv2": start_srv2, "rog": start_rog})
-    verify_cluster(lab)
+def start_group(lab: Lab, only: list[str] | None = None) -> None:
+    """Run steps 5 to 8: the nodes side by side, then the cluster; with `only` some nodes, and not yet the cluster."""
+    run_side_by_side(lab, {"srv1": start_srv1, "srv2": start_srv2, "rog": start_rog}, only)
+    if not only:
+        verify_cluster(lab)
 
 
 def start_on(exo: ExoNode, notes: StepNotes) -> Started:
@@ -126,7 +127,8 @@ def _start(exo: ExoNode, launch: Launch) -> Started:
 
 
 def _wait_until_it_serves(exo: ExoNode, process: Daemon) -> Started:
-    begin, next_note_s = time.monotonic(), 2.0
+    begin = time.monotonic()
+    console.doing(exo.key, f"waits for EXO's API on port {exo.ports.api}")
     while True:
         topology = exo.topology()
         elapsed_s = time.monotonic() - begin
@@ -135,9 +137,6 @@ def _wait_until_it_serves(exo: ExoNode, process: Daemon) -> Started:
         failed = exo.has_ended(process) or bool(exo.generation.log_problems(exo.log_tail()))
         if failed or elapsed_s > exo.exo.start_timeout_s:
             raise _no_start(exo, process, elapsed_s)
-        if elapsed_s > next_note_s:
-            console.note(exo.key, f"waits for EXO's API on port {exo.ports.api} ({elapsed_s:.0f} s)")
-            next_note_s += 5
         time.sleep(POLL_S)
     device = topology.nodes.get(exo.key, "")
     return Started(

@@ -11,14 +11,13 @@ import inspect
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from fabric import task
 from invoke.exceptions import Exit
 
 from records import VERSION, plan
@@ -26,8 +25,8 @@ from records.archive import Finished
 from records.facts import Skipped
 from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from records.settings import settings_carried
-from tasks import console
-from tasks.command_line import EXIT_FAILED, EXIT_USAGE, operating
+from tasks import closing, console
+from tasks.command_line import EXIT_FAILED, EXIT_USAGE, command, operating
 from tasks.errors import StepError
 from tasks.inventory import campaign_id
 from tasks.machines.lab import Lab, side_by_side
@@ -79,18 +78,21 @@ class Step(Generic[Result]):
         result: Result | None = None
         failure: BaseException | None = None
         try:
-            result = self.work(lab, notes, **options)
+            with console.waiting(self.plan.name):
+                result = self.work(lab, notes, **options)
         except StepError as error:
             failure = error.about(self.plan.name)
         except BaseException as error:  # recorded first, then raised again
             failure = error
         finally:
             journal.reset(token)
+            console.done(self.plan.node)
         if isinstance(failure, Exit) and failure.code == EXIT_USAGE:
             raise failure  # a mistyped option ran nothing, and must not replace what an earlier run has left
         record = self._record(lab, notes, result, failure, started, time.monotonic() - clock)
         folder = finished.folder_for(record)
         _save(folder, record)
+        lab.finished.append(record)
         console.summary(record)
         if folder != lab.logs:
             console.text(f"    the finished measurement stays; the record of this attempt lies in {folder}")
@@ -140,13 +142,14 @@ class Step(Generic[Result]):
         def body(c: Any, **options: Any) -> None:
             with operating(c) as lab:
                 self(lab, **options)
+                closing.after_step(self.plan)
 
         body.__name__ = self.work.__name__
         body.__doc__ = f"Step {self.plan.number}: {(self.work.__doc__ or '').partition('Options:')[0].strip()}"
         context = inspect.Parameter("c", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         body.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
         body.__module__ = self.work.__module__
-        return task(help=_option_help(self.work))(body)
+        return command(options=_option_help(self.work), long=True)(body)
 
 
 def step(work: Callable[..., Result]) -> Step[Result]:
@@ -154,9 +157,9 @@ def step(work: Callable[..., Result]) -> Step[Result]:
     return Step(work)
 
 
-def run_side_by_side(lab: Lab, steps: Mapping[str, Step[Any]]) -> None:
-    """Run the steps (node key -> step) at once; every one leaves its record, their errors are raised as one."""
-    side_by_side({key: partial(run, lab) for key, run in steps.items()})
+def run_side_by_side(lab: Lab, steps: Mapping[str, Step[Any]], only: Collection[str] | None = None) -> None:
+    """Run the steps (node key -> step) at once, or `only` some; each leaves its record, errors are raised as one."""
+    side_by_side({key: partial(run, lab) for key, run in steps.items() if only is None or key in only})
 
 
 def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem], str]:

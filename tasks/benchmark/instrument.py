@@ -36,7 +36,7 @@ def create_benchmark(lab: Lab, notes: StepNotes) -> ScriptReady:
     if was_there:
         notes.already()
     python = fitting_python(node, SCRIPT_PYTHON)
-    console.note(node.key, "calibrates the benchmark script against a metronome")
+    console.doing(node.key, "calibrates the benchmark script against a metronome")
     calibration = _calibrate(node, python.path)
     worst_s = max((abs(c.first_token_error_mean_s) for c in calibration), default=0.0)
     notes.summary = f"script at {script_path(node)}, first-token error {worst_s * 1000:.2f} ms at worst"

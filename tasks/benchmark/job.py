@@ -46,6 +46,12 @@ def job_for(
     return Job(step, pair, named, runs, *files, label, planned or runs)
 
 
+def planned_runs(label: str) -> int | None:
+    """Return for how many runs of each arm the schedule of a label was drawn; None where it is no label of `job_for`."""
+    count = label.rpartition("-")[2]
+    return int(count) if count.isdecimal() else None
+
+
 def take_up(job: Job, requests: int) -> dict[tuple[str, int], list[Sample]]:
     """Return what an interrupted call of this very job measured, by (arm, run), warm-ups and failures included.
 

@@ -53,7 +53,7 @@ class ExoCluster:
         """Return, for every node, whether its own topology is complete at this moment and its process lives."""
         return self.each(lambda exo: self.is_complete(exo.topology()) and exo.process() is not None)
 
-    def wait_until_complete(self, timeout_s: float, tell: Callable[[str, str], None] = console.note) -> Cluster:
+    def wait_until_complete(self, timeout_s: float, tell: Callable[[str, str], None] = console.doing) -> Cluster:
         """Poll every node's own topology, side by side, until all are complete; returns what each sees.
 
         Complete topologies are believed only while all our processes live: after a loss they stay stale for 9 to 12 s.
@@ -87,7 +87,7 @@ class ExoCluster:
 
     def _drive(self, flow: Flow[T]) -> T:
         return drive(
-            lambda key, request: self.nodes[key].ask(request), flow, lambda progress: console.note("exo", progress)
+            lambda key, request: self.nodes[key].ask(request), flow, lambda progress: console.doing("exo", progress)
         )
 
     def _watch(self, exo: ExoNode, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> NodeView:

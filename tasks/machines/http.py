@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from records.record import Command, capped
+from tasks import console
 from tasks.errors import StepError
 from tasks.machines.node import Node, journal
 from tasks.machines.wire import Ask, Flow, Reply, Request, Wait
@@ -28,13 +29,17 @@ def call(node: Node, host: str, port: int, request: Request) -> Reply:
     """Send `request` from `node` to `host:port` and return the answer; status 0 where there is none. Never raises."""
     start = time.monotonic()
     reply = _exchange(node, host, port, request)
-    commands = journal.get()
+    commands, asked, elapsed_s = journal.get(), asking(host, port, request), time.monotonic() - start
+    console.ran(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500))
     if commands is not None and not _repeats(commands, node.key, request, reply):
-        asked = f"{request.method} http://{host}:{port}{request.path}"
-        body = f" {json.dumps(request.body)}" if request.body is not None else ""
-        elapsed_s = time.monotonic() - start
-        commands.append(Command(node.key, asked + body, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+        commands.append(Command(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500)))
     return reply
+
+
+def asking(host: str, port: int, request: Request) -> str:
+    """Return a request as people read it: `POST http://host:port/path {"body": 1}`."""
+    body = f" {json.dumps(request.body)}" if request.body is not None else ""
+    return f"{request.method} http://{host}:{port}{request.path}{body}"
 
 
 def call_url(node: Node, url: str, request: Request) -> Reply:

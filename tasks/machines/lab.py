@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from records.record import Record
 from records.settings import Inventory, Profile
 from tasks.errors import StepError, all_of
 from tasks.inventory import active
@@ -33,6 +34,8 @@ class Lab:
             key: LocalNode(key, spec) if spec.local else RemoteNode(key, spec) for key, spec in inventory.nodes.items()
         }
         self._addresses: dict[str, str] | None = None
+        self.finished: list[Record] = []
+        """What the steps of this `fab` call left, in the order of their ends."""
 
     @property
     def profile(self) -> Profile:

@@ -16,6 +16,7 @@ import msgspec
 
 from records.record import Command, capped
 from records.settings import NodeSpec
+from tasks import console
 from tasks.errors import StepError
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)
@@ -102,6 +103,7 @@ class Node:
         raise NotImplementedError
 
     def _note(self, command: Command) -> None:
+        console.ran(self.key, command.command, command.exit_code, command.elapsed_s, command.stdout + command.stderr)
         notes = journal.get()
         if notes is not None:
             notes.append(command)
