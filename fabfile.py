@@ -1,21 +1,181 @@
-"""EXO Phase 1: the plan's fifteen steps, their groups, and a few helpers of the operator. No logic lives here."""
+"""EXO Phase 1: the plan's fifteen steps, their groups, and a few helpers of the operator. No logic lives here.
+
+Every `fab` call reads all of this file, and `fab --list` nothing else: a task imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
-from invoke.collection import Collection
+# Invoke forbids byte code before it loads this file, and every call would compile a hundred modules anew.
+sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+from tasks.command_line import (  # noqa: E402
+    NODES_HELP,
+    PROJECT,
+    Commands,
+    command,
+    explaining,
+    nodes_named,
+    operating,
+    whole_number,
+)
 
-from tasks import cleanup, closing, install, preflight, report, start
-from tasks.benchmark import instrument, models
-from tasks.benchmark import steps as benchmark
-from tasks.command_line import NODES_HELP, PROJECT, command, explaining, nodes_named, operating, whole_number
+
+@command(options={"strict": "fail where a model pair of the profile in force cannot run"}, long=True)
+def verify_python(c: Any, strict: bool = False) -> None:
+    """Step 1: Verify every node: SSH, Python for the chosen EXO, Ollama, and whether the plan can work out."""
+    from tasks.preflight import verify_python as step
+
+    with operating(c) as lab:
+        step(lab, strict=strict)
+
+
+@command(long=True)
+def install_srv1(c: Any) -> None:
+    """Step 2: Install EXO on ndnlinuxsrv1 in a venv of its own."""
+    from tasks.install import install_srv1 as step
+
+    with operating(c) as lab:
+        step(lab)
+
+
+@command(long=True)
+def install_srv2(c: Any) -> None:
+    """Step 3: Install EXO on ndnlinuxsrv2 in a venv of its own."""
+    from tasks.install import install_srv2 as step
+
+    with operating(c) as lab:
+        step(lab)
+
+
+@command(long=True)
+def install_rog(c: Any) -> None:
+    """Step 4: Install EXO on rog-flow-z13 and hear several witnesses about its Radeon under ROCm."""
+    from tasks.install import install_rog as step
+
+    with operating(c) as lab:
+        step(lab)
+
+
+@command(long=True)
+def start_srv1(c: Any) -> None:
+    """Step 5: Start EXO on ndnlinuxsrv1 and wait until this very process serves."""
+    from tasks.start import start_srv1 as step
+
+    with operating(c) as lab:
+        step(lab)
+
+
+@command(long=True)
+def start_srv2(c: Any) -> None:
+    """Step 6: Start EXO on ndnlinuxsrv2 and wait until this very process serves."""
+    from tasks.start import start_srv2 as step
+
+    with operating(c) as lab:
+        step(lab)
+
+
+@command(long=True)
+def start_rog(c: Any) -> None:
+    """Step 7: Start EXO on rog-flow-z13 and say which device it really computes on."""
+    from tasks.start import start_rog as step
+
+    with operating(c) as lab:
+        step(lab)
+
+
+@command(long=True)
+def verify_cluster(c: Any) -> None:
+    """Step 8: Prove the cluster: every node's own topology shows all nodes."""
+    from tasks.start import verify_cluster as step
+
+    with operating(c) as lab:
+        step(lab)
+
+
+@command(long=True)
+def download_model(c: Any) -> None:
+    """Step 9: Make the model pair available and prove by one answer that the cluster serves it."""
+    from tasks.benchmark.models import download_model as step
+
+    with operating(c) as lab:
+        step(lab)
+
+
+@command(long=True)
+def create_benchmark(c: Any) -> None:
+    """Step 10: Put the benchmark script on the bench node and measure its own error there."""
+    from tasks.benchmark.instrument import create_benchmark as step
+
+    with operating(c) as lab:
+        step(lab)
+
+
+@command(
+    options={"runs": "freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)"}, long=True
+)
+def bench_baseline(c: Any, runs: str = "") -> None:
+    """Step 11: Measure single-node Ollama alone."""
+    from tasks.benchmark.steps import bench_baseline as step
+
+    with operating(c) as lab:
+        step(lab, runs=runs)
+
+
+@command(
+    options={
+        "runs": "freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)",
+        "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
+    },
+    long=True,
+)
+def bench_comparison(c: Any, runs: str = "", until_decided: bool = False) -> None:
+    """Step 12: Measure EXO and Ollama in one interleaved schedule."""
+    from tasks.benchmark.steps import bench_comparison as step
+
+    with operating(c) as lab:
+        step(lab, runs=runs, until_decided=until_decided)
+
+
+@command(
+    options={"runs": "freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)"}, long=True
+)
+def bench_scale_up(c: Any, runs: str = "") -> None:
+    """Step 13: Repeat with the large model, only if the comparison said GO."""
+    from tasks.benchmark.steps import bench_scale_up as step
+
+    with operating(c) as lab:
+        step(lab, runs=runs)
+
+
+@command(
+    options={"html": "also write one self-contained HTML file", "commit": "commit docs/ as the plan's step does"},
+    long=True,
+)
+def document_results(c: Any, html: bool = False, commit: bool = False) -> None:
+    """Step 14: Write the report, its charts and the plan's text files."""
+    from tasks.report import document_results as step
+
+    with operating(c) as lab:
+        step(lab, html=html, commit=commit)
+
+
+@command(long=True)
+def stop_cluster(c: Any) -> None:
+    """Step 15: Stop what we started, prove the ports free and Ollama unchanged."""
+    from tasks.cleanup import stop_cluster as step
+
+    with operating(c) as lab:
+        step(lab)
 
 
 @command("preflight", options={"strict": "fail where a model pair cannot run at all"})
 def preflight_group(c: Any, strict: bool = False, json: bool = False) -> None:
     """Group: step 1, every node, its Python, Ollama, and whether the plan can work out."""
+    from tasks import closing, preflight
+
     with operating(c) as lab:
         preflight.preflight_group(lab, strict=strict, as_json=json)
         closing.after_group("preflight", lab.finished)
@@ -24,6 +184,8 @@ def preflight_group(c: Any, strict: bool = False, json: bool = False) -> None:
 @command("install", options=NODES_HELP, long=True)
 def install_group(c: Any, nodes: str = "") -> None:
     """Group: steps 2 to 4, EXO on every node, side by side."""
+    from tasks import closing, install
+
     with operating(c) as lab:
         install.install_group(lab, nodes_named(lab, nodes))
         closing.after_group("install", lab.finished)
@@ -32,6 +194,8 @@ def install_group(c: Any, nodes: str = "") -> None:
 @command("start", options=NODES_HELP, long=True)
 def start_group(c: Any, nodes: str = "") -> None:
     """Group: steps 5 to 8, EXO running on every node and one cluster of them."""
+    from tasks import closing, start
+
     with operating(c) as lab:
         start.start_group(lab, nodes_named(lab, nodes))
         closing.after_group("start", lab.finished)
@@ -51,6 +215,9 @@ def bench_group(
     c: Any, runs: str = "", until_decided: bool = False, control: bool = False, concurrency: str = ""
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
+    from tasks import closing
+    from tasks.benchmark import steps as benchmark
+
     with operating(c) as lab:
         benchmark.bench_group(lab, runs, until_decided=until_decided, control=control, concurrency=concurrency)
         closing.after_group("bench", lab.finished)
@@ -67,6 +234,8 @@ def bench_group(
 )
 def report_group(c: Any, html: bool = False, commit: bool = False, gate: bool = False) -> None:
     """Group: step 14, the report and its charts."""
+    from tasks import report
+
     with operating(c) as lab:
         report.report_group(lab, html=html, commit=commit, gate=gate)
 
@@ -74,6 +243,8 @@ def report_group(c: Any, html: bool = False, commit: bool = False, gate: bool = 
 @command("cleanup")
 def cleanup_group(c: Any) -> None:
     """Group: step 15, stop what we started and prove Ollama unchanged."""
+    from tasks import cleanup, closing
+
     with operating(c) as lab:
         cleanup.stop_cluster(lab)
         closing.after_group("cleanup", lab.finished)
@@ -103,12 +274,12 @@ def status(c: Any, nodes: str = "", json: bool = False) -> None:
     positional=["node"],
     options={"node": "one node; all of them when left out", "lines": "how many lines", "follow": "go on until Ctrl-C"},
 )
-def logs(c: Any, node: str = "", lines: str = "40", follow: bool = False) -> None:
+def logs(c: Any, node: str | None = None, lines: str = "40", follow: bool = False) -> None:
     """Show the end of EXO's log on the nodes."""
     from tasks import status as now
 
     with operating(c) as lab:
-        now.show_logs(lab, node, whole_number("lines", lines) or 40, follow=follow)
+        now.show_logs(lab, node or "", whole_number("lines", lines) or 40, follow=follow)
 
 
 @command(options={"output": "the file to write (hosts.yaml when left out)"})
@@ -121,9 +292,12 @@ def init(c: Any, output: str = "hosts.yaml") -> None:
 
 
 @command(
-    options={"strict": "fail where a pair of the profile in force cannot run, or GO cannot be reached"}, )
+    options={"strict": "fail where a pair of the profile in force cannot run, or GO cannot be reached"},
+)
 def feasibility(c: Any, strict: bool = False, json: bool = False) -> None:
     """Show what can run on these nodes and what is in the way of a GO; a part of preflight, alone."""
+    from tasks import preflight
+
     with operating(c) as lab:
         preflight.feasibility(lab, strict=strict, as_json=json)
 
@@ -131,6 +305,8 @@ def feasibility(c: Any, strict: bool = False, json: bool = False) -> None:
 @command(positional=["old", "new"], options={"old": "logs folder of the earlier campaign", "new": "of the later one"})
 def compare(c: Any, old: str, new: str) -> None:
     """Put two campaigns side by side with the verdict's own statistics."""
+    from tasks import report
+
     with explaining():
         report.show_comparison(Path(old), Path(new))
 
@@ -221,27 +397,39 @@ def _root(named: str) -> Path:
     return Path(named).expanduser().resolve() if named else ROOT
 
 
-ns = Collection()
+ns = Commands()
 ns.configure({"exo": {"inventory": "hosts.yaml", "profile": ""}})
-for _step in (
-    preflight.verify_python,
-    install.install_srv1,
-    install.install_srv2,
-    install.install_rog,
-    start.start_srv1,
-    start.start_srv2,
-    start.start_rog,
-    start.verify_cluster,
-    models.download_model,
-    instrument.create_benchmark,
-    benchmark.bench_baseline,
-    benchmark.bench_comparison,
-    benchmark.bench_scale_up,
-    report.document_results,
-    cleanup.stop_cluster,
+for _task in (
+    verify_python,
+    install_srv1,
+    install_srv2,
+    install_rog,
+    start_srv1,
+    start_srv2,
+    start_rog,
+    verify_cluster,
+    download_model,
+    create_benchmark,
+    bench_baseline,
+    bench_comparison,
+    bench_scale_up,
+    document_results,
+    stop_cluster,
 ):
-    ns.add_task(_step.task)
+    ns.add_task(_task)
 for _task in (preflight_group, install_group, start_group, bench_group, report_group, cleanup_group):
     ns.add_task(_task)
-for _task in (plan, status, logs, init, compare, feasibility, trust_hosts, rehearse, rehearsal_up, rehearsal_down, version):
+for _task in (
+    plan,
+    status,
+    logs,
+    init,
+    compare,
+    feasibility,
+    trust_hosts,
+    rehearse,
+    rehearsal_up,
+    rehearsal_down,
+    version,
+):
     ns.add_task(_task)

@@ -1,37 +1,41 @@
 """What every `fab` call shares: which Lab it means, how its options are read, how it ends.
 
 Exit codes: 0 done, 1 a step failed or hosts.yaml cannot be used, 2 an option cannot be read, 130 interrupted;
-`fab report --gate` has its own (reports.export.GATE_EXIT).
+`fab report --gate` has its own (reports.export.GATE_EXIT). The fabfile loads this file whatever is typed, so what only
+a running task needs is imported by the functions.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import inspect
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fabric import task
+from invoke.collection import Collection
 from invoke.exceptions import Exit
+from invoke.parser import Argument, ParserContext
 
-from tasks import console
-from tasks.errors import StepError
-from tasks.inventory import InventoryError, load_inventory
-from tasks.machines.lab import Lab
-from tasks.redact import masked, secrets_of
+if TYPE_CHECKING:
+    from tasks.errors import StepError
+    from tasks.machines.lab import Lab
 
 PROJECT = Path(__file__).resolve().parent.parent
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+OPTIONAL = {"node"}
+"""Positional arguments that may be left out: `fab logs [NODE]`."""
 NODES_HELP = {"nodes": "only these nodes of hosts.yaml, e.g. srv1,rog"}
 _labs: dict[tuple[Path, str], Lab] = {}
-atexit.register(console.closing)
 
 
 def command(
@@ -52,7 +56,10 @@ def command(
         if long:
             shared["notify"] = ("", "shell command to run here when it has ended: notify-send, curl, mail")
 
+        @functools.wraps(work)
         def body(c: Any, **given: Any) -> None:
+            from tasks import console
+
             console.verbose(given.pop("verbose"))
             notify = given.pop("notify", "")
             if given.get("json"):
@@ -63,7 +70,6 @@ def command(
         own = list(inspect.signature(work).parameters.values())
         keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
         more = [inspect.Parameter(option, keyword, default=default) for option, (default, _) in shared.items()]
-        body.__name__, body.__doc__, body.__module__ = work.__name__, work.__doc__, work.__module__
         body.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
         told = {**(options or {}), **{option: words for option, (_, words) in shared.items()}}
         if "json" in inspect.signature(work).parameters:
@@ -73,9 +79,28 @@ def command(
     return decorate
 
 
+class Commands(Collection):
+    """The namespace. A positional argument with a default may be left out, which Invoke does not know by itself."""
+
+    def to_contexts(self, *arguments: Any, **options: Any) -> list[ParserContext]:
+        """Return what the parser reads command lines with."""
+        return [_Lenient(c.name, c.aliases, c.args.values()) for c in super().to_contexts(*arguments, **options)]
+
+
+class _Lenient(ParserContext):
+    @property
+    def missing_positional_args(self) -> list[Argument]:
+        """The parser asks for each word whether one is missing still, and once more, with no word, at the end."""
+        word = str(sys._getframe(1).f_locals.get("token", "-"))
+        missing = [argument for argument in self.positional_args if argument.value is None]
+        return [argument for argument in missing if not (word.startswith("-") and argument.name in OPTIONAL)]
+
+
 @contextlib.contextmanager
 def notifying(command: str, name: str) -> Iterator[None]:
     """Run a shell command of the user's when what is done here has ended, with the outcome in its environment."""
+    from tasks import console
+
     outcome = "failed"
     try:
         yield
@@ -86,7 +111,9 @@ def notifying(command: str, name: str) -> Iterator[None]:
     finally:
         if command:
             told = {"EXO_PHASE1_COMMAND": name, "EXO_PHASE1_OUTCOME": outcome}
-            ended = subprocess.run(["/bin/sh", "-c", command], env=os.environ | told, stdin=subprocess.DEVNULL, check=False)
+            ended = subprocess.run(
+                ["/bin/sh", "-c", command], env=os.environ | told, stdin=subprocess.DEVNULL, check=False
+            )
             if ended.returncode:
                 console.complaint(f"--notify: the command ended with exit code {ended.returncode}")
 
@@ -94,6 +121,9 @@ def notifying(command: str, name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def operating(c: Any) -> Iterator[Lab]:
     """Give the Lab of this `fab` call and turn what goes wrong into one message and an exit code."""
+    from tasks import console
+    from tasks.redact import secrets_of
+
     with explaining() as shown:
         lab = lab_of(c)
         shown += secrets_of(lab.inventory)
@@ -104,6 +134,11 @@ def operating(c: Any) -> Iterator[Lab]:
 @contextlib.contextmanager
 def explaining() -> Iterator[list[str]]:
     """Turn what goes wrong into one message and an exit code; the secrets put into the list it gives are hidden."""
+    from tasks import console
+    from tasks.errors import StepError
+    from tasks.inventory import InventoryError
+    from tasks.redact import masked
+
     hidden: list[str] = []
     ended_well = False
     try:
@@ -137,6 +172,9 @@ def lab_of(c: Any) -> Lab:
 
     `exo.inventory` is a path (from where `fab` was typed, else from the project's folder), `exo.profile` a name.
     """
+    from tasks.inventory import load_inventory
+    from tasks.machines.lab import Lab
+
     named = Path(str(c.config.exo.inventory)).expanduser()
     path = named if named.is_file() or named.is_absolute() else PROJECT / named
     path = path.resolve()

@@ -7,6 +7,7 @@ and the last word of each node about it. It ticks once a second by itself (docs/
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import sys
 import textwrap
@@ -129,6 +130,9 @@ def closing() -> None:
     command, _next = _next, ""
     if command:
         text(f"next: {command}")
+
+
+atexit.register(closing)
 
 
 def clock(seconds: float) -> str:

@@ -34,11 +34,7 @@ printf 'disk_free_kib=%s\n' "$(df -Pk "$HOME" | awk 'NR==2 {print $4}')"
 
 @step
 def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight:
-    """Verify every node: SSH, Python for the chosen EXO, Ollama, and whether the plan can work out.
-
-    Options:
-      strict: fail where a model pair of the profile in force cannot run
-    """
+    """Verify every node: SSH, Python for the chosen EXO, Ollama, and whether the plan can work out."""
     wanted = _wanted_python(lab.profile.exo)
     notes.deviation(
         "python3 --version must be 3.12 or higher on every node",

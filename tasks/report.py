@@ -21,12 +21,7 @@ COMMIT_MESSAGE = "docs: add EXO Phase 1 POC results and benchmarks"
 
 @step
 def document_results(lab: Lab, notes: StepNotes, html: bool = False, commit: bool = False) -> Documented:
-    """Write the report, its charts and the plan's text files.
-
-    Options:
-      html: also write one self-contained HTML file
-      commit: commit docs/ as the plan's step does
-    """
+    """Write the report, its charts and the plan's text files."""
     from reports.render import write_report
 
     notes.deviation(

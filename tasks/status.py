@@ -260,13 +260,19 @@ def show_logs(lab: Lab, node: str = "", lines: int = 40, *, follow: bool = False
             _log_line(key, line)
     while follow:
         time.sleep(FOLLOW_EVERY_S)
-        now = cluster.each(lambda exo: exo.log_size(), keys)
-        grown = [key for key in keys if now[key] != sizes[key]]
-        since = {key: sizes[key] if now[key] > sizes[key] else 0 for key in grown}  # a smaller one was begun anew
-        for key, text in cluster.each(lambda exo: exo.log_since(since[exo.key]), grown).items() if grown else ():
-            for line in text.splitlines():
-                _log_line(key, line)
-            sizes[key] = since[key] + len(text.encode())
+        sizes |= cluster.each(partial(_follow, sizes), keys)
+
+
+def _follow(sizes: dict[str, int], exo: ExoNode) -> int:
+    """Print what a node's log has gained beyond the bytes shown, all of it where it was begun anew; return its size."""
+    size = exo.log_size()
+    since = sizes[exo.key] if size >= sizes[exo.key] else 0
+    if size == since:
+        return size
+    text = exo.log_since(since)
+    for line in text.splitlines():
+        _log_line(exo.key, line)
+    return since + len(text.encode())
 
 
 def _log_line(node: str, line: str) -> None:

@@ -1,14 +1,11 @@
-"""@step: a plain function becomes a Fabric task that leaves one JSON record.
+"""@step: a plain function becomes a step of the plan, which leaves one JSON record whenever it is called.
 
 The function takes the Lab and a StepNotes (what it wants to say besides its result) and returns a struct from
-`records.facts`. Called as a function it runs the step; `.task` is what `fab` lists. This is the only place that makes a
-Record, and the one that writes down what a step failed of.
+`records.facts`. This is the only place that makes a Record, and the one that writes down what a step failed of.
 """
 
 from __future__ import annotations
 
-import inspect
-import re
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -26,7 +23,7 @@ from records.facts import Skipped
 from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from records.settings import settings_carried
 from tasks import closing, console
-from tasks.command_line import EXIT_FAILED, EXIT_USAGE, command, operating
+from tasks.command_line import EXIT_FAILED, EXIT_USAGE
 from tasks.errors import StepError
 from tasks.inventory import campaign_id
 from tasks.machines.lab import Lab, side_by_side
@@ -63,12 +60,11 @@ Result = TypeVar("Result", bound=msgspec.Struct)
 
 
 class Step(Generic[Result]):
-    """A step of the plan: calling it runs it and leaves its record; `task` is its Fabric task."""
+    """A step of the plan: calling it runs it and leaves its record."""
 
     def __init__(self, work: Callable[..., Result]) -> None:
         self.plan = plan.step_named(work.__name__.replace("_", "-"))
         self.work = work
-        self.task = self._as_task()
 
     def __call__(self, lab: Lab, **options: Any) -> Result:
         """Run the step, write its record, show its summary line; a StepError is raised again after that."""
@@ -99,6 +95,7 @@ class Step(Generic[Result]):
         if failure is not None:
             raise failure
         assert result is not None
+        closing.after_step(self.plan)
         return result
 
     def _record(
@@ -136,21 +133,6 @@ class Step(Generic[Result]):
         )
         return without_secrets(record, secrets_of(inventory))
 
-    def _as_task(self) -> Any:
-        parameters = list(inspect.signature(self.work).parameters.values())[2:]
-
-        def body(c: Any, **options: Any) -> None:
-            with operating(c) as lab:
-                self(lab, **options)
-                closing.after_step(self.plan)
-
-        body.__name__ = self.work.__name__
-        body.__doc__ = f"Step {self.plan.number}: {(self.work.__doc__ or '').partition('Options:')[0].strip()}"
-        context = inspect.Parameter("c", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        body.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
-        body.__module__ = self.work.__module__
-        return command(options=_option_help(self.work), long=True)(body)
-
 
 def step(work: Callable[..., Result]) -> Step[Result]:
     """Make the plan's step of `work`, whose name is the step's: `install_srv2` is `install-srv2`."""
@@ -184,9 +166,3 @@ def _save(folder: Path, record: Record) -> None:
             f"  needed: a writable folder with room at {folder}\n  do:     df -h {folder}; then type it again",
             code=EXIT_FAILED,
         ) from error
-
-
-def _option_help(work: Callable[..., msgspec.Struct]) -> dict[str, str]:
-    """Read `option: text` lines below `Options:` in the docstring; Invoke shows them in `--help`."""
-    _, _, block = (work.__doc__ or "").partition("Options:")
-    return dict(re.findall(r"^\s+([a-z_]+): (.+)$", block, re.MULTILINE))

@@ -47,7 +47,7 @@ def job_for(
 
 
 def planned_runs(label: str) -> int | None:
-    """Return for how many runs of each arm the schedule of a label was drawn; None where it is no label of `job_for`."""
+    """Return the runs of each arm that the schedule of a label was drawn for; None where `job_for` made no such."""
     count = label.rpartition("-")[2]
     return int(count) if count.isdecimal() else None
 

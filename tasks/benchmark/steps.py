@@ -17,11 +17,7 @@ from tasks.steps import StepNotes, step
 
 @step
 def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark:
-    """Measure single-node Ollama alone.
-
-    Options:
-      runs: freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)
-    """
+    """Measure single-node Ollama alone."""
     count = whole_number("runs", runs) or lab.inventory.bench.baseline_runs
     pair = lab.profile.models.small
     notes.deviation(
@@ -37,12 +33,7 @@ def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark:
 
 @step
 def bench_comparison(lab: Lab, notes: StepNotes, runs: str = "", until_decided: bool = False) -> Benchmark:
-    """Measure EXO and Ollama in one interleaved schedule.
-
-    Options:
-      runs: freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)
-      until_decided: as many runs as it takes, with looks after 6, 12 and 18
-    """
+    """Measure EXO and Ollama in one interleaved schedule."""
     at_most_one({"--runs": runs, "--until-decided": until_decided})
     count = whole_number("runs", runs) or lab.inventory.bench.runs
     how_many = "6, 12 or 18 runs an arm, as it takes," if until_decided else f"{count} runs an arm"
@@ -57,11 +48,7 @@ def bench_comparison(lab: Lab, notes: StepNotes, runs: str = "", until_decided: 
 
 @step
 def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark | Skipped:
-    """Repeat with the large model, only if the comparison said GO.
-
-    Options:
-      runs: freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)
-    """
+    """Repeat with the large model, only if the comparison said GO."""
     from records.campaign import load_campaign
     from reports.verdict.decision import decide
 
