@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from invoke.collection import Collection
+
 # Invoke forbids byte code before it loads this file, and every call would compile a hundred modules anew.
 sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 from tasks.command_line import (  # noqa: E402
     NODES_HELP,
     PROJECT,
-    Commands,
     command,
     explaining,
     nodes_named,
@@ -274,12 +275,12 @@ def status(c: Any, nodes: str = "", json: bool = False) -> None:
     positional=["node"],
     options={"node": "one node; all of them when left out", "lines": "how many lines", "follow": "go on until Ctrl-C"},
 )
-def logs(c: Any, node: str | None = None, lines: str = "40", follow: bool = False) -> None:
+def logs(c: Any, node: str = "", lines: str = "40", follow: bool = False) -> None:
     """Show the end of EXO's log on the nodes."""
     from tasks import status as now
 
     with operating(c) as lab:
-        now.show_logs(lab, node or "", whole_number("lines", lines) or 40, follow=follow)
+        now.show_logs(lab, node, whole_number("lines", lines) or 40, follow=follow)
 
 
 @command(options={"output": "the file to write (hosts.yaml when left out)"})
@@ -397,7 +398,7 @@ def _root(named: str) -> Path:
     return Path(named).expanduser().resolve() if named else ROOT
 
 
-ns = Commands()
+ns = Collection()
 ns.configure({"exo": {"inventory": "hosts.yaml", "profile": ""}})
 for _task in (
     verify_python,

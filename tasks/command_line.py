@@ -19,10 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fabric import task
-from invoke.collection import Collection
+from fabric import Task, task
 from invoke.exceptions import Exit
-from invoke.parser import Argument, ParserContext
+from invoke.parser import Argument
 
 if TYPE_CHECKING:
     from tasks.errors import StepError
@@ -32,8 +31,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-OPTIONAL = {"node"}
-"""Positional arguments that may be left out: `fab logs [NODE]`."""
 NODES_HELP = {"nodes": "only these nodes of hosts.yaml, e.g. srv1,rog"}
 _labs: dict[tuple[Path, str], Lab] = {}
 
@@ -74,26 +71,33 @@ def command(
         told = {**(options or {}), **{option: words for option, (_, words) in shared.items()}}
         if "json" in inspect.signature(work).parameters:
             told["json"] = "print one JSON document instead, see schemas/"
-        return task(name=name, positional=positional, help=told)(body)
+        return task(name=name, positional=positional, help=told, klass=_Task)(body)
 
     return decorate
 
 
-class Commands(Collection):
-    """The namespace. A positional argument with a default may be left out, which Invoke does not know by itself."""
+class _Task(Task):  # type: ignore[type-arg]
+    def get_arguments(self, *arguments: Any, **options: Any) -> list[Argument]:
+        """Let a positional argument that has a default be left out, which Invoke does not know by itself."""
+        made = super().get_arguments(*arguments, **options)
+        for argument in made:
+            if argument.positional and argument.default is not None:
+                argument.__class__ = _Optional
+        return made
 
-    def to_contexts(self, *arguments: Any, **options: Any) -> list[ParserContext]:
-        """Return what the parser reads command lines with."""
-        return [_Lenient(c.name, c.aliases, c.args.values()) for c in super().to_contexts(*arguments, **options)]
 
+class _Optional(Argument):
+    """A positional argument as `fab logs [NODE]` has it: missing only while the parser holds a word that may be it."""
 
-class _Lenient(ParserContext):
-    @property
-    def missing_positional_args(self) -> list[Argument]:
-        """The parser asks for each word whether one is missing still, and once more, with no word, at the end."""
-        word = str(sys._getframe(1).f_locals.get("token", "-"))
-        missing = [argument for argument in self.positional_args if argument.value is None]
-        return [argument for argument in missing if not (word.startswith("-") and argument.name in OPTIONAL)]
+    def _filled(self) -> Any:
+        given = super().value if self.raw_value is not None else None
+        frame: Any = sys._getframe(1)
+        while frame and frame.f_code.co_name != "handle":
+            frame = frame.f_back
+        word = str(frame.f_locals.get("token", "-")) if frame else "-"
+        return given or (self.default if word.startswith("-") else None)
+
+    value = property(_filled, Argument.value.fset)  # type: ignore[assignment,attr-defined]
 
 
 @contextlib.contextmanager
