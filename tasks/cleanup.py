@@ -75,16 +75,24 @@ def ollama_before(bench_node: Node, profile: str) -> dict[str, OllamaState]:
 
     It is kept after a cleanup, so that typing `fab cleanup` twice does not forget what the first one proved.
     """
-    path = ollama_before_path(bench_node, profile)
-    ran = bench_node.run(f"cat {shlex.quote(path)} 2>/dev/null", check=False)
+    ran = bench_node.run(before_command(bench_node, profile), check=False)
     try:
         return decode(ran.stdout, dict[str, OllamaState])
     except msgspec.DecodeError:
         return {}
 
 
+def before_command(bench_node: Node, profile: str) -> str:
+    """Return the command that prints the servers' earlier state."""
+    return f"cat {shlex.quote(ollama_before_path(bench_node, profile))} 2>/dev/null"
+
+
+def size_command(exo: ExoNode) -> str:
+    """Return the command that prints how much stays on a node."""
+    return f"du -sh {shlex.join([exo.folder, f'{exo.node.home()}/.cache/exo'])} 2>/dev/null"
+
+
 def _left(exo: ExoNode) -> list[str]:
     """Return what stays on the node on purpose, with its size: the next campaign need not download it again."""
-    folders = [exo.folder, f"{exo.node.home()}/.cache/exo"]
-    ran = exo.node.run(f"du -sh {shlex.join(folders)} 2>/dev/null", check=False, timeout_s=60)
+    ran = exo.node.run(size_command(exo), check=False, timeout_s=60)
     return [f"{path} ({size})" for size, _, path in (line.partition("\t") for line in ran.stdout.splitlines())]

@@ -23,6 +23,8 @@ from tasks.steps import StepNotes, run_side_by_side, step
 
 _DECISIVE = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp", "pyrsmi", "transformers")
 """Packages whose versions decide speed and device."""
+FOREIGN = 'path=$(command -v exo) && echo "$path" && timeout 20 "$path" --help 2>&1'
+"""Asks for an `exo` on the node's own PATH."""
 TOOL_PATH = 'PATH="$PATH:$HOME/.local/bin:$HOME/.cargo/bin";'
 """Where uv and cargo install themselves; a non-login shell does not look there."""
 
@@ -112,11 +114,29 @@ def verify_rocm(exo: ExoNode, notes: StepNotes) -> GpuTruth | None:
     return truth
 
 
+def missing_tools(plan: InstallPlan) -> str:
+    """Return the command that prints which of the programs an install runs are not there."""
+    return f"{TOOL_PATH} for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done"
+
+
+def versions_command(plan: InstallPlan) -> str:
+    """Return the command that prints the venv's Python and the versions of the packages that decide."""
+    code = (
+        "import json,platform\nfrom importlib.metadata import version,PackageNotFoundError\nout={}\n"
+        f"for name in {json.dumps(list(_DECISIVE))}:\n try: out[name]=version(name)\n"
+        " except PackageNotFoundError: pass\nprint(json.dumps([platform.python_version(), out]))"
+    )
+    return f"{shlex.quote(plan.python)} -c {shlex.quote(code)}"
+
+
+def help_command(plan: InstallPlan) -> str:
+    """Return the command that has the installed `exo` say what it is."""
+    return f"{shlex.quote(plan.exo)} --help"
+
+
 def _perform(exo: ExoNode, plan: InstallPlan) -> None:
     node = exo.node
-    missing = node.run(
-        f"{TOOL_PATH} for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done"
-    ).stdout.split()
+    missing = node.run(missing_tools(plan)).stdout.split()
     if missing:
         raise StepError(
             f"has no {', '.join(missing)}",
@@ -149,15 +169,10 @@ def _is_there(exo: ExoNode, plan: InstallPlan, wish: str) -> bool:
 def _proven(exo: ExoNode, plan: InstallPlan) -> Installed:
     """Ask the node what it has now. Raises StepError where that is not the EXO that hosts.yaml names."""
     node = exo.node
-    ran = node.run(f"{shlex.quote(plan.exo)} --help", check=False, timeout_s=120)
+    ran = node.run(help_command(plan), check=False, timeout_s=120)
     program = identity.identify(ran.stdout + ran.stderr, ran.exit_code)
     identity.check(program, exo.generation.NAME, node.key, plan.exo)
-    code = (
-        "import json,platform\nfrom importlib.metadata import version,PackageNotFoundError\nout={}\n"
-        f"for name in {json.dumps(list(_DECISIVE))}:\n try: out[name]=version(name)\n"
-        " except PackageNotFoundError: pass\nprint(json.dumps([platform.python_version(), out]))"
-    )
-    python_version, packages = json.loads(node.run(f"{shlex.quote(plan.python)} -c {shlex.quote(code)}").stdout)
+    python_version, packages = json.loads(node.run(versions_command(plan)).stdout)
     return Installed(
         node=node.key,
         release=exo.exo.release,
@@ -173,7 +188,7 @@ def _proven(exo: ExoNode, plan: InstallPlan) -> Installed:
 
 def _name_foreign_exo(node: Node, notes: StepNotes) -> None:
     """Name an `exo` that the node's PATH already has; it is never used."""
-    ran = node.run('path=$(command -v exo) && echo "$path" && timeout 20 "$path" --help 2>&1', check=False)
+    ran = node.run(FOREIGN, check=False)
     path, _, help_text = ran.stdout.partition("\n")
     warning = identity.foreign(identity.identify(help_text, ran.exit_code), path) if path else ""
     if warning:

@@ -23,7 +23,7 @@ from tasks.machines.pythons import fitting_python
 from tasks.ollama.servers import ask_servers, refuse_silent
 from tasks.steps import StepNotes, step
 
-_FACTS = r"""
+FACTS = r"""
 . /etc/os-release 2>/dev/null
 printf 'hostname=%s\nos=%s\nkernel=%s\ncpu_count=%s\n' "$(hostname)" "${PRETTY_NAME:-unknown}" "$(uname -r)" "$(nproc)"
 printf 'cpu=%s\n' "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
@@ -117,7 +117,7 @@ def with_round_trips(lab: Lab, nodes: dict[str, NodePython]) -> tuple[dict[str, 
 
 def facts_of(node: Node, wanted: str) -> NodePython:
     """Return what a node is and which of its Pythons fits `wanted`. Raises StepError where none does."""
-    facts = dict(line.partition("=")[::2] for line in node.run(_FACTS).stdout.splitlines())
+    facts = dict(line.partition("=")[::2] for line in node.run(FACTS).stdout.splitlines())
     python = fitting_python(node, wanted)
     gpu = node.spec.gpu
     told = node.run(amd.probe_command(), check=False).stdout if amd.is_amd(gpu) else ""
@@ -144,9 +144,14 @@ def keep_ollama_before(lab: Lab, servers: dict[str, OllamaState]) -> None:
     """
     running = any(ExoCluster(lab).each(lambda exo: exo.process() is not None).values())
     path = ollama_before_path(lab.bench_node, lab.inventory.profile)
-    there = lab.bench_node.run(f"test -f {shlex.quote(path)}", check=False).ok
+    there = lab.bench_node.run(is_kept(path), check=False).ok
     if not (running and there):
         lab.bench_node.put(msgspec.json.encode(servers), path)
+
+
+def is_kept(path: str) -> str:
+    """Return the command that asks whether the servers' earlier state is there."""
+    return f"test -f {shlex.quote(path)}"
 
 
 def _wanted_python(exo: Exo) -> str:

@@ -1,4 +1,4 @@
-"""JSON Schemas of hosts.yaml, a record, a sample and the report, generated from the structs: `make schemas`."""
+"""JSON Schemas of hosts.yaml, of what is left on disk and of what `--json` prints, generated from the structs: `make schemas`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from tasks.command_line import PROJECT
 
 def schemas() -> dict[str, dict[str, Any]]:
     """Return every schema by its file name in `schemas/`."""
+    from records.facts import Preflight
     from reports.export import results_schema
+    from tasks.feasibility.assess import Assessment
+    from tasks.plan import Ahead
+    from tasks.status import LabStatus
 
     kinds = {"hosts": Inventory, "record": Record, "sample": Sample, "conditions": Conditions}
+    kinds |= {"preflight": Preflight, "feasibility": Assessment, "plan": Ahead, "status": LabStatus}
     made = {f"{name}.schema.json": msgspec.json.schema(kind) for name, kind in kinds.items()}
     return made | {"results.schema.json": results_schema()}
 

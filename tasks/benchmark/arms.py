@@ -19,7 +19,7 @@ from tasks.machines.lab import Lab
 from tasks.ollama.servers import servers_of
 
 T = TypeVar("T")
-_CONDITIONS = r"""
+CONDITIONS = r"""
 echo "load $(cut -d' ' -f1 "${EXO_PHASE1_SYSROOT:-}/proc/loadavg")"; echo "cpus $(nproc)"
 sed -n 's/^MemAvailable: *\([0-9]*\).*/memory \1/p' /proc/meminfo
 cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null | sort -n | tail -n 1 | sed 's/^/temperature /'
@@ -77,7 +77,7 @@ def alone(lab: Lab, arm: str, exo: ExoArm | None, ollama_model: str) -> tuple[li
 
 def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:
     """Return the conditions under which a run begins, asked of all nodes at once."""
-    facts = lab.each(lambda node: _conditions(node.run(_CONDITIONS, check=False).stdout))
+    facts = lab.each(lambda node: _conditions(node.run(CONDITIONS, check=False).stdout))
     return Conditions(
         schema=SCHEMA_VERSION,
         arm=arm,

@@ -37,7 +37,7 @@ def create_benchmark(lab: Lab, notes: StepNotes) -> ScriptReady:
         notes.already()
     python = fitting_python(node, SCRIPT_PYTHON)
     console.doing(node.key, "calibrates the benchmark script against a metronome")
-    calibration = _calibrate(node, python.path)
+    calibration = _calibrate(node)
     worst_s = max((abs(c.first_token_error_mean_s) for c in calibration), default=0.0)
     notes.summary = f"script at {script_path(node)}, first-token error {worst_s * 1000:.2f} ms at worst"
     return ScriptReady(node.key, script_path(node), digest, python.version, calibration)
@@ -68,13 +68,21 @@ def script_command(node: Node) -> str:
 
 
 def _digest_on(node: Node) -> str:
-    return node.run(f"sha256sum {shlex.quote(script_path(node))} 2>/dev/null", check=False).stdout.partition(" ")[0]
+    return node.run(digest_command(node), check=False).stdout.partition(" ")[0]
 
 
-def _calibrate(node: Node, python: str) -> list[Calibration]:
-    ran = node.run(
-        f"{shlex.join([python, script_path(node)])} --calibrate --json", check=False, timeout_s=CALIBRATION_TIMEOUT_S
-    )
+def digest_command(node: Node) -> str:
+    """Return the command that prints the digest of the script on a node."""
+    return f"sha256sum {shlex.quote(script_path(node))} 2>/dev/null"
+
+
+def calibration_command(node: Node) -> str:
+    """Return the command that has the script measure its own error."""
+    return f"{script_command(node)} --calibrate --json"
+
+
+def _calibrate(node: Node) -> list[Calibration]:
+    ran = node.run(calibration_command(node), check=False, timeout_s=CALIBRATION_TIMEOUT_S)
     try:
         if not ran.ok:
             raise node.failed(ran, CALIBRATION_TIMEOUT_S)

@@ -97,9 +97,7 @@ class ScheduleRun:
 
     def _ask_script(self, arm: str, run: int, finished: list[Sample]) -> list[Sample]:
         lab, job = self.lab, self.job
-        options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
-        if arm != "exo":
-            options += ["--reload", f"{arm}={lab.inventory.bench.ollama_reload}"]
+        options = run_options(lab, job, arm, run)
         if finished:
             options += ["--skip-requests", ",".join(str(sample.request) for sample in finished)]
         samples = [*finished]
@@ -147,6 +145,12 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
             f"the script printed no sample: {stray[0][:200]}", "JSON lines", "fab create-benchmark", who=node.key
         )
     return ran
+
+
+def run_options(lab: Lab, job: Job, arm: str, run: int) -> list[str]:
+    """Return the options that have the script measure one run of one arm."""
+    options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
+    return options if arm == "exo" else [*options, "--reload", f"{arm}={lab.inventory.bench.ollama_reload}"]
 
 
 def script_options(lab: Lab, job: Job) -> list[str]:

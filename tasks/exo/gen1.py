@@ -16,7 +16,7 @@ from tasks.errors import StepError
 from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
 from tasks.exo.gen1_install import install_plan
-from tasks.exo.gen1_placing import make_ready, unload
+from tasks.exo.gen1_placing import make_ready, model_requests, unload
 from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.interface import Answer, Topology
 from tasks.exo.logtext import start_problems as log_problems
@@ -45,6 +45,7 @@ __all__ = [
     "launch",
     "log_problems",
     "make_ready",
+    "model_requests",
     "parse_chat",
     "parse_topology",
     "topology_request",

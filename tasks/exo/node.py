@@ -60,6 +60,25 @@ def past_proxies(environment: Mapping[str, str], addresses: Iterable[str]) -> di
     return {**environment, "no_proxy": direct, "NO_PROXY": direct}
 
 
+def is_executable(path: str) -> str:
+    """Return the command that asks whether an installed `exo` is there."""
+    return f"test -x {shlex.quote(path)}"
+
+
+def tree_command(source: str) -> str:
+    """Return the command that prints a digest of all files of a local source, nothing where it is none."""
+    folder = shlex.quote(source)
+    return (
+        f"[ ! -d {folder} ] || find {folder} -type f -not -path '*/.git/*' -not -path '*/__pycache__/*' -print0"
+        " | sort -z | xargs -0 sha256sum | sha256sum"
+    )
+
+
+def parts_command(plan: InstallPlan) -> str:
+    """Return the command that prints an install's revision and, below it, all its packages."""
+    return f"{plan.revision}; echo; {shlex.quote(plan.python)} -I -c {shlex.quote(_PACKAGES)}"
+
+
 class ExoNode:
     """EXO on one node, as one profile of hosts.yaml wants it."""
 
@@ -124,9 +143,14 @@ class ExoNode:
     def executable(self) -> str:
         """Return the path of the installed `exo`. Raises StepError where it is not there."""
         path = self.install_plan().exo
-        if not self.node.run(f"test -x {shlex.quote(path)}", check=False).ok:
+        if not self.node.run(is_executable(path), check=False).ok:
             raise StepError(f"there is no {path}", "an installed EXO", f"fab install-{self.key}", who=self.key)
         return path
+
+    @property
+    def probe_path(self) -> str:
+        """Where the script that has the engine compute lies on the node."""
+        return f"{self.folder}/compute_probe.py"
 
     def compute(self) -> ComputeProbe | None:
         """Have the installed engine compute as a prompt will, in EXO's venv and environment; bounded.
@@ -134,11 +158,11 @@ class ExoNode:
         None where EXO's dummy engine is chosen, which computes nothing.
         """
         mine = exo_on(self.exo, self.key)
-        engine, script = self.generation.engine(mine), f"{self.folder}/compute_probe.py"
+        engine = self.generation.engine(mine)
         if engine == "dummy":
             return None
-        self.node.put(probe.SCRIPT.read_bytes(), script)
-        command = probe.command(self.install_plan().python, script, engine, mine.environment)
+        self.node.put(probe.SCRIPT.read_bytes(), self.probe_path)
+        command = probe.command(self.install_plan().python, self.probe_path, engine, mine.environment)
         ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
         return probe.read(self.key, engine, mine.environment, ran.stdout, ran.elapsed_s)
 
@@ -150,18 +174,12 @@ class ExoNode:
         """Return a digest of what hosts.yaml wants installed; of a local directory its files too, so edits count."""
         wanted = exo_on(self.exo, self.key)
         named = [wanted.release, wanted.source, wanted.extras, wanted.overrides, wanted.python]
-        source = shlex.quote(wanted.source)
-        tree = self.node.run(
-            f"[ ! -d {source} ] || find {source} -type f -not -path '*/.git/*' -not -path '*/__pycache__/*' -print0"
-            " | sort -z | xargs -0 sha256sum | sha256sum",
-            check=False,
-            timeout_s=60,
-        ).stdout
+        tree = self.node.run(tree_command(wanted.source), check=False, timeout_s=60).stdout
         return daemon.digest(json.dumps(named) + tree)
 
     def install_note(self) -> InstallNote | None:
         """Return what the last proven install noted; None where there was none."""
-        text = self.node.run(f"cat {shlex.quote(self._note_path)} 2>/dev/null", check=False).stdout
+        text = self.node.run(f"cat {shlex.quote(self.note_path)} 2>/dev/null", check=False).stdout
         try:
             return decode(text, InstallNote)
         except msgspec.DecodeError:
@@ -169,20 +187,17 @@ class ExoNode:
 
     def note_install(self, wish: str, revision: str) -> None:
         """Remember on the node that `wish` was installed and proven to be `revision`."""
-        self.node.put(msgspec.json.encode(InstallNote(wish, revision)), self._note_path)
+        self.node.put(msgspec.json.encode(InstallNote(wish, revision)), self.note_path)
 
     @property
-    def _note_path(self) -> str:
+    def note_path(self) -> str:
+        """Where the note of the last proven install lies on the node."""
         return f"{self.folder}/installed.json"
 
     def installed_parts(self) -> dict[str, str]:
         """Return what of the install decides how EXO runs: its revision, and a digest of all packages beside it."""
         plan = self.install_plan()
-        ran = self.node.run(
-            f"{plan.revision}; echo; {shlex.quote(plan.python)} -I -c {shlex.quote(_PACKAGES)}",
-            check=False,
-            timeout_s=60,
-        )
+        ran = self.node.run(parts_command(plan), check=False, timeout_s=60)
         revision, _, packages = ran.stdout.strip().partition("\n")
         return {"revision": revision, "packages": daemon.digest(packages)}
 
@@ -190,9 +205,13 @@ class ExoNode:
 
     def launch(self) -> Launch:
         """Return how EXO is started here. Raises StepError where it is not installed or cannot form a cluster."""
+        return self.launch_of(self.executable())
+
+    def launch_of(self, executable: str) -> Launch:
+        """Return how `executable` is started here. Raises StepError where it cannot form a cluster."""
         try:
             launch = self.generation.launch(
-                self.exo, self.key, self.peers(), self.executable(), self.run_folder, self.max_tokens
+                self.exo, self.key, self.peers(), executable, self.run_folder, self.max_tokens
             )
         except StepError as error:
             raise error.about(self.key) from None

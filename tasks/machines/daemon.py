@@ -116,6 +116,16 @@ def note_path(folder: str) -> str:
     return f"{folder}/daemon.json"
 
 
+def read_note(folder: str) -> str:
+    """Return the command that prints the note."""
+    return f"cat {shlex.quote(note_path(folder))} 2>/dev/null"
+
+
+def forget_note(folder: str) -> str:
+    """Return the command that removes the note of a process that runs no more."""
+    return f"rm -f {shlex.quote(note_path(folder))}"
+
+
 def log_path(folder: str) -> str:
     """Return where its output goes."""
     return f"{folder}/exo.log"
@@ -135,7 +145,7 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
     for path, content in launch.files.items():
         node.put(content.encode(), path)
     every = launch.parts | dict(parts or {})
-    ran = node.run(_start_script(folder, launch, every), timeout_s=30)
+    ran = node.run(start_script(folder, launch, every), timeout_s=30)
     fields = ran.stdout.split()
     if len(fields) != 3 or not fields[0].isdigit():
         raise node.failed(ran)
@@ -144,7 +154,7 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
 
 def find(node: Node, folder: str) -> Daemon | None:
     """Return the process that `start` noted in `folder`, where that very process still runs; None otherwise."""
-    ran = node.run(f"cat {shlex.quote(note_path(folder))} 2>/dev/null", check=False)
+    ran = node.run(read_note(folder), check=False)
     if not ran.stdout.strip():
         return None
     try:
@@ -156,7 +166,12 @@ def find(node: Node, folder: str) -> Daemon | None:
 
 def state(node: Node, process: Daemon) -> str:
     """Return `alive`, `zombie`, `foreign` (the PID was given to another process) or `gone`."""
-    return node.run(f"{_PROBE}\nprobe {_identity(process)}").stdout.strip()
+    return node.run(state_command(process)).stdout.strip()
+
+
+def state_command(process: Daemon) -> str:
+    """Return the command that prints what became of a process."""
+    return f"{_PROBE}\nprobe {_identity(process)}"
 
 
 def stop(node: Node, folder: str) -> Ending:
@@ -165,13 +180,25 @@ def stop(node: Node, folder: str) -> Ending:
     Signals nobody where the note's process is not alive as noted. Raises StepError where something survives SIGKILL.
     """
     process = find(node, folder)
-    note = shlex.quote(note_path(folder))
     if process is None:
-        node.run(f"rm -f {note}")
+        node.run(forget_note(folder))
         return Ending("not running", 0.0)
+    ran = node.run(stop_script(folder, process), timeout_s=TERM_GRACE_S + 20, check=False)
+    signal, milliseconds, *left = ran.stdout.split() or ["?", "0", "?"]
+    if left:
+        raise StepError(
+            f"processes {' '.join(left)} of EXO's group {process.pid} survive SIGKILL",
+            "a node without our processes",
+            f"look at them on {node.spec.host}: ps -fp {','.join(left)}",
+            who=node.key,
+        )
+    return Ending("KILL" if signal == "KILL" else "TERM", int(milliseconds) / 1000)
+
+
+def stop_script(folder: str, process: Daemon) -> str:
+    """Return the command that ends `process` with its group and prints how, in how many ms, and what is left."""
     pid = process.pid
-    ran = node.run(
-        f"""{_PROBE}
+    return f"""{_PROBE}
 start=$(date +%s%N); how=TERM
 [ "$(probe {_identity(process)})" = alive ] && kill -TERM -- -{pid}
 SECONDS=0; while [ -n "$(members {pid})" ] && [ $SECONDS -lt {TERM_GRACE_S} ]; do sleep 0.1; done
@@ -181,25 +208,18 @@ if [ -n "$(members {pid})" ]; then
 fi
 left=$(members {pid} | tr '\\n' ' ')
 echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
-[ -z "$left" ] && rm -f {note}""",
-        timeout_s=TERM_GRACE_S + 20,
-        check=False,
-    )
-    signal, milliseconds, *left = ran.stdout.split() or ["?", "0", "?"]
-    if left:
-        raise StepError(
-            f"processes {' '.join(left)} of EXO's group {pid} survive SIGKILL",
-            "a node without our processes",
-            f"look at them on {node.spec.host}: ps -fp {','.join(left)}",
-            who=node.key,
-        )
-    return Ending("KILL" if signal == "KILL" else "TERM", int(milliseconds) / 1000)
+[ -z "$left" ] && {forget_note(folder)}"""
 
 
 def log_size(node: Node, folder: str) -> int:
     """Return how many bytes the process's log has so far, 0 where there is none."""
-    count = node.run(f"stat -c %s {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout.strip()
+    count = node.run(size_of_log(folder), check=False).stdout.strip()
     return int(count) if count.isdigit() else 0
+
+
+def size_of_log(folder: str) -> str:
+    """Return the command that prints how many bytes the log has."""
+    return f"stat -c %s {shlex.quote(log_path(folder))} 2>/dev/null"
 
 
 def log_since(node: Node, folder: str, size: int) -> str:
@@ -210,34 +230,41 @@ def log_since(node: Node, folder: str, size: int) -> str:
 
 def log_tail(node: Node, folder: str, lines: int = 200) -> str:
     """Return the last `lines` of the process's log, "" where there is none."""
-    return node.run(f"tail -n {lines} {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout
+    return node.run(tail_command(folder, lines), check=False).stdout
+
+
+def tail_command(folder: str, lines: int) -> str:
+    """Return the command that prints the last `lines` of the log."""
+    return f"tail -n {lines} {shlex.quote(log_path(folder))} 2>/dev/null"
 
 
 def pulse(node: Node, folder: str, process: Daemon, since: int) -> tuple[Pulse, str]:
     """Return what the group of `process` has done so far, and the end of its log beyond the first `since` bytes."""
-    log = shlex.quote(log_path(folder))
-    ran = node.run(
-        rf"""{_PROBE}
-probe {_identity(process)}; getconf CLK_TCK; stat -c %s {log} 2>/dev/null || echo 0
-for pid in $(members {process.pid}); do
-  {{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null || continue
-  set -- ${{line##*) }}; echo "cpu ${{12}} ${{13}} ${{14}} ${{15}}"  # its own time, and that of children it waited for
-  sed -n 's/^\(read\|write\)_bytes: /disk /p' "/proc/$pid/io" 2>/dev/null
-done
-echo ====; tail -c +{since + 1} {log} 2>/dev/null | tail -c {LOG_CAP_BYTES}""",
-        check=False,
-    )
+    ran = node.run(pulse_command(folder, process, since), check=False)
     head, _, text = ran.stdout.partition("====\n")
     state_now, ticks, size, *lines = head.splitlines() or ["gone", "100", "0"]
     done = {name: sum(int(n) for line in lines for n in line.split()[1:] if line.startswith(name)) for name in _DONE}
     return Pulse(state_now == "alive", done["cpu"] / int(ticks), done["disk"], int(size)), text
 
 
+def pulse_command(folder: str, process: Daemon, since: int) -> str:
+    """Return the command that prints what a process has done so far, and its log beyond `since` bytes."""
+    log = shlex.quote(log_path(folder))
+    return rf"""{_PROBE}
+probe {_identity(process)}; getconf CLK_TCK; stat -c %s {log} 2>/dev/null || echo 0
+for pid in $(members {process.pid}); do
+  {{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null || continue
+  set -- ${{line##*) }}; echo "cpu ${{12}} ${{13}} ${{14}} ${{15}}"  # its own time, and that of children it waited for
+  sed -n 's/^\(read\|write\)_bytes: /disk /p' "/proc/$pid/io" 2>/dev/null
+done
+echo ====; tail -c +{since + 1} {log} 2>/dev/null | tail -c {LOG_CAP_BYTES}"""
+
+
 def _identity(process: Daemon) -> str:
     return shlex.join([str(process.pid), str(process.start_ticks), process.boot_id, process.executable])
 
 
-def _start_script(folder: str, launch: Launch, parts: Mapping[str, str]) -> str:
+def start_script(folder: str, launch: Launch, parts: Mapping[str, str]) -> str:
     """Return the command that starts `launch`, notes its identity and prints `pid start_ticks boot_id`.
 
     All three streams are redirected (else the SSH channel hangs until the process ends), and the wait for `exec`

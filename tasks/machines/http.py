@@ -31,7 +31,7 @@ def call(node: Node, host: str, port: int, request: Request) -> Reply:
     reply = _exchange(node, host, port, request)
     commands, asked, elapsed_s = journal.get(), asking(host, port, request), time.monotonic() - start
     console.ran(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500))
-    if commands is not None and not _repeats(commands, node.key, request, reply):
+    if commands is not None and not _repeats(commands, node.key, asked, reply):
         commands.append(Command(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500)))
     return reply
 
@@ -91,8 +91,12 @@ def _exchange(node: Node, host: str, port: int, request: Request) -> Reply:
         connection.close()
 
 
-def _repeats(commands: list[Command], host: str, request: Request, reply: Reply) -> bool:
+def _repeats(commands: list[Command], host: str, asked: str, reply: Reply) -> bool:
     """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds."""
     last = next((c for c in reversed(commands[-8:]) if c.host == host), None)
-    same = last is not None and f"{request.method} http://" in last.command and request.path in last.command
-    return bool(same and last and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500))
+    return bool(
+        last
+        and last.command == asked
+        and (last.exit_code or 0) == reply.status
+        and last.stdout == capped(reply.text, 1500)
+    )

@@ -23,6 +23,9 @@ journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("
 """The commands of the step that is running; threads of one step share its list."""
 
 
+ASK_HOME = 'printf %s "$HOME"'
+
+
 class CommandResult(msgspec.Struct, frozen=True):
     """A command that came back."""
 
@@ -83,7 +86,7 @@ class Node:
     def home(self) -> str:
         """Return the absolute home folder of the user on the node; asked once."""
         if "home" not in self.remembered:
-            self.remembered["home"] = self.run('printf %s "$HOME"').stdout.strip()
+            self.remembered["home"] = self.run(ASK_HOME).stdout.strip()
         return str(self.remembered["home"])
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:

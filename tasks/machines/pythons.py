@@ -10,7 +10,7 @@ from tasks.errors import StepError
 from tasks.machines.node import Node
 
 # Non-login shells lack the user's PATH: the usual places of pyenv, uv and conda are looked into as well.
-_PROBE = r"""
+PROBE = r"""
 more="$HOME/.local/bin:$HOME/.pyenv/shims:$HOME/miniconda3/bin:/opt/conda/bin"
 for p in $(printf '%s\n' $(echo "$PATH:$more" | tr : ' ') \
     "$HOME"/.pyenv/versions/*/bin "$HOME"/.local/share/uv/python/*/bin | awk '!seen[$0]++'); do
@@ -44,7 +44,7 @@ def fitting_python(node: Node, wanted: str) -> Python:
     Raises StepError naming every Python that was found.
     """
     if "pythons" not in node.remembered:
-        node.remembered["pythons"] = parse_pythons(node.run(_PROBE, timeout_s=60).stdout)
+        node.remembered["pythons"] = parse_pythons(node.run(PROBE, timeout_s=60).stdout)
     pythons: list[Python] = node.remembered["pythons"]
     for python in pythons:
         if python.can_venv and fits(python.version, wanted):

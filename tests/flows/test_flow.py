@@ -16,6 +16,9 @@ from records.campaign import load_campaign
 from records.plan import STEPS
 from records.samples import read_conditions, read_samples
 from rehearsal import cluster
+from tasks.inventory import load_inventory
+from tasks.machines.lab import Lab
+from tasks.plan import plan_ahead
 from tests import PROJECT
 from tests.support.fab import fab, marked
 
@@ -140,6 +143,28 @@ def test_steps_converge(root: Path, done: Done) -> None:
         again = fab(task, hosts=root / "hosts.yaml")
         assert (again.returncode, again.stderr) == (0, "")
         assert load_campaign(root / "logs" / PROFILE).records[number].status == "already"
+
+
+def test_the_plan_is_what_was_run(root: Path, done: Done) -> None:
+    """`fab plan` named every command and request that the fifteen steps ran, and what it names without an if was run.
+
+    Only digests and the numbers of processes, which nobody knows before, are left out of account.
+    """
+
+    def plain(text: str) -> str:
+        text = re.sub(r"\b[0-9a-f]{64}\b|REVISION", "DIGEST", text)
+        text = re.sub(r"probe \d+ \d+ \S+ \S+", "probe PROCESS", text)
+        return re.sub(r'(members |kill -TERM -- -|"\$3" = |tail -c \+)\d+', r"\1N", text)
+
+    hosts = root / "hosts.yaml"
+    lab = Lab(load_inventory(hosts), hosts)
+    records = load_campaign(lab.logs).records
+    for ahead in plan_ahead(lab).steps:
+        planned = {(action.node, plain(action.text)) for action in ahead.actions}
+        ran = {(command.host, plain(command.command)) for command in records[ahead.step].commands}
+        certain = {(a.node, plain(a.text)) for a in ahead.actions if a.kind in ("run", "ask") and not a.when}
+        if records[ahead.step].status == "ok":
+            assert (ahead.name, ran - planned, certain - ran) == (ahead.name, set(), set())
 
 
 def test_two_campaigns_side_by_side(root: Path, done: Done) -> None:
