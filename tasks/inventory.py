@@ -6,33 +6,37 @@ A mistake in the file is one InventoryError that names the file and the key path
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import ipaddress
+import itertools
 import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from records.settings import Baseline, Inventory, NodeSpec, Profile
+from records.settings import Inventory, NodeSpec, Profile
+from tasks.hosts_mistakes import hint, host_hint, lines_of, located, named, ratio_hint, unknown_keys, value_at
 
 
 class InventoryError(Exception):
     """hosts.yaml cannot be used; the message names the file and the key path."""
 
 
+MOST_RATIO = 10
+"""A larger target is a percentage that was written as a ratio."""
 NODE_KEYS = ("srv1", "srv2", "rog")
 """The plan's three nodes; its steps are named after them."""
 
 
 def load_inventory(path: Path, profile: str | None = None) -> Inventory:
     """Read and check `path`; `profile` overrides the one named in the file. Raises InventoryError."""
-    inventory = _convert(path, _read_yaml(path))
+    raw, lines = _read_yaml(path)
+    inventory = _convert(path, raw, lines)
     if profile:
         inventory = msgspec.structs.replace(inventory, profile=profile)
-    problems = list(_contradictions(inventory))
-    if problems:
-        raise InventoryError(f"{path}: " + "; ".join(problems))
+    _refuse(path, _contradictions(inventory), lines)
     return inventory
 
 
@@ -48,11 +52,32 @@ def campaign_id(inventory: Inventory) -> str:
 
 
 def hosts_schema() -> dict[str, Any]:
-    """Return the JSON Schema of hosts.yaml."""
-    return msgspec.json.schema(Inventory)
+    """Return the JSON Schema of hosts.yaml, with what `records/settings.py` says below each key as its description."""
+    schema = msgspec.json.schema(Inventory)
+    said = _said_of_keys(Path(settings.__file__))
+    for name, kind in schema["$defs"].items():
+        for key, described in kind.get("properties", {}).items():
+            if words := said.get((name, key)):
+                described["description"] = words
+    return schema
 
 
-def _read_yaml(path: Path) -> Any:
+def _said_of_keys(path: Path) -> dict[tuple[str, str], str]:
+    """Return the text below each field of each class in a module: Python itself forgets it."""
+    said = {}
+    for kind in ast.parse(path.read_text(encoding="utf-8")).body:
+        for field, below in itertools.pairwise(kind.body if isinstance(kind, ast.ClassDef) else []):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                said[kind.name, ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+    return said
+
+
+def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
+    """Return what the file says, and the line of each key path in it."""
     import yaml
 
     class UniqueKeys(yaml.SafeLoader):
@@ -69,7 +94,9 @@ def _read_yaml(path: Path) -> Any:
 
     UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
+        text = path.read_text(encoding="utf-8")
+        raw = yaml.load(text, Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
+        return raw, dict(lines_of(yaml.compose(text, Loader=yaml.SafeLoader)))
     except FileNotFoundError as error:
         raise InventoryError(f"{path}: there is no such file") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -77,33 +104,30 @@ def _read_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}" if mark else "somewhere"
-        raise InventoryError(f"{path}: {where}: {error.problem}") from error
+        tab = "; indent with spaces, not with tabs" if "'\\t'" in str(error.problem) else ""
+        raise InventoryError(f"{path}: {where}: {error.problem}{tab}") from error
     except (yaml.YAMLError, TypeError) as error:
         raise InventoryError(f"{path}: not YAML: {error}") from error
 
 
-def _convert(path: Path, raw: Any) -> Inventory:
+def _refuse(path: Path, mistakes: list[str], lines: dict[str, int]) -> None:
+    """Raise InventoryError with every one of `mistakes`, each with its line; nothing where there is none."""
+    if mistakes:
+        raise InventoryError(f"{path}: " + "; ".join(located(mistake, lines) for mistake in mistakes))
+
+
+def _convert(path: Path, raw: Any, lines: dict[str, int]) -> Inventory:
+    _refuse(path, list(unknown_keys(raw)), lines)
     try:
         return msgspec.convert(raw, Inventory)
     except msgspec.ValidationError as error:
         said = str(error)
-        match = re.fullmatch(r"(?s)(.*) - at `(?:key in )?\$\.?(.*)`", said)
+        match = re.fullmatch(r"(?s)(.*) - at `(?:key` in `)?\$\.?(.*)`", said)
         reason, key = (match.group(1), match.group(2)) if match else (said, "")
-        raise InventoryError(f"{path}: {_named(raw, key) or 'top level'}: {reason}") from error
-
-
-def _named(raw: Any, key: str) -> str:
-    """Return the key path with the name of the offending entry, where msgspec only says `nodes[...]`."""
-    top, dots, rest = key.partition("[...]")
-    kind = {"nodes": NodeSpec, "ollama": Baseline, "profiles": Profile}.get(top)
-    if not dots or kind is None:
-        return key
-    for name, value in raw[top].items():
-        try:
-            msgspec.convert(value, kind)
-        except msgspec.ValidationError:
-            return f"{top}.{name}{rest}"
-    return f"{top}: a name in it"
+        where = named(raw, key)
+        meant = hint(where, value_at(raw, where))
+        mistake = f"{where or 'top level'}: {reason}" + (f"; {meant}" if meant else "")
+        raise InventoryError(f"{path}: {located(mistake, lines)}") from error
 
 
 def _contradictions(inventory: Inventory) -> list[str]:
@@ -115,6 +139,9 @@ def _contradictions(inventory: Inventory) -> list[str]:
     if inventory.profile not in inventory.profiles:
         mistakes.append(f"profile: '{inventory.profile}' is not one of profiles ({', '.join(inventory.profiles)})")
     mistakes += _bad_nodes(inventory.nodes)
+    target = inventory.decision.target_ratio
+    if target > MOST_RATIO:
+        mistakes.append(f"decision.target_ratio: {target:g} would be {target:g} times as fast; {ratio_hint(target)}")
     if not inventory.ollama:
         mistakes.append("ollama: needs at least one baseline")
     for arm, baseline in inventory.ollama.items():
@@ -134,8 +161,9 @@ def _bad_nodes(nodes: dict[str, NodeSpec]) -> list[str]:
     doors: dict[tuple[str, int], str] = {}
     addresses: dict[str, str] = {}
     for key, node in nodes.items():
-        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._:\-]*[A-Za-z0-9])?", node.host):
-            mistakes.append(f"nodes.{key}.host: '{node.host}' is not a host name")
+        meant = host_hint(node.host)
+        if meant or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._:\-]*[A-Za-z0-9])?", node.host):
+            mistakes.append(f"nodes.{key}.host: '{node.host}' is not a host name" + (f"; {meant}" if meant else ""))
         door = (node.host, node.port or 22)
         if door in doors:
             mistakes.append(f"nodes.{key}: the same machine as nodes.{doors[door]} ({node.host}, port {door[1]})")

@@ -39,6 +39,7 @@ from tasks.machines.pythons import Python
 from tasks.machines.wire import Request
 from tasks.ollama import api as ollama
 from tasks.ollama.servers import servers_of
+from tasks.redact import masked, secrets_of
 
 Kind = Literal["look", "run", "write", "ask"]
 """look: a command that changes nothing. run: one that may. write: a file. ask: an HTTP request."""
@@ -120,7 +121,7 @@ def _last_address(campaign: Campaign, key: str) -> str | None:
 
 
 def plan_ahead(lab: Lab, only: Iterable[str] | None = None, campaign: Campaign | None = None) -> Ahead:
-    """Return the fifteen steps as they would go, on all nodes or on some. Raises StepError for an impossible profile."""
+    """Return the steps as they would go, on all nodes or on some. Raises StepError for an impossible profile."""
     campaign = load_campaign(lab.logs) if campaign is None else campaign
     made, unknown = unconnected(lab, campaign)
     cluster, wanted = ExoCluster(made), set(only or made.nodes)
@@ -135,7 +136,8 @@ def plan_ahead(lab: Lab, only: Iterable[str] | None = None, campaign: Campaign |
         left = [text for stop in campaign.cleaned.nodes.values() for text in stop.left] if campaign.cleaned else []
         left = [text for text in left if step.node and text.startswith(cluster.nodes[step.node].folder)]
         bound_s = _bound_s(lab.profile.exo, step)
-        steps.append(StepAhead(step.number, step.name, _on(actions, wanted), took_s, bound_s, fetched, left))
+        shown = _on(actions, wanted, secrets_of(lab.inventory))
+        steps.append(StepAhead(step.number, step.name, shown, took_s, bound_s, fetched, left))
     return Ahead(lab.inventory.profile, lab.profile.exo.release, unknown, steps)
 
 
@@ -145,8 +147,9 @@ def _bound_s(exo: Exo, step: plan.PlanStep) -> float | None:
     return named.get(step.name, bounds.get(step.group))
 
 
-def _on(actions: list[Action], wanted: set[str]) -> list[Action]:
-    return list(dict.fromkeys(action for action in actions if action.node in wanted))
+def _on(actions: list[Action], wanted: set[str], secrets: list[str]) -> list[Action]:
+    mine = dict.fromkeys(action for action in actions if action.node in wanted)
+    return [msgspec.structs.replace(a, text=masked(a.text, secrets), title=masked(a.title, secrets)) for a in mine]
 
 
 def _actions(lab: Lab, cluster: ExoCluster, step: plan.PlanStep) -> list[Action]:

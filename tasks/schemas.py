@@ -1,4 +1,4 @@
-"""JSON Schemas of hosts.yaml, of what is left on disk and of what `--json` prints, generated from the structs: `make schemas`."""
+"""JSON Schemas of hosts.yaml, of files in `logs/`, of what `--json` prints, from the structs: `make schemas`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 from records.files import write_whole
 from records.record import Record
 from records.samples import Conditions, Sample
-from records.settings import Inventory
 from tasks.command_line import PROJECT
+from tasks.inventory import hosts_schema
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -22,10 +22,10 @@ def schemas() -> dict[str, dict[str, Any]]:
     from tasks.plan import Ahead
     from tasks.status import LabStatus
 
-    kinds = {"hosts": Inventory, "record": Record, "sample": Sample, "conditions": Conditions}
+    kinds = {"record": Record, "sample": Sample, "conditions": Conditions}
     kinds |= {"preflight": Preflight, "feasibility": Assessment, "plan": Ahead, "status": LabStatus}
     made = {f"{name}.schema.json": msgspec.json.schema(kind) for name, kind in kinds.items()}
-    return made | {"results.schema.json": results_schema()}
+    return made | {"hosts.schema.json": hosts_schema(), "results.schema.json": results_schema()}
 
 
 def main() -> None:
