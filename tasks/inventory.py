@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from records import settings
 from records.settings import Inventory, NodeSpec, Profile
 from tasks.hosts_mistakes import hint, host_hint, lines_of, located, named, ratio_hint, unknown_keys, value_at
 
