@@ -20,8 +20,11 @@ from tasks.command_line import (  # noqa: E402
     explaining,
     nodes_named,
     operating,
+    strictly,
     whole_number,
 )
+
+strictly()
 
 
 @command(options={"strict": "fail where a model pair of the profile in force cannot run"}, long=True)
@@ -33,7 +36,7 @@ def verify_python(c: Any, strict: bool = False) -> None:
         step(lab, strict=strict)
 
 
-@command(long=True)
+@command(long=True, lock=True)
 def install_srv1(c: Any) -> None:
     """Step 2: Install EXO on ndnlinuxsrv1 in a venv of its own."""
     from tasks.install import install_srv1 as step
@@ -42,7 +45,7 @@ def install_srv1(c: Any) -> None:
         step(lab)
 
 
-@command(long=True)
+@command(long=True, lock=True)
 def install_srv2(c: Any) -> None:
     """Step 3: Install EXO on ndnlinuxsrv2 in a venv of its own."""
     from tasks.install import install_srv2 as step
@@ -51,7 +54,7 @@ def install_srv2(c: Any) -> None:
         step(lab)
 
 
-@command(long=True)
+@command(long=True, lock=True)
 def install_rog(c: Any) -> None:
     """Step 4: Install EXO on rog-flow-z13 and hear several witnesses about its Radeon under ROCm."""
     from tasks.install import install_rog as step
@@ -60,7 +63,7 @@ def install_rog(c: Any) -> None:
         step(lab)
 
 
-@command(long=True)
+@command(long=True, lock=True)
 def start_srv1(c: Any) -> None:
     """Step 5: Start EXO on ndnlinuxsrv1 and wait until this very process serves."""
     from tasks.start import start_srv1 as step
@@ -69,7 +72,7 @@ def start_srv1(c: Any) -> None:
         step(lab)
 
 
-@command(long=True)
+@command(long=True, lock=True)
 def start_srv2(c: Any) -> None:
     """Step 6: Start EXO on ndnlinuxsrv2 and wait until this very process serves."""
     from tasks.start import start_srv2 as step
@@ -78,7 +81,7 @@ def start_srv2(c: Any) -> None:
         step(lab)
 
 
-@command(long=True)
+@command(long=True, lock=True)
 def start_rog(c: Any) -> None:
     """Step 7: Start EXO on rog-flow-z13 and say which device it really computes on."""
     from tasks.start import start_rog as step
@@ -87,7 +90,7 @@ def start_rog(c: Any) -> None:
         step(lab)
 
 
-@command(long=True)
+@command(long=True, lock=True)
 def verify_cluster(c: Any) -> None:
     """Step 8: Prove the cluster: every node's own topology shows all nodes."""
     from tasks.start import verify_cluster as step
@@ -96,7 +99,7 @@ def verify_cluster(c: Any) -> None:
         step(lab)
 
 
-@command(long=True)
+@command(long=True, lock=True)
 def download_model(c: Any) -> None:
     """Step 9: Make the model pair available and prove by one answer that the cluster serves it."""
     from tasks.benchmark.models import download_model as step
@@ -105,7 +108,7 @@ def download_model(c: Any) -> None:
         step(lab)
 
 
-@command(long=True)
+@command(long=True, lock=True)
 def create_benchmark(c: Any) -> None:
     """Step 10: Put the benchmark script on the bench node and measure its own error there."""
     from tasks.benchmark.instrument import create_benchmark as step
@@ -115,40 +118,52 @@ def create_benchmark(c: Any) -> None:
 
 
 @command(
-    options={"runs": "freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)"}, long=True
+    options={
+        "runs": "freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)",
+        "fresh": "begin anew; what is there moves to the archive",
+    },
+    long=True,
+    lock=True,
 )
-def bench_baseline(c: Any, runs: str = "") -> None:
+def bench_baseline(c: Any, runs: str = "", fresh: bool = False) -> None:
     """Step 11: Measure single-node Ollama alone."""
     from tasks.benchmark.steps import bench_baseline as step
 
     with operating(c) as lab:
-        step(lab, runs=runs)
+        step(lab, runs=runs, fresh=fresh)
 
 
 @command(
     options={
         "runs": "freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)",
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
+        "fresh": "begin anew; what is there moves to the archive",
     },
     long=True,
+    lock=True,
 )
-def bench_comparison(c: Any, runs: str = "", until_decided: bool = False) -> None:
+def bench_comparison(c: Any, runs: str = "", until_decided: bool = False, fresh: bool = False) -> None:
     """Step 12: Measure EXO and Ollama in one interleaved schedule."""
     from tasks.benchmark.steps import bench_comparison as step
 
     with operating(c) as lab:
-        step(lab, runs=runs, until_decided=until_decided)
+        step(lab, runs=runs, until_decided=until_decided, fresh=fresh)
 
 
 @command(
-    options={"runs": "freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)"}, long=True
+    options={
+        "runs": "freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)",
+        "fresh": "begin anew; what is there moves to the archive",
+    },
+    long=True,
+    lock=True,
 )
-def bench_scale_up(c: Any, runs: str = "") -> None:
+def bench_scale_up(c: Any, runs: str = "", fresh: bool = False) -> None:
     """Step 13: Repeat with the large model, only if the comparison said GO."""
     from tasks.benchmark.steps import bench_scale_up as step
 
     with operating(c) as lab:
-        step(lab, runs=runs)
+        step(lab, runs=runs, fresh=fresh)
 
 
 @command(
@@ -163,7 +178,7 @@ def document_results(c: Any, html: bool = False, commit: bool = False) -> None:
         step(lab, html=html, commit=commit)
 
 
-@command(long=True)
+@command(long=True, lock=True)
 def stop_cluster(c: Any) -> None:
     """Step 15: Stop what we started, prove the ports free and Ollama unchanged."""
     from tasks.cleanup import stop_cluster as step
@@ -182,7 +197,7 @@ def preflight_group(c: Any, strict: bool = False, json: bool = False) -> None:
         closing.after_group("preflight", lab.finished)
 
 
-@command("install", options=NODES_HELP, long=True)
+@command("install", options=NODES_HELP, long=True, lock=True)
 def install_group(c: Any, nodes: str = "") -> None:
     """Group: steps 2 to 4, EXO on every node, side by side."""
     from tasks import closing, install
@@ -192,7 +207,7 @@ def install_group(c: Any, nodes: str = "") -> None:
         closing.after_group("install", lab.finished)
 
 
-@command("start", options=NODES_HELP, long=True)
+@command("start", options=NODES_HELP, long=True, lock=True)
 def start_group(c: Any, nodes: str = "") -> None:
     """Group: steps 5 to 8, EXO running on every node and one cluster of them."""
     from tasks import closing, start
@@ -209,18 +224,27 @@ def start_group(c: Any, nodes: str = "") -> None:
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
+        "fresh": "begin anew; what is there moves to the archive",
     },
     long=True,
+    lock=True,
 )
 def bench_group(
-    c: Any, runs: str = "", until_decided: bool = False, control: bool = False, concurrency: str = ""
+    c: Any,
+    runs: str = "",
+    until_decided: bool = False,
+    control: bool = False,
+    concurrency: str = "",
+    fresh: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
     from tasks import closing
     from tasks.benchmark import steps as benchmark
 
     with operating(c) as lab:
-        benchmark.bench_group(lab, runs, until_decided=until_decided, control=control, concurrency=concurrency)
+        benchmark.bench_group(
+            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, fresh=fresh
+        )
         closing.after_group("bench", lab.finished)
         closing.show_verdict(lab)
 
@@ -241,7 +265,7 @@ def report_group(c: Any, html: bool = False, commit: bool = False, gate: bool = 
         report.report_group(lab, html=html, commit=commit, gate=gate)
 
 
-@command("cleanup")
+@command("cleanup", lock=True)
 def cleanup_group(c: Any) -> None:
     """Group: step 15, stop what we started and prove Ollama unchanged."""
     from tasks import cleanup, closing
@@ -249,6 +273,24 @@ def cleanup_group(c: Any) -> None:
     with operating(c) as lab:
         cleanup.stop_cluster(lab)
         closing.after_group("cleanup", lab.finished)
+
+
+@command("history", options={"restore": "bring this one back; what is there now moves to the archive"})
+def show_history(c: Any, restore: str = "") -> None:
+    """List the campaigns in logs/ and their archives, each with its verdict; or bring an archived one back."""
+    from tasks import history
+
+    with operating(c) as lab:
+        history.history(lab, restore)
+
+
+@command("uninstall", options={"models": "also what EXO downloaded", "yes": "do not ask"}, lock=True)
+def uninstall_nodes(c: Any, models: bool = False, yes: bool = False) -> None:
+    """Remove everything of ours from the nodes, after showing it with its sizes; downloaded models only if told."""
+    from tasks import uninstall
+
+    with operating(c) as lab:
+        uninstall.uninstall(lab, models=models, yes=yes)
 
 
 @command(options={"nodes": NODES_HELP["nodes"], "full": "commands in full, not their first line"})
@@ -283,7 +325,11 @@ def logs(c: Any, node: str = "", lines: str = "40", follow: bool = False) -> Non
         now.show_logs(lab, node, whole_number("lines", lines) or 40, follow=follow)
 
 
-@command(options={"output": "the file to write (hosts.yaml when left out)"})
+@command(
+    options={
+        "output": "the file to write (hosts.yaml when left out)"
+    }
+)
 def init(c: Any, output: str = "hosts.yaml") -> None:
     """Write a hosts.yaml of your own after four questions, with what ssh_config and Tailscale know."""
     from tasks.init import write_hosts_file
@@ -427,6 +473,8 @@ for _task in (
     init,
     compare,
     feasibility,
+    show_history,
+    uninstall_nodes,
     trust_hosts,
     rehearse,
     rehearsal_up,

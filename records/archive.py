@@ -1,16 +1,18 @@
-"""What has been measured is never overwritten: a finished campaign is moved aside, or a failed attempt is.
+"""What has been measured is never overwritten: a campaign is moved aside, or a failed attempt is, and can come back.
 
-Everything lies below `logs/PROFILE/archive/`, in a folder named by the time.
+Everything lies below `logs/PROFILE/archive/`, in a folder named by the time. A campaign there is whole, with the
+records of the steps before it, so that it is read, compared and rendered as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from records.facts import Benchmark
-from records.plan import PlanStep
+from records.plan import STEPS, PlanStep
 from records.record import Record, RecordUnreadableError, decoded_result, read_record
 
 
@@ -48,7 +50,56 @@ def archive(logs: Path, files: Sequence[Path]) -> Path:
 def archive_step(logs: Path, step: PlanStep) -> None:
     """Move what a step has measured, with its record, to the archive; nothing where it has measured nothing."""
     if (logs / step.samples_name).exists():
-        archive(logs, [logs / name for name in (step.samples_name, step.conditions_name, step.record_name)])
+        archive(logs, [logs / name for name in _names(step)])
+
+
+def archive_campaign(logs: Path, steps: Collection[PlanStep]) -> Path | None:
+    """Put the campaign in `logs` into the archive, whole, and take what `steps` measured out of `logs`.
+
+    Returns its folder there; None where none of `steps` has measured anything.
+    """
+    if not any((logs / step.samples_name).exists() for step in steps):
+        return None
+    gone = {name for step in steps for name in _names(step)}
+    folder = new_folder(logs)
+    folder.mkdir(parents=True)
+    for file in _files(logs):  # copies first: a crash in between leaves everything where it was
+        if file.name not in gone:
+            shutil.copy2(file, folder / file.name)
+    for file in _files(logs):
+        if file.name in gone:
+            file.rename(folder / file.name)
+    return folder
+
+
+def archived(logs: Path) -> list[Path]:
+    """Return the folders of the archive in which something measured lies, the oldest first."""
+    folders = sorted((logs / "archive").iterdir()) if (logs / "archive").is_dir() else []
+    return [folder for folder in folders if any((folder / step.samples_name).is_file() for step in STEPS)]
+
+
+def restore(logs: Path, folder: Path) -> Path | None:
+    """Bring what lies in `folder` of the archive back to `logs`; what is there now goes to the archive.
+
+    Returns where that went, None where there was nothing. A folder that holds single steps replaces these alone.
+    """
+    names = {file.name for file in _files(folder)}
+    whole = any(step.record_name in names for step in STEPS if step.samples_name not in names)
+    before = None
+    if replaced := [file for file in _files(logs) if whole or file.name in names]:
+        before = archive(logs, replaced)
+    for file in _files(folder):
+        shutil.copy2(file, logs / file.name)
+    shutil.rmtree(folder)
+    return before
+
+
+def _names(step: PlanStep) -> tuple[str, str, str]:
+    return step.samples_name, step.conditions_name, step.record_name
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
 
 
 def new_folder(logs: Path) -> Path:

@@ -235,6 +235,13 @@ StopMethod = Literal["TERM", "KILL", "not running"]
 """The signal that ended a process; `not running` where there was none to end."""
 
 
+class Ended(msgspec.Struct, frozen=True):
+    """A process of ours that cleanup ended although no note led to it."""
+
+    pid: int
+    command: str
+
+
 class Stopped(msgspec.Struct, frozen=True):
     """What cleanup did on one node."""
 
@@ -245,6 +252,12 @@ class Stopped(msgspec.Struct, frozen=True):
     ports_free: dict[str, bool]
     left: list[str]
     """What stays on the node on purpose (the venv, downloaded models), with its size."""
+    held_by: dict[str, str] = {}
+    """Port -> who listens on it after cleanup; not ours, and not touched."""
+    ended: list[Ended] = []
+    """Processes of ours that no note led to: of another profile, or of an interrupted install or run."""
+    removed: list[str] = []
+    """Temporary files of ours that were removed."""
 
 
 class Cleaned(msgspec.Struct, frozen=True):
@@ -255,6 +268,8 @@ class Cleaned(msgspec.Struct, frozen=True):
     ollama_after: dict[str, OllamaState]
     ollama_unchanged: bool
     ollama_changes: list[str]
+    not_looked_at: dict[str, str] = {}
+    """Node -> why nothing is known of it: it was off or did not answer."""
 
 
 class OllamaModel(msgspec.Struct, frozen=True):

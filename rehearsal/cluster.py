@@ -75,7 +75,7 @@ def lay_out(
 ) -> Layout:
     """Write every file of a rehearsal below `root` and start nothing; arguments and ValueError as of `up`."""
     root = root.resolve()
-    _check(root, speedup, noise, trap, generation)
+    check(root, speedup, noise, trap, generation)
     down(root)
     _clear(root)
     layout = new_layout(root, generation, speedup, noise, seed, trap)
@@ -97,7 +97,8 @@ def down(root: Path) -> list[str]:
     return stop_marked(root.resolve())
 
 
-def _check(root: Path, speedup: float, noise: float, trap: str | None, generation: int) -> None:
+def check(root: Path, speedup: float, noise: float, trap: str | None, generation: int) -> None:
+    """Raise ValueError for an argument that `up` cannot follow, or a folder of something else."""
     if not 0.05 <= speedup <= 20:
         raise ValueError(f"speedup {speedup}: must be from 0.05 to 20")
     if not 0 <= noise <= 0.5:

@@ -3,16 +3,22 @@
 Exit codes: 0 done, 1 a step failed or hosts.yaml cannot be used, 2 an option cannot be read, 130 interrupted;
 `fab report --gate` has its own (reports.export.GATE_EXIT). The fabfile loads this file whatever is typed, so what only
 a running task needs is imported by the functions.
+
+`fab` is Fabric's program and not ours: `strictly` has it end with 2 for what it cannot parse, refuse those of its own
+options that this program does not follow, and check the options of every task before the first of them begins.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import functools
+import importlib
 import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fabric import Task, task
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
 from invoke.parser import Argument
 
 if TYPE_CHECKING:
@@ -32,6 +38,10 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 NODES_HELP = {"nodes": "only these nodes of hosts.yaml, e.g. srv1,rog"}
+WAIT_HELP = "wait for another operator of this cluster instead of stopping"
+_locking = False
+_waiting = False
+"""Whether the task that runs takes the cluster's lock, and waits for it."""
 _labs: dict[tuple[Path, str], Lab] = {}
 
 
@@ -41,11 +51,12 @@ def command(
     options: Mapping[str, str] | None = None,
     *,
     long: bool = False,
+    lock: bool = False,
 ) -> Callable[[Callable[..., None]], Any]:
     """Make a Fabric task of a function, with the options that commands share beside those it has itself.
 
-    Every one takes `--verbose`; a `long` one `--notify COMMAND`; with `--json`, where a function has that option,
-    stdout is kept for one document. `options` explains the function's own.
+    Every one takes `--verbose`, one that takes the cluster's `lock` `--wait`, a `long` one `--notify COMMAND`. With
+    `--json`, where a function has that option, stdout is kept for one document. `options` explains its own.
     """
 
     def decorate(work: Callable[..., None]) -> Any:
@@ -53,10 +64,15 @@ def command(
         if long:
             shared["notify"] = ("", "shell command to run here when it has ended: notify-send, curl, mail")
 
+        if lock:
+            shared["wait"] = (False, WAIT_HELP)
+
         @functools.wraps(work)
         def body(c: Any, **given: Any) -> None:
             from tasks import console
 
+            global _locking, _waiting
+            _locking, _waiting = lock, given.pop("wait", False)
             console.verbose(given.pop("verbose"))
             notify = given.pop("notify", "")
             if given.get("json"):
@@ -124,7 +140,10 @@ def notifying(command: str, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def operating(c: Any) -> Iterator[Lab]:
-    """Give the Lab of this `fab` call and turn what goes wrong into one message and an exit code."""
+    """Give the Lab of this `fab` call and turn what goes wrong into one message and an exit code.
+
+    Where the command takes the lock, nobody else may change this cluster until `fab` ends.
+    """
     from tasks import console
     from tasks.redact import secrets_of
 
@@ -132,12 +151,15 @@ def operating(c: Any) -> Iterator[Lab]:
         lab = lab_of(c)
         shown += secrets_of(lab.inventory)
         console.hide(shown)
+        if _locking:
+            lab.lock(wait=_waiting, hidden=shown)
         yield lab
 
 
 @contextlib.contextmanager
 def explaining() -> Iterator[list[str]]:
     """Turn what goes wrong into one message and an exit code; the secrets put into the list it gives are hidden."""
+    from reports.text.escape import clean
     from tasks import console
     from tasks.errors import StepError
     from tasks.inventory import InventoryError
@@ -145,13 +167,16 @@ def explaining() -> Iterator[list[str]]:
 
     hidden: list[str] = []
     ended_well = False
+    _end_as_by_ctrl_c()
     try:
         yield hidden
         ended_well = True
     except StepError as error:
-        raise Exit(masked(blocks_of(error), hidden), code=EXIT_FAILED) from error
+        raise Exit(clean(masked(blocks_of(error), hidden)), code=EXIT_FAILED) from error
     except InventoryError as error:
-        raise Exit(f"hosts file: {error}", code=EXIT_FAILED) from error
+        raise Exit(clean(masked(f"hosts file: {error}", hidden)), code=EXIT_FAILED) from error
+    except OSError as error:  # of this machine: what goes wrong on a node is a StepError
+        raise Exit(clean(masked(blocks_of(_this_machine(error)), hidden)), code=EXIT_FAILED) from error
     except KeyboardInterrupt:
         raise Exit(
             "interrupted; what was measured so far is kept, type the same command to go on", code=EXIT_INTERRUPTED
@@ -160,6 +185,37 @@ def explaining() -> Iterator[list[str]]:
         console.no_live()
         if not ended_well:
             console.next_is("")  # what to type is said by what went wrong
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Have SIGTERM and a closed terminal end `fab` as Ctrl-C does, with a record; `nohup` is left alone."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _this_machine(error: OSError) -> StepError:
+    """Return what a file of this machine refused as found, needed and do."""
+    from tasks.errors import StepError
+
+    where = error.filename or "a file"
+    folder = where if isinstance(where, str) and Path(where).is_dir() else Path(str(where)).parent
+    advice = {
+        errno.ENOSPC: f"df -h {folder}; make room there",
+        errno.EDQUOT: f"quota -s; make room in {folder}",
+        errno.EROFS: f"{folder} is mounted read-only: mount it for writing, or put hosts.yaml elsewhere",
+        errno.EACCES: f"ls -ld {folder}; make it yours: sudo chown -R $USER {folder}",
+        errno.EPERM: f"ls -ld {folder}; lsattr -d {folder}",
+        errno.ENOTDIR: f"a file is in the way: move {folder} aside",
+        errno.EEXIST: f"a file is in the way: move {where} aside",
+        errno.EISDIR: f"a folder is in the way: move {where} aside",
+    }.get(error.errno or 0, f"ls -ld {folder}")
+    return StepError(
+        f"{where}: {error.strerror or error}",
+        "files and folders that can be written",
+        f"{advice}; then type it again",
+        who="this machine",
+    )
 
 
 def blocks_of(error: StepError) -> str:
@@ -217,3 +273,75 @@ def whole_number(option: str, text: object, least: int = 1) -> int | None:
     if not re.fullmatch(r"\d{1,9}", str(text)) or int(str(text)) < least:
         raise usage_error(f"--{option} {text}: needs a whole number of at least {least}")
     return int(str(text))
+
+
+REFUSED = {
+    "dry": "it would run nothing and show nothing of use: `fab plan` shows what each step would do",
+    "hosts": "the nodes are those of hosts.yaml; FABRIC_EXO_INVENTORY=FILE names another file",
+    "identity": "set nodes.NAME.identity_file in hosts.yaml, or IdentityFile in ~/.ssh/config",
+    "prompt-for-login-password": "logins are by key: see nodes.NAME.identity_file in hosts.yaml",
+    "prompt-for-passphrase": "load the key into ssh-agent: ssh-add",
+    "prompt-for-sudo-password": "nothing here uses sudo",
+    "ssh-config": "~/.ssh/config is read; a node's own settings stand in hosts.yaml",
+    "connect-timeout": "the time-outs are fixed: 10 s to connect",
+    "command-timeout": "every command has its own time-out; those of EXO stand in hosts.yaml",
+    "echo": "--verbose after the task shows every command; a step's record in logs/ keeps them",
+    "hide": "the commands of a step stand in its record in logs/",
+    "pty": "no command here needs a terminal",
+    "warn-only": "a step that fails ends the chain; type the next one to go on",
+}
+"""Options of Fabric that this program does not follow, by name -> what to do instead."""
+_GONE = {
+    "-P": "nodes are worked side by side by themselves",
+    "--parallel": "nodes are worked side by side by themselves",
+}
+"""Options of older Fabrics."""
+CHECKED = dict.fromkeys(
+    ("bench", "bench-baseline", "bench-comparison", "bench-scale-up"), "tasks.benchmark.steps"
+) | dict.fromkeys(("rehearse", "rehearsal-up"), "tasks.rehearse")
+"""Tasks whose options are looked at before anything runs -> the module that calls `check_options`."""
+_checks: dict[str, Callable[..., object]] = {}
+
+
+def check_options(task: str, check: Callable[..., object]) -> None:
+    """Have `check` called with the options of `task` before the first task of a call begins; it raises Exit."""
+    _checks[task] = check
+
+
+def strictly() -> None:
+    """Change how Fabric's own program reads this call. Called by the fabfile, which it loads before it parses tasks.
+
+    Fabric offers no hook for any of this: the two methods of its class are replaced, once.
+    """
+    from fabric.main import Fab
+
+    if getattr(Fab, "_exo_phase1", False):
+        return
+    parse, execute = Fab.parse_tasks, Fab.execute
+
+    def parse_tasks(self: Any) -> None:
+        try:
+            parse(self)
+        except ParseError as error:
+            words = next((f"{option}: {why}" for option, why in _GONE.items() if option in self.core.unparsed), "")
+            from reports.text.escape import clean
+
+            raise usage_error(words or clean(str(error))) from error
+
+    def check_and_execute(self: Any) -> None:
+        for option, instead in REFUSED.items():
+            if self.args[option].value:
+                dashes = f"--{option}" if len(option) > 1 else f"-{option}"
+                raise usage_error(f"{dashes}: is not followed here; {instead}")
+        if self.config.run.dry:
+            raise usage_error(f"run.dry (FABRIC_RUN_DRY): is not followed here; {REFUSED['dry']}")
+        for context in self.tasks:
+            if context.name in CHECKED:
+                importlib.import_module(CHECKED[context.name])
+            if check := _checks.get(context.name):
+                known = inspect.signature(check).parameters
+                given = {name.replace("-", "_"): argument.value for name, argument in context.args.items()}
+                check(**{name: value for name, value in given.items() if name in known})
+        execute(self)
+
+    Fab.parse_tasks, Fab.execute, Fab._exo_phase1 = parse_tasks, check_and_execute, True

@@ -1,8 +1,9 @@
 """What a person sees while the steps run: a line prefixed by its node, a summary line a step, and what is waited for.
 
-Colour only on a terminal and never under NO_COLOR (rich sees to both). Lines of nodes that work side by side do not
-tear: one lock, one line, one write. On a terminal a live line stands below them: what is waited for, how long already,
-and the last word of each node about it. It ticks once a second by itself (docs/decisions/0023-a-line-that-ticks.md).
+Whatever a server or a node has said is shown without terminal escapes. Colour only on a terminal and never under
+NO_COLOR (rich sees to both). Lines of nodes that work side by side do not tear: one lock, one line, one write. On a
+terminal a live line stands below them: what is waited for, how long already, and the last word of each node about it.
+It ticks once a second by itself (docs/decisions/0023-a-line-that-ticks.md).
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from records.record import Record
-from tasks.redact import masked
+from reports.text.escape import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,12 +117,7 @@ def ran(node: str, command: str, code: int | None, elapsed_s: float, output: str
     if _verbose:
         ended = "no answer" if code is None else f"= {code}"
         shown = f"$ {command}\n  {ended} after {elapsed_s:.2f} s" + (f"\n{output.rstrip()}" if output.strip() else "")
-        note(node, "".join(c if c.isprintable() or c == "\n" else "?" for c in masked(shown, _hidden)))
-
-
-def hide(secrets: list[str]) -> None:
-    """Keep these texts out of whatever `ran` shows."""
-    _hidden[:] = secrets
+        note(node, shown)
 
 
 def closing() -> None:
@@ -187,7 +183,18 @@ def complaint(line: str) -> None:
     """Show `line` on stderr."""
     with _lock:
         _take_live_away()
-        _console("err").print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+        _console("err").print(_shown(line), style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Have `secrets` shown as *** from now on."""
+    _hidden.extend(secrets)
+
+
+def _shown(text: str) -> str:
+    for secret in _hidden:
+        text = text.replace(secret, "***")
+    return clean(text)
 
 
 def _ticks() -> bool:
@@ -229,14 +236,14 @@ def live_line(width: int) -> str:
     words = head + "  ".join(parts)
     if parts and cell_len(words) > width:
         words = head + parts[_turn // 2 % len(parts)]
-    shown = "".join(letter if letter.isprintable() else "?" for letter in words).rstrip(": ")
+    shown = "".join(letter if letter.isprintable() else "?" for letter in _shown(words)).rstrip(": ")
     return shown if cell_len(shown) <= width else set_cell_size(shown, width - 1).rstrip() + "\u2026"
 
 
 def _print(line: str, style: str = "", indent: int | None = None) -> None:
     """Show a line that stays; on a terminal it is folded between words, so that 40 columns can be read too."""
     console = _console("out")
-    pieces = line.split("\n")
+    pieces = _shown(line).split("\n")
     if console.is_terminal:
         pieces = [piece for part in pieces for piece in _folded(part, indent, max(NARROWEST, console.width))]
     console.print("\n".join(pieces), style=style or None, highlight=False, markup=False, soft_wrap=True)

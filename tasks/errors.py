@@ -40,13 +40,17 @@ class UnreachableError(StepError):
     """A node does not answer over SSH, or answers as somebody else."""
 
 
+class NothingDoneError(StepError):
+    """A step was refused before it did anything; it leaves no record, which would take an earlier one's place."""
+
+
 def all_of(errors: Iterable[StepError]) -> StepError:
     """Return one error with the problems of all `errors` (at least one), each once, in their order."""
     every = list(errors)
     if len(every) == 1:
         return every[0]
-    unreachable = all(isinstance(error, UnreachableError) for error in every)
-    joined = (UnreachableError if unreachable else StepError)("", "", "")
+    kinds = {type(error) for error in every}
+    joined = (kinds.pop() if len(kinds) == 1 else StepError)("", "", "")
     joined.problems = tuple(dict.fromkeys(problem for error in every for problem in error.problems))
     return joined
 

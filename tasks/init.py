@@ -106,7 +106,7 @@ def ssh_aliases(path: Path) -> list[str]:
 
 
 def tailscale_addresses(printed: str) -> dict[str, str]:
-    """Return host name -> IPv4 address of what `tailscale status --json` printed: Linux machines; {} for anything else."""
+    """Return the IPv4 address of each Linux host in what `tailscale status --json` printed; {} for anything else."""
     try:
         status = decode(printed, _Status)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
@@ -163,7 +163,9 @@ def _replaced(text: str, section: str, new: str) -> str:
 
 def _own_nodes(text: str, keys: Mapping[str, str], gpu: str | None) -> str:
     """Name these machines in the profile that tells CPU nodes from the GPU's, as the shipped file does its three."""
-    cpu = '          overrides: ["tinygrad==0.10.2"]\n          environment: {CPU: "1"}              # needs clang on the node\n'
+    cpu = (
+        '          overrides: ["tinygrad==0.10.2"]\n          environment: {CPU: "1"}       # needs clang on the node\n'
+    )
     found: Any = re.search(r"(?m)^        rog:\n((?:          .*\n)+)", text)
     blocks = "".join(f"        {key}:\n{found[1] if host == gpu else cpu}" for host, key in keys.items())
     return re.sub(r"(?m)^      nodes:\n(?:        .*\n)+", lambda _: f"      nodes:\n{blocks}", text, count=1)

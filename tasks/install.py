@@ -17,6 +17,7 @@ from tasks.exo.interface import InstallPlan
 from tasks.exo.node import ExoNode
 from tasks.feasibility import tinygrads
 from tasks.gpu import amd, witnesses
+from tasks.machines.environment import exported
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.steps import StepNotes, run_side_by_side, step
@@ -144,9 +145,15 @@ def _perform(exo: ExoNode, plan: InstallPlan) -> None:
             f"install them on {node.spec.host}: {', '.join(missing)}",
             who=node.key,
         )
+    with exo.credentials() as logins:
+        _run(exo, plan, logins)
+
+
+def _run(exo: ExoNode, plan: InstallPlan, logins: dict[str, str]) -> None:
+    node = exo.node
     for action in plan.steps:
         console.doing(node.key, action.title)
-        ran = node.run(action.command, timeout_s=action.timeout_s, check=False)
+        ran = node.run(exported(node, logins) + action.command, timeout_s=action.timeout_s, check=False)
         if not ran.ok:
             raise StepError(
                 f"{node.failed(ran, action.timeout_s).problem.found} (while: {action.title})",

@@ -19,6 +19,7 @@ import msgspec
 from records import settings
 from records.settings import Inventory, NodeSpec, Profile
 from tasks.hosts_mistakes import hint, host_hint, lines_of, located, named, ratio_hint, unknown_keys, value_at
+from tasks.redact import secret_flags, secret_query
 
 
 class InventoryError(Exception):
@@ -195,6 +196,23 @@ def _bad_profile(key: str, profile: Profile, nodes: set[str]) -> list[str]:
             f"profiles.{key}.exo.source: '{exo.source}' would install the Yeast Epigenome Project's tool;"
             " give a git URL with a tag, a directory, a wheel or an sdist"
         )
+    for path, part in {"exo": exo, **{f"exo.nodes.{name}": own for name, own in exo.nodes.items()}}.items():
+        mistakes += [
+            f"profiles.{key}.{path}.flags: {flag} would stand in the node's list of processes for all to read;"
+            " give it in environment"
+            for flag in secret_flags(part.flags)
+        ]
+        mistakes += [
+            f"profiles.{key}.{path}.environment: '{name}' is no name of a variable"
+            for name in part.environment
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+        ]
+        sources = [*part.overrides, *([exo.source] if part is exo else [])]
+        if any(secret_query(text) for text in sources):
+            mistakes.append(
+                f"profiles.{key}.{path}: a secret in a URL's query would stand in the node's list of processes for"
+                " all to read; give it as https://user:password@..."
+            )
     mistakes += [f"profiles.{key}.exo.nodes.{name}: not one of nodes" for name in exo.nodes if name not in nodes]
     for size, pair in profile.models.by_size.items():
         for engine, model in (("exo", pair.exo), ("ollama", pair.ollama)):

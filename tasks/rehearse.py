@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from invoke.exceptions import Exit
@@ -11,11 +12,12 @@ from invoke.exceptions import Exit
 from tasks import console
 from tasks.benchmark.steps import bench_group
 from tasks.cleanup import stop_cluster
-from tasks.command_line import EXIT_FAILED, EXIT_USAGE, PROJECT
+from tasks.command_line import EXIT_FAILED, EXIT_USAGE, PROJECT, check_options
 from tasks.errors import StepError
 from tasks.install import install_group
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
+from tasks.machines.lock import FileLock, this_call
 from tasks.preflight import preflight_group
 from tasks.report import document_results
 from tasks.start import start_group
@@ -38,22 +40,57 @@ class RehearsalOptions(msgspec.Struct, frozen=True):
 
 def bring_up(root: Path, wish: RehearsalOptions) -> Path:
     """Start a rehearsal's nodes below `root` and return its hosts file. Raises Exit where an option makes no sense."""
+    check(root, wish)
+    lock = _locked(root)
+    try:
+        return _up(root, wish)
+    finally:
+        lock.release()
+
+
+def _up(root: Path, wish: RehearsalOptions) -> Path:
     from rehearsal import cluster
 
     try:
-        cluster.up(
-            root,
-            speedup=_number("speedup", wish.speedup),
-            noise=_number("noise", wish.noise),
-            trap=wish.trap or None,
-            seed=int(_number("seed", wish.seed)),
-            generation=int(_number("generation", wish.generation)),
-        )
-    except ValueError as error:
-        raise Exit(f"rehearsal: {error}", code=EXIT_USAGE) from error
+        cluster.up(root, **check(root, wish))
     except RuntimeError as error:
         raise Exit(f"rehearsal: {error}", code=EXIT_FAILED) from error
     return root / "hosts.yaml"
+
+
+def check(root: Path, wish: RehearsalOptions) -> dict[str, Any]:
+    """Return the options as the cluster takes them. Raises Exit for one that makes no sense, and changes nothing."""
+    from rehearsal import cluster
+
+    try:
+        wanted = {
+            "speedup": _number("speedup", wish.speedup),
+            "noise": _number("noise", wish.noise),
+            "trap": wish.trap or None,
+            "seed": int(_number("seed", wish.seed)),
+            "generation": int(_number("generation", wish.generation)),
+        }
+        cluster.check(root, wanted["speedup"], wanted["noise"], wanted["trap"], wanted["generation"])
+    except ValueError as error:
+        raise Exit(f"rehearsal: {error}", code=EXIT_USAGE) from error
+    return wanted
+
+
+def _locked(root: Path) -> FileLock:
+    """Return the lock of a rehearsal's folder, taken: its file lies beside, because the folder itself is cleared."""
+    lock = FileLock(root.with_name(f"{root.name}.lock"), f"the rehearsal in {root}")
+    lock.take(this_call())
+    return lock
+
+
+def _check_options(root: str = "", speedup: str = "", noise: str = "", trap: str = "", seed: str = "",
+                   generation: str = "", **_: object) -> None:  # fmt: skip
+    folder = Path(root).expanduser().resolve() if root else ROOT
+    check(folder, RehearsalOptions(speedup, noise, trap, seed, generation))
+
+
+for _task in ("rehearse", "rehearsal-up"):
+    check_options(_task, _check_options)
 
 
 def take_down(root: Path) -> list[str]:
@@ -75,8 +112,17 @@ def clear(root: Path) -> None:
 
 def rehearse(root: Path, wish: RehearsalOptions, html: bool) -> None:
     """Run all fifteen steps on a rehearsal and stop it again. Raises StepError or Exit as the steps do."""
+    check(root, wish)  # before an earlier rehearsal is cleared
+    lock = _locked(root)
+    try:
+        _rehearse(root, wish, html)
+    finally:
+        lock.release()
+
+
+def _rehearse(root: Path, wish: RehearsalOptions, html: bool) -> None:
     clear(root)
-    hosts = bring_up(root, wish)
+    hosts = _up(root, wish)
     lab = Lab(load_inventory(hosts), hosts)
     failure: StepError | None = None
     try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 from invoke.exceptions import Exit
@@ -24,11 +24,15 @@ from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, 
 from records.settings import settings_carried
 from tasks import closing, console
 from tasks.command_line import EXIT_FAILED, EXIT_USAGE
-from tasks.errors import StepError
+from tasks.errors import NothingDoneError, StepError
 from tasks.inventory import campaign_id
 from tasks.machines.lab import Lab, side_by_side
 from tasks.machines.node import journal
 from tasks.redact import secrets_of, without_secrets
+
+LOCKING = ("install", "start", "bench", "cleanup")
+"""The groups that change what others would measure or stop: one operator at a time (tasks.machines.lock)."""
+WAIT_HELP = "where another operator works on this cluster, wait for them instead of giving up"
 
 
 class StepNotes:
@@ -41,6 +45,10 @@ class StepNotes:
         self.deviations: list[Deviation] = []
         self.warnings: list[str] = []
         self.commands: list[Command] = []
+        self.kept: Record | None = None
+        """The record of an earlier call that stays as it is, because nothing was done now."""
+        self.partial: msgspec.Struct | None = None
+        """What was found although the step fails: cleanup's word on the nodes that it could reach."""
 
     def deviation(self, plan: str, done: str, why: str) -> None:
         """Note a departure from the plan: what it says, what is done instead, and why."""
@@ -50,6 +58,10 @@ class StepNotes:
         """Note something the owner should know and that stops nothing."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def keep(self, record: Record) -> None:
+        """Note that an earlier call has done all of this, and that its record stays."""
+        self.kept = record
 
     def already(self) -> None:
         """Note that everything was so before this step ran."""
@@ -65,13 +77,15 @@ class Step(Generic[Result]):
     def __init__(self, work: Callable[..., Result]) -> None:
         self.plan = plan.step_named(work.__name__.replace("_", "-"))
         self.work = work
+        self.afterwards: Callable[[Lab], None] | None = None
+        """Done once its record lies there, whatever came of the step."""
 
     def __call__(self, lab: Lab, **options: Any) -> Result:
         """Run the step, write its record, show its summary line; a StepError is raised again after that."""
         notes, clock, started = StepNotes(self.plan.number), time.monotonic(), datetime.now(UTC)
         token = journal.set(notes.commands)
         finished = Finished(lab.logs, self.plan)
-        result: Result | None = None
+        result: Any = None
         failure: BaseException | None = None
         try:
             with console.waiting(self.plan.name):
@@ -83,8 +97,15 @@ class Step(Generic[Result]):
         finally:
             journal.reset(token)
             console.done(self.plan.node)
-        if isinstance(failure, Exit) and failure.code == EXIT_USAGE:
-            raise failure  # a mistyped option ran nothing, and must not replace what an earlier run has left
+        if isinstance(failure, NothingDoneError) or (isinstance(failure, Exit) and failure.code == EXIT_USAGE):
+            raise failure  # what ran nothing must not replace what an earlier run has left
+        if result is not None and notes.kept is not None:
+            kept = msgspec.structs.replace(notes.kept, status="already", warnings=[])
+            lab.finished.append(kept)
+            console.summary(kept)
+            closing.after_step(self.plan)
+            return cast(Result, result)
+        result = result if result is not None else notes.partial
         record = self._record(lab, notes, result, failure, started, time.monotonic() - clock)
         folder = finished.folder_for(record)
         _save(folder, record)
@@ -92,11 +113,13 @@ class Step(Generic[Result]):
         console.summary(record)
         if folder != lab.logs:
             console.text(f"    the finished measurement stays; the record of this attempt lies in {folder}")
+        if self.afterwards is not None:
+            self.afterwards(lab)
         if failure is not None:
             raise failure
         assert result is not None
         closing.after_step(self.plan)
-        return result
+        return cast(Result, result)
 
     def _record(
         self,

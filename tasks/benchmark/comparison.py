@@ -8,7 +8,7 @@ from records import plan
 from records.facts import Benchmark, DeviceKind, OllamaModel
 from records.settings import ModelPair
 from tasks import console
-from tasks.benchmark.job import Job, archive_job, job_for
+from tasks.benchmark.job import Job, job_for
 from tasks.benchmark.measure import Measured, measure
 from tasks.benchmark.models import ollama_models
 from tasks.errors import StepError, one_each
@@ -66,7 +66,7 @@ def whole_cluster(cluster: ExoCluster, reload: str) -> dict[str, bool]:
 
 
 def _until_decided(lab: Lab, pair: ModelPair, step: plan.PlanStep, arms: list[str]) -> tuple[Job, Measured]:
-    """Measure up to the first look that decides; a campaign that had decided before is archived and begun anew."""
+    """Measure up to the first look that decides."""
     from records.samples import read_samples
     from reports.stats.arms import arm_estimates
     from reports.stats.sequential import LOOK_AT, MOST_ROUNDS
@@ -79,9 +79,6 @@ def _until_decided(lab: Lab, pair: ModelPair, step: plan.PlanStep, arms: list[st
             exo, {arm.arm: arm.runs for arm in estimates if arm.engine == "ollama"}, lab.inventory.decision
         )
 
-    last = job_for(lab, step, pair, arms, MOST_ROUNDS, MOST_ROUNDS)
-    if decision(last).verdict != "go on":
-        archive_job(last)
     for rounds in sorted(LOOK_AT):
         job = job_for(lab, step, pair, arms, rounds, MOST_ROUNDS)
         measured = measure(lab, job)

@@ -6,7 +6,6 @@ concurrency experiment leaves its samples in `concurrency.samples.jsonl` and its
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from tasks import console
 from tasks.benchmark.instrument import ensure_script
 from tasks.benchmark.job import job_for
 from tasks.benchmark.measure import measure, run_script, script_options
-from tasks.command_line import usage_error
 from tasks.errors import StepError, one_each
 from tasks.machines.lab import Lab
 
@@ -29,8 +27,10 @@ CONTROL_ARMS = ("a", "b")
 CONTROL_CONDITIONS = "control.conditions.jsonl"
 
 
-def control(lab: Lab, runs: int | None) -> None:
+def control(lab: Lab, runs: int | None, *, fresh: bool = False) -> None:
     """Measure one Ollama against itself through the very pipeline, and say what that noise means for a campaign.
+
+    Typed again it measures what is missing; `fresh` moves what is there to the archive and begins anew.
 
     Whatever differs between two names of one server is the pipeline's own error. Raises StepError.
     """
@@ -46,6 +46,8 @@ def control(lab: Lab, runs: int | None) -> None:
     job = msgspec.structs.replace(
         job, samples=lab.logs / CONTROL_NAME, conditions=lab.logs / CONTROL_CONDITIONS, label=f"control-{job.label}"
     )
+    if fresh and job.samples.exists():
+        console.text(f"    what was measured lies in {archive(lab.logs, [job.samples, job.conditions])}")
     measure(twin, job)
     samples = [s for s in read_samples(job.samples)[0] if s.campaign == job.label]
     arms = 1 + len(lab.inventory.ollama)
@@ -74,12 +76,10 @@ def concurrency(lab: Lab, levels: str) -> None:
 
     EXO 0.0.15 answers wrongly from three at once on, with HTTP 200. Raises StepError where an arm does not answer.
     """
-    if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", levels):
-        raise usage_error(f"--concurrency {levels}: needs whole numbers like 1,2,4")
     ensure_script(lab.bench_node)
     file = lab.logs / CONCURRENCY_NAME
     if file.exists():
-        archive(lab.logs, [file])
+        console.text(f"    the earlier experiment lies in {archive(lab.logs, [file])}")
     step, pair = plan.step_named("bench-comparison"), lab.profile.models.small
     job = job_for(lab, step, pair, ["exo", *lab.inventory.ollama], 1)
     job = msgspec.structs.replace(job, samples=file, label=f"concurrency-{job.label}")

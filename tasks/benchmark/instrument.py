@@ -51,7 +51,7 @@ def ensure_script(node: Node) -> tuple[str, bool]:
     digest = hashlib.sha256(SCRIPT.read_bytes()).hexdigest()
     if _digest_on(node) == digest:
         return digest, True
-    node.put(SCRIPT.read_bytes(), script_path(node), 0o755)
+    node.put(SCRIPT.read_bytes(), script_path(node), 0o700)
     if _digest_on(node) != digest:
         raise StepError(
             f"{script_path(node)} differs from what was sent",

@@ -2,61 +2,79 @@
 
 from __future__ import annotations
 
+import re
+
 from records import plan
 from records.archive import archive_step
+from records.campaign import load_campaign
 from records.facts import Benchmark, ModelReady, Skipped
+from records.record import Record, decoded_result
+from reports.stats.sequential import MOST_ROUNDS
+from tasks import console
 from tasks.benchmark.comparison import benchmark_record, compare, summary_of
 from tasks.benchmark.instrument import create_benchmark
-from tasks.benchmark.job import job_for
+from tasks.benchmark.job import Job, begin_anew, finished, job_for
 from tasks.benchmark.measure import measure
 from tasks.benchmark.models import download_model, make_ready
-from tasks.command_line import at_most_one, whole_number
+from tasks.command_line import at_most_one, check_options, usage_error, whole_number
+from tasks.errors import NothingDoneError, all_of
 from tasks.machines.lab import Lab
 from tasks.steps import StepNotes, step
 
+BASELINE, COMPARISON, SCALE_UP = map(plan.step_named, ("bench-baseline", "bench-comparison", "bench-scale-up"))
+
 
 @step
-def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark:
+def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False) -> Benchmark:
     """Measure single-node Ollama alone."""
-    count = whole_number("runs", runs) or lab.inventory.bench.baseline_runs
-    pair = lab.profile.models.small
+    if fresh:
+        begin_anew(lab, [BASELINE])
+    job = _job(lab, BASELINE, runs)
+    if (record := finished(job)) is not None:
+        return kept(notes, record)
     notes.deviation(
         "run the script (which asks EXO as well) three times and note the best rate",
-        f"{count} freshly loaded runs of each Ollama in interleaved order, every request kept",
+        f"{job.runs} freshly loaded runs of each Ollama in interleaved order, every request kept",
         "the best of three requests after one load says nothing about the next load",
     )
-    job = job_for(lab, plan.step_named("bench-baseline"), pair, lab.inventory.ollama, count)
     measured = measure(lab, job)
     notes.summary = summary_of(job, measured)
     return benchmark_record(lab, "small", job, measured, {}, {})
 
 
 @step
-def bench_comparison(lab: Lab, notes: StepNotes, runs: str = "", until_decided: bool = False) -> Benchmark:
+def bench_comparison(
+    lab: Lab, notes: StepNotes, runs: str = "", until_decided: bool = False, fresh: bool = False
+) -> Benchmark:
     """Measure EXO and Ollama in one interleaved schedule."""
     at_most_one({"--runs": runs, "--until-decided": until_decided})
-    count = whole_number("runs", runs) or lab.inventory.bench.runs
-    how_many = "6, 12 or 18 runs an arm, as it takes," if until_decided else f"{count} runs an arm"
+    if fresh:
+        begin_anew(lab, [COMPARISON])
+    job = _job(lab, COMPARISON, runs, until_decided=until_decided)
+    if (record := finished(job)) is not None:
+        return kept(notes, record)
+    how_many = "6, 12 or 18 runs an arm, as it takes," if until_decided else f"{job.runs} runs an arm"
     notes.deviation(
         "run the script once, all of one arm and then all of the other, five requests each",
         f"{how_many} in ABBA order with a seeded start, the arm that does not run unloaded and that verified",
         "one arm after the other lets a drift decide (10-25 % false GO), and five requests of one load are one run",
     )
     pair, baselines = lab.profile.models.small, lab.inventory.ollama
-    return compare(lab, notes, "bench-comparison", "small", pair, baselines, count, until_decided=until_decided)
+    return compare(lab, notes, "bench-comparison", "small", pair, baselines, job.runs, until_decided=until_decided)
 
 
 @step
-def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark | Skipped:
+def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False) -> Benchmark | Skipped:
     """Repeat with the large model, only if the comparison said GO."""
-    from records.campaign import load_campaign
-    from reports.verdict.decision import decide
-
-    verdict = decide(load_campaign(lab.logs)).verdict
+    verdict = _verdict(lab)
     if verdict != "GO":
-        archive_step(lab.logs, plan.step_named("bench-scale-up"))  # of an earlier comparison, which said GO
+        archive_step(lab.logs, SCALE_UP)  # of an earlier comparison, which said GO
         return Skipped(f"step 12 ended in {verdict}; the plan goes on only if it passed")
-    count = whole_number("runs", runs) or lab.inventory.bench.baseline_runs
+    if fresh:
+        begin_anew(lab, [SCALE_UP])
+    job = _job(lab, SCALE_UP, runs)
+    if (record := finished(job)) is not None:
+        return kept(notes, record)
     pair = lab.profile.models.large
     notes.deviation(
         "exo download qwen2.5-coder:32b, distributed across the cluster",
@@ -67,26 +85,105 @@ def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "") -> Benchmark | Sk
     lacking = [arm for arm in lab.inventory.ollama if arm not in ready.ollama]
     for arm in lacking:
         notes.warn(f"{arm}: its Ollama has no {pair.ollama}, so there is no ratio against it")
-    return compare(lab, notes, "bench-scale-up", "large", pair, ready.ollama, count)
+    return compare(lab, notes, "bench-scale-up", "large", pair, ready.ollama, job.runs)
 
 
 def bench_group(
-    lab: Lab, runs: str = "", *, until_decided: bool = False, control: bool = False, concurrency: str = ""
+    lab: Lab,
+    runs: str = "",
+    *,
+    until_decided: bool = False,
+    control: bool = False,
+    concurrency: str = "",
+    fresh: bool = False,
 ) -> None:
-    """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2."""
+    """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2.
+
+    A campaign that has come to its end stays as it is, and no machine is asked. Raises StepError.
+    """
     from tasks.benchmark import experiments
 
-    count = whole_number("runs", runs)  # before an hour of work, not after it
-    at_most_one({"--until-decided": until_decided, "--control": control, "--concurrency": concurrency})
-    at_most_one({"--runs": count, "--until-decided": until_decided, "--concurrency": concurrency})
+    check_bench(runs, until_decided=until_decided, control=control, concurrency=concurrency)
     if control:
-        experiments.control(lab, count)
+        experiments.control(lab, whole_number("runs", runs), fresh=fresh)
         return
     if concurrency:
         experiments.concurrency(lab, concurrency)
         return
-    download_model(lab)
-    create_benchmark(lab)
+    if fresh:
+        begin_anew(lab, [BASELINE, COMPARISON, SCALE_UP])
+    all_there = _all_there(lab, runs, until_decided=until_decided)
+    if not all_there:
+        download_model(lab)
+        create_benchmark(lab)
     bench_baseline(lab)
     bench_comparison(lab, runs=runs, until_decided=until_decided)
     bench_scale_up(lab)
+    if all_there:
+        console.text("this campaign is finished and stays as it is; a new one: fab bench --fresh")
+
+
+def check_bench(
+    runs: str = "", *, until_decided: bool = False, control: bool = False, concurrency: str = "", **_: object
+) -> None:
+    """Refuse options of `fab bench` that cannot be read or exclude each other. Raises Exit with one line."""
+    count = whole_number("runs", runs)
+    at_most_one({"--until-decided": until_decided, "--control": control, "--concurrency": concurrency})
+    at_most_one({"--runs": count, "--until-decided": until_decided, "--concurrency": concurrency})
+    if concurrency and not re.fullmatch(r"\d{1,2}(,\d{1,2})*", concurrency):
+        raise usage_error(f"--concurrency {concurrency}: needs whole numbers like 1,2,4")
+
+
+def kept(notes: StepNotes, record: Record) -> Benchmark:
+    """Let the finished measurement of `record` stand; returns it."""
+    notes.keep(record)
+    result = decoded_result(record)
+    assert isinstance(result, Benchmark)
+    return result
+
+
+def _all_there(lab: Lab, runs: str, *, until_decided: bool) -> bool:
+    """Tell whether steps 11, 12 and 13 have come to their end. Raises NothingDoneError for another job's samples."""
+    jobs = [_job(lab, BASELINE, ""), _job(lab, COMPARISON, runs, until_decided=until_decided)]
+    if _verdict(lab) == "GO":
+        jobs.append(_job(lab, SCALE_UP, ""))
+    done, refused = [], []
+    for job in jobs:
+        try:
+            done.append(finished(job) is not None)
+        except NothingDoneError as error:
+            refused.append(error)
+    if refused:
+        raise all_of(refused)
+    return all(done)
+
+
+def _job(lab: Lab, step: plan.PlanStep, runs: str, *, until_decided: bool = False) -> Job:
+    """Return what a step is asked to measure; where no option says how much, what it has measured to the end before."""
+    bench, count = lab.inventory.bench, whole_number("runs", runs)
+    pair = lab.profile.models.large if step == SCALE_UP else lab.profile.models.small
+    arms = [*lab.inventory.ollama] if step == BASELINE else ["exo", *lab.inventory.ollama]
+    before = load_campaign(lab.logs).benchmark(step.number)
+    if before is not None and step == SCALE_UP:
+        arms = before.arms  # a baseline may lack the large model
+    if before is not None and count is None and not until_decided:
+        count, until_decided = before.runs, before.until_decided
+    if until_decided:
+        return job_for(lab, step, pair, arms, MOST_ROUNDS, MOST_ROUNDS)
+    return job_for(lab, step, pair, arms, count or (bench.runs if step == COMPARISON else bench.baseline_runs))
+
+
+def _verdict(lab: Lab) -> str:
+    from reports.verdict.decision import decide
+
+    return decide(load_campaign(lab.logs)).verdict
+
+
+def _check_runs(runs: str = "", *, until_decided: bool = False, **_: object) -> None:
+    whole_number("runs", runs)
+    at_most_one({"--runs": runs, "--until-decided": until_decided})
+
+
+check_options("bench", check_bench)
+for _step in (BASELINE, COMPARISON, SCALE_UP):
+    check_options(_step.name, _check_runs)

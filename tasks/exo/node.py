@@ -6,10 +6,11 @@ EXO is installed, runs or answers is asked of the node each time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 
 import msgspec
@@ -20,9 +21,11 @@ from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.exo import probe
 from tasks.exo.catalogue import generation_of
+from tasks.exo.credentials import without_credentials
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
 from tasks.machines.daemon import PROXIES, Daemon, Ending, Launch, Pulse
+from tasks.machines.environment import exported
 from tasks.machines.http import call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
@@ -138,7 +141,22 @@ class ExoNode:
 
     def install_plan(self) -> InstallPlan:
         """Return how this release is installed here. Raises StepError where no Python of the node fits."""
-        return self.generation.install_plan(self.exo, self.key, self.folder, self.python().path)
+        bare, _ = without_credentials(self.exo)
+        return self.generation.install_plan(bare, self.key, self.folder, self.python().path)
+
+    @contextlib.contextmanager
+    def credentials(self) -> Iterator[dict[str, str]]:
+        """Give the environment in which an install may log in where its sources ask for that."""
+        _, logins = without_credentials(self.exo)
+        netrc = f"{self.folder}/netrc.part"
+        if not logins.netrc:
+            yield {}
+            return
+        self.node.put(logins.netrc.encode(), netrc)
+        try:
+            yield logins.environment | {"NETRC": netrc}
+        finally:
+            self.node.run(f"rm -f {shlex.quote(netrc)}", check=False)
 
     def executable(self) -> str:
         """Return the path of the installed `exo`. Raises StepError where it is not there."""
@@ -162,8 +180,8 @@ class ExoNode:
         if engine == "dummy":
             return None
         self.node.put(probe.SCRIPT.read_bytes(), self.probe_path)
-        command = probe.command(self.install_plan().python, self.probe_path, engine, mine.environment)
-        ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
+        command = probe.command(self.install_plan().python, self.probe_path, engine)
+        ran = self.node.run(exported(self.node, mine.environment) + command, timeout_s=probe.TIMEOUT_S, check=False)
         return probe.read(self.key, engine, mine.environment, ran.stdout, ran.elapsed_s)
 
     def revision(self) -> str:

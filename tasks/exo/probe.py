@@ -29,11 +29,10 @@ _BEGIN, _END = "===== compute probe begins =====", "===== compute probe ends ===
 _CPU = {"CPU", "CLANG", "LLVM", "X86", "PYTHON", "NPY"}
 
 
-def command(python: str, script: str, engine: str, environment: Mapping[str, str]) -> str:
-    """Return the shell command that computes with `engine` in `python`'s venv; `environment` is what EXO gets."""
-    settings = [f"{name}={value}" for name, value in environment.items()]
+def command(python: str, script: str, engine: str) -> str:
+    """Return the shell command that computes with `engine` in `python`'s venv; EXO's environment is exported before."""
     # -P as in EXO's own program: the script's folder is no place to import from.
-    return shlex.join(["env", *settings, python, "-P", script, engine])
+    return shlex.join([python, "-P", script, engine])
 
 
 def read(node: str, engine: str, environment: Mapping[str, str], stdout: str, seconds: float) -> ComputeProbe:

@@ -20,7 +20,9 @@ import msgspec
 from records.facts import StopMethod
 from tasks.decode import decode
 from tasks.errors import StepError
+from tasks.machines.environment import exported
 from tasks.machines.node import Node
+from tasks.machines.paths import MARK, ROOT
 
 LOG_CAP_BYTES = 200_000
 """Of a log's end that is fetched from a node; a traceback takes 3 kB."""
@@ -145,7 +147,8 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
     for path, content in launch.files.items():
         node.put(content.encode(), path)
     every = launch.parts | dict(parts or {})
-    ran = node.run(start_script(folder, launch, every), timeout_s=30)
+    told = exported(node, {MARK: f"{node.home()}/{ROOT}"} | launch.environment)
+    ran = node.run(start_script(folder, launch, every, told), timeout_s=30)
     fields = ran.stdout.split()
     if len(fields) != 3 or not fields[0].isdigit():
         raise node.failed(ran)
@@ -264,21 +267,23 @@ def _identity(process: Daemon) -> str:
     return shlex.join([str(process.pid), str(process.start_ticks), process.boot_id, process.executable])
 
 
-def start_script(folder: str, launch: Launch, parts: Mapping[str, str]) -> str:
+def start_script(folder: str, launch: Launch, parts: Mapping[str, str], told: str) -> str:
     """Return the command that starts `launch`, notes its identity and prints `pid start_ticks boot_id`.
+
+    `told` is shell text that exports its environment.
 
     All three streams are redirected (else the SSH channel hangs until the process ends), and the wait for `exec`
     makes sure that the command line is EXO's and no longer the shell's when the identity is read back. The note is
     written by the same script: no crash of ours can leave a process that nobody remembers.
     """
-    unset = " ".join(f"-u {name} -u {name.upper()}" for name in PROXIES)
-    environment = shlex.join(f"{key}={value}" for key, value in launch.environment.items())
+    unset = " ".join(f"{name} {name.upper()}" for name in PROXIES)
     log, note = shlex.quote(log_path(folder)), shlex.quote(note_path(folder))
     named = {"executable": launch.argv[0], "command": shlex.join(launch.argv), "parts": parts}
     tail = shlex.quote(msgspec.json.encode(named).decode()[1:-1])
     return f"""mkdir -p {shlex.quote(folder)} && cd {shlex.quote(folder)} || exit 1
 [ -f {log} ] && mv -f {log} {log}.previous
-setsid nohup env {unset} {environment} {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
+unset {unset}
+{told}setsid nohup {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
 pid=$!
 for i in $(seq 100); do
   exe=$(readlink "/proc/$pid/exe") || break

@@ -17,6 +17,7 @@ from tasks.errors import StepError, all_of
 from tasks.inventory import active
 from tasks.machines import network
 from tasks.machines.local import LocalNode
+from tasks.machines.lock import ClusterLock
 from tasks.machines.node import Node
 from tasks.machines.remote import RemoteNode
 from tasks.machines.threads import run_all
@@ -36,6 +37,7 @@ class Lab:
         self._addresses: dict[str, str] | None = None
         self.finished: list[Record] = []
         """What the steps of this `fab` call left, in the order of their ends."""
+        self._lock: ClusterLock | None = None
 
     @property
     def profile(self) -> Profile:
@@ -79,8 +81,18 @@ class Lab:
         """Take the nodes' addresses as given instead of asking for them."""
         self._addresses = addresses
 
+    def lock(self, *, wait: bool = False, hidden: Iterable[str] = ()) -> None:
+        """Keep other operators out until `close`; see ClusterLock.take. Raises LockedError, OSError."""
+        if self._lock is None:
+            lock = ClusterLock(self.all_logs, self.nodes, self.bench_node.key, hidden)
+            lock.take(wait=wait)
+            self._lock = lock
+
     def close(self) -> None:
-        """End every connection."""
+        """Give the lock back and end every connection."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
         for node in self.nodes.values():
             node.close()
 

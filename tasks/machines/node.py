@@ -49,6 +49,8 @@ class Node:
         self.spec = spec
         self.remembered: dict[str, Any] = {}
         """What was asked once and does not change while `fab` runs: the home folder, the Pythons."""
+        self.on_connect: Callable[[], None] | None = None
+        """Called whenever a link was opened, before anything goes over it (tasks.machines.lock)."""
 
     def run(
         self,
@@ -64,7 +66,8 @@ class Node:
         of stdout as it comes. Raises StepError where `check` is set and the exit code is not 0, UnreachableError
         where the link fails.
         """
-        bounded = f"env LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
+        # What our commands write is nobody else's business: 0600 and 0700.
+        bounded = f"umask 077; env LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
         start = time.monotonic()
         try:
             ran = self._execute(bounded, command, timeout_s + 10, on_line)
@@ -89,12 +92,20 @@ class Node:
             self.remembered["home"] = self.run(ASK_HOME).stdout.strip()
         return str(self.remembered["home"])
 
-    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """Write `data` to the absolute `path` on the node, aside first and then renamed; its folder is made."""
         raise NotImplementedError
 
     def dial(self, host: str, port: int, timeout_s: float) -> Any:
         """Return a connected stream from the node to `host:port`, with a socket's methods; OSError where refused."""
+        raise NotImplementedError
+
+    def open(self) -> bool:
+        """Open the link unless it is open; tell whether it was opened now, and so `on_connect` called."""
+        return False
+
+    def talk(self, command: str) -> Any:
+        """Start `command` with its standard input and output at a stream that has a socket's methods; no time-out."""
         raise NotImplementedError
 
     def close(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tasks.machines.node import Node
 
 ROOT = ".exo-phase1"
+MARK = "EXO_PHASE1_FOLDER"
+"""Environment variable of everything that we start as a daemon: our folder on that node."""
 
 
 def state_folder(node: Node, profile: str) -> str:

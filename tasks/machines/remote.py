@@ -13,7 +13,7 @@ from typing import Any
 from records.settings import NodeSpec
 from tasks.errors import UnreachableError
 from tasks.machines.node import CommandResult, Node, cannot_write
-from tasks.machines.ssh import Lines, close, connect
+from tasks.machines.ssh import CONNECT_TIMEOUT_S, Lines, close, connect
 from tasks.machines.threads import run_one
 
 
@@ -23,7 +23,7 @@ class RemoteNode(Node):
     def __init__(self, key: str, spec: NodeSpec) -> None:
         super().__init__(key, spec)
         self._link: Any = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._copying = threading.Lock()
         """Fabric keeps one SFTP client a link, which two threads at once can hang for good."""
 
@@ -33,7 +33,30 @@ class RemoteNode(Node):
             if self._link is None or not self._link.is_connected or not self._link.transport.is_active():
                 self.close()
                 self._link = connect(self.key, self.spec)
+                if self.on_connect is not None:
+                    try:
+                        self.on_connect()
+                    except BaseException:
+                        self.close()
+                        raise
             return self._link
+
+    def open(self) -> bool:
+        """Open the link unless it is open; see Node. Raises UnreachableError."""
+        with self._lock:
+            before = self._link
+            return self.link() is not before and self.on_connect is not None
+
+    def talk(self, command: str) -> Any:
+        """Start `command` over a session of its own; see Node. Raises UnreachableError."""
+        from paramiko.ssh_exception import SSHException
+
+        try:
+            channel = self.link().transport.open_session(timeout=CONNECT_TIMEOUT_S)
+            channel.exec_command(command)
+        except (OSError, EOFError, SSHException) as error:
+            raise self._lost(f"no session: {error}") from error
+        return channel
 
     def _execute(
         self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
@@ -65,7 +88,7 @@ class RemoteNode(Node):
             f"{found}", "an SSH link that stays up", f"ssh {self.spec.host} true, then type it again", who=self.key
         )
 
-    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """Write `data` to `path` over SFTP; see Node."""
         from paramiko.ssh_exception import SSHException
 
@@ -74,8 +97,9 @@ class RemoteNode(Node):
         try:
             with self._copying:
                 sftp = self.link().sftp()
+                with sftp.open(aside, "wb") as file:
+                    file.chmod(mode)  # before there is anything to read in it
                 sftp.putfo(io.BytesIO(data), aside, file_size=len(data), confirm=True)
-                sftp.chmod(aside, mode)
                 sftp.posix_rename(aside, path)
         except (OSError, EOFError, SSHException) as error:
             raise cannot_write(self.key, path, error) from error

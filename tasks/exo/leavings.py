@@ -1,0 +1,120 @@
+"""Everything that our work writes on a node, by folder: what is ours alone, what is EXO's, and what others share.
+
+Read from EXO's own source: helpers.py and download/ of v0.0.15-alpha, shared/constants.py of v1.0.71. EXO has one set
+of folders a user, whoever installed it: what lies there may also be another EXO's of the same user.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from tasks.errors import StepError
+from tasks.machines.node import Node
+from tasks.machines.paths import ROOT
+
+Kind = Literal["ours", "working files", "models", "shared"]
+"""`ours`: below ~/.exo-phase1. `working files` and `models`: EXO's. `shared`: caches of pip, uv, ... of this user."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A folder or file on a node, as shell text for its path (`$HOME` and `$TMPDIR` are the node's)."""
+
+    kind: Kind
+    path: str
+
+
+class Leaving(msgspec.Struct, frozen=True):
+    """What lies there."""
+
+    kind: Kind
+    path: str
+    size_kib: int
+
+    @property
+    def words(self) -> str:
+        """Return path, size and whose it is."""
+        from reports.text.format import size
+
+        whose = {"ours": "", "working files": ", EXO's", "models": ", EXO's models", "shared": ", shared with others"}
+        return f"{self.path} ({size(self.size_kib * 1024)}{whose[self.kind]})"
+
+
+def places(environment: Mapping[str, str]) -> list[Place]:
+    """Return where EXO, under `environment` of hosts.yaml, and what installs it write."""
+
+    def folder(variable: str, otherwise: str) -> str:
+        return _shell(environment[variable]) if variable in environment else f'"$HOME"/{otherwise}'
+
+    def xdg(variable: str, otherwise: str) -> str:
+        if "EXO_HOME" in environment:  # 1.x takes it from the home folder on, whatever it is
+            return _below_home(environment["EXO_HOME"])
+        return folder(variable, otherwise) + "/exo"
+
+    temporary = _shell(environment["TMPDIR"]) if "TMPDIR" in environment else '"${TMPDIR:-/tmp}"'
+    data = xdg("XDG_DATA_HOME", ".local/share")
+    more = [environment.get("EXO_DEFAULT_MODELS_DIR", ""), *environment.get("EXO_MODELS_DIRS", "").split(":")]
+    found = [
+        Place("ours", f'"$HOME"/{ROOT}'),
+        *(Place("models", path) for path in (folder("EXO_HOME", ".cache/exo"), f"{data}/models")),
+        *(Place("models", _shell(path)) for path in more if path),
+        *(Place("working files", path) for path in (data, xdg("XDG_CONFIG_HOME", ".config"))),
+        Place("working files", xdg("XDG_CACHE_HOME", ".cache")),
+        *(Place("working files", f"{temporary}/{name}") for name in ("exo", "exo_animations", "exo_used_ports")),
+        *(Place("working files", path) for path in (f"{temporary}/.exo_node_id", '"$HOME"/Documents/Exo')),
+        *(Place("shared", f'"$HOME"/{name}') for name in (".cache/pip", ".npm", ".cargo/registry")),
+        Place("shared", folder("UV_CACHE_DIR", ".cache/uv")),
+        Place("shared", folder("HF_HOME", ".cache/huggingface")),
+        Place("shared", folder("XDG_CACHE_HOME", ".cache") + "/tinygrad"),
+    ]
+    return list({place.path: place for place in reversed(found)}.values())[::-1]
+
+
+def look(node: Node, environment: Mapping[str, str]) -> list[Leaving]:
+    """Return which of the places there are on a node, with their sizes; one inside another counts once, in its own."""
+    wanted = places(environment)
+    lines = [f"[ -e {place.path} ] && printf '%s\\t%s\\t' {n} {place.path} && {_size(place, wanted)}" for n, place in
+             enumerate(wanted)]  # fmt: skip
+    ran = node.run("\n".join(lines) + "\ntrue", check=False, timeout_s=300)
+    found = re.findall(r"^(\d+)\t(.*)\t(\d+)$", ran.stdout, re.MULTILINE)
+    return [Leaving(wanted[int(number)].kind, path, int(size)) for number, path, size in found]
+
+
+def remove(node: Node, leavings: list[Leaving]) -> None:
+    """Remove what was found. Raises StepError where something stays."""
+    for leaving in leavings:
+        _refuse_wide(node, leaving.path)
+    paths = shlex.join(leaving.path for leaving in leavings)
+    ran = node.run(f"rm -rf -- {paths}", check=False, timeout_s=600)
+    if not ran.ok:
+        raise StepError(
+            f"rm: {(ran.stderr.strip() or 'no word').splitlines()[-1]}",
+            "everything of ours removed",
+            f"look at it on {node.spec.host}: ls -ld {paths}",
+            who=node.key,
+        )
+
+
+def _refuse_wide(node: Node, path: str) -> None:
+    """Refuse to remove a whole home folder or file system that a variable of hosts.yaml names."""
+    home = node.home()
+    if path.rstrip("/") in ("", home) or home.startswith(path.rstrip("/") + "/") or path.count("/") < 2:
+        raise StepError(f"{path} is no folder of EXO's alone", "a folder of its own", "remove it by hand", who=node.key)
+
+
+def _size(place: Place, wanted: list[Place]) -> str:
+    inside = [other.path for other in wanted if other.path.startswith(place.path + "/")]
+    apart = f" - 10#0$(du -skc {' '.join(inside)} 2>/dev/null | tail -n 1 | cut -f1)" if inside else ""
+    return f"echo $(( 10#0$(du -sk {place.path} 2>/dev/null | cut -f1){apart} ))"
+
+
+def _shell(path: str) -> str:
+    return '"$HOME"/' + shlex.quote(path[2:]) if path.startswith("~/") else shlex.quote(path)
+
+
+def _below_home(path: str) -> str:
+    return shlex.quote(path) if path.startswith("/") else '"$HOME"/' + shlex.quote(path)
