@@ -325,11 +325,7 @@ def logs(c: Any, node: str = "", lines: str = "40", follow: bool = False) -> Non
         now.show_logs(lab, node, whole_number("lines", lines) or 40, follow=follow)
 
 
-@command(
-    options={
-        "output": "the file to write (hosts.yaml when left out)"
-    }
-)
+@command(options={"output": "the file to write (hosts.yaml when left out)"})
 def init(c: Any, output: str = "hosts.yaml") -> None:
     """Write a hosts.yaml of your own after four questions, with what ssh_config and Tailscale know."""
     from tasks.init import write_hosts_file

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabric import Task, task
 from invoke.exceptions import Exit, ParseError
-from invoke.parser import Argument
+from invoke.parser.argument import Argument
 
 if TYPE_CHECKING:
     from tasks.errors import StepError
@@ -60,7 +60,9 @@ def command(
     """
 
     def decorate(work: Callable[..., None]) -> Any:
-        shared = {"verbose": (False, "show every command and request, and what came of it")}
+        shared: dict[str, tuple[object, str]] = {
+            "verbose": (False, "show every command and request, and what came of it")
+        }
         if long:
             shared["notify"] = ("", "shell command to run here when it has ended: notify-send, curl, mail")
 
@@ -92,10 +94,10 @@ def command(
     return decorate
 
 
-class _Task(Task):  # type: ignore[type-arg]
+class _Task(Task):  # type: ignore[misc]
     def get_arguments(self, *arguments: Any, **options: Any) -> list[Argument]:
         """Let a positional argument that has a default be left out, which Invoke does not know by itself."""
-        made = super().get_arguments(*arguments, **options)
+        made: list[Argument] = super().get_arguments(*arguments, **options)
         for argument in made:
             if argument.positional and argument.default is not None:
                 argument.__class__ = _Optional
@@ -113,7 +115,7 @@ class _Optional(Argument):
         word = str(frame.f_locals.get("token", "-")) if frame else "-"
         return given or (self.default if word.startswith("-") else None)
 
-    value = property(_filled, Argument.value.fset)  # type: ignore[assignment,attr-defined]
+    value = property(_filled, Argument.value.fset)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

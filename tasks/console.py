@@ -251,8 +251,9 @@ def _print(line: str, style: str = "", indent: int | None = None) -> None:
 
 def _folded(line: str, indent: int | None, width: int) -> list[str]:
     deep = len(line) - len(line.lstrip()) + 2 if indent is None else indent
-    keep = {"break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False}
-    return textwrap.wrap(line, width, subsequent_indent=" " * min(deep, width // 3), **keep) or [""]
+    folding = textwrap.TextWrapper(width, subsequent_indent=" " * min(deep, width // 3))
+    folding.break_long_words = folding.break_on_hyphens = folding.replace_whitespace = False
+    return folding.wrap(line) or [""]
 
 
 def _take_live_away() -> None:

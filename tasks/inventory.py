@@ -68,13 +68,12 @@ def _said_of_keys(path: Path) -> dict[tuple[str, str], str]:
     """Return the text below each field of each class in a module: Python itself forgets it."""
     said = {}
     for kind in ast.parse(path.read_text(encoding="utf-8")).body:
-        for field, below in itertools.pairwise(kind.body if isinstance(kind, ast.ClassDef) else []):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(below, ast.Expr)
-                and isinstance(below.value, ast.Constant)
-            ):
-                said[kind.name, ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+        if not isinstance(kind, ast.ClassDef):
+            continue
+        for field, below in itertools.pairwise(kind.body):
+            match field, below:
+                case ast.AnnAssign(target=name), ast.Expr(value=ast.Constant(value=str(words))):
+                    said[kind.name, ast.unparse(name)] = " ".join(words.split())
     return said
 
 

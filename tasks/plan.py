@@ -24,13 +24,15 @@ from tasks.benchmark import arms, instrument
 from tasks.benchmark.job import job_for
 from tasks.benchmark.measure import run_options
 from tasks.errors import StepError
-from tasks.exo import first_answer, probe
+from tasks.exo import first_answer, leavings, probe
 from tasks.exo.cluster import ExoCluster
+from tasks.exo.credentials import without_credentials
 from tasks.exo.node import ExoNode, is_executable, parts_command, tree_command
 from tasks.feasibility.assess import size_of
 from tasks.gpu import amd, witnesses
-from tasks.machines import daemon, network, ports, pythons
+from tasks.machines import daemon, network, ports, pythons, survey
 from tasks.machines.daemon import Daemon
+from tasks.machines.environment import environment_path, taking_over
 from tasks.machines.http import asking
 from tasks.machines.lab import Lab
 from tasks.machines.node import ASK_HOME, Node
@@ -214,6 +216,14 @@ def _put(node: Node, path: str, when: str = "") -> list[Action]:
     return [*made, Action(node.key, "write", path, when)]
 
 
+def _with(node: Node, environment: Mapping[str, str], command: str, when: str, title: str) -> list[Action]:
+    """Run a command whose environment goes over in a file of its own, so that no command line shows it."""
+    if not environment:
+        return [Action(node.key, "run", command, when, title)]
+    path = environment_path(node, "TOKEN")
+    return [*_put(node, path, when), Action(node.key, "run", taking_over(path) + command, when, title)]
+
+
 def _process(exo: ExoNode) -> list[Action]:
     state = daemon.state_command(_PROCESS)
     return [
@@ -228,13 +238,16 @@ def _install(exo: ExoNode) -> list[Action]:
     actions = [look(witnesses.probe_command(gpu))] if gpu else []
     actions += [look(ASK_HOME), look(pythons.PROBE), look(install.FOREIGN), look(tree_command(own.source))]
     actions += [look(f"cat {exo.note_path} 2>/dev/null"), look(how.revision), look(install.missing_tools(how))]
-    actions += [Action(exo.key, "run", step.command, "unless it is there already", step.title) for step in how.steps]
+    _, logins = without_credentials(exo.exo)
+    for part in how.steps:
+        actions += _with(exo.node, logins.environment, part.command, "unless it is there already", part.title)
     actions += [look(install.help_command(how)), look(install.versions_command(how))]
     actions += _put(exo.node, exo.note_path)
     if engine != "dummy":
         actions += _put(exo.node, exo.probe_path)
-        command = probe.command(how.python, exo.probe_path, engine, own.environment)
-        actions.append(Action(exo.key, "run", command, title=f"have {engine} compute as a prompt will"))
+        command = probe.command(how.python, exo.probe_path, engine)
+        title = f"have {engine} compute as a prompt will"
+        actions += _with(exo.node, own.environment, command, "", title)
     return actions
 
 
@@ -254,8 +267,9 @@ def _begin(exo: ExoNode, when: str = "unless it runs already") -> list[Action]:
     actions = [*_stop(exo), look(parts_command(how))]
     for path in launch.files:
         actions += _put(exo.node, path, when)
-    script, title = daemon.start_script(exo.run_folder, launch, parts), shlex.join(launch.argv)
-    actions.append(Action(exo.key, "run", script, when, title))
+    path = environment_path(exo.node, "TOKEN")  # there always is one: the mark by which our processes are known
+    script, title = daemon.start_script(exo.run_folder, launch, parts, taking_over(path)), shlex.join(launch.argv)
+    actions += [*_put(exo.node, path, when), Action(exo.key, "run", script, when, title)]
     actions.append(look(ports.listens_command(_PROCESS)))
     return [*actions, look(daemon.tail_command(exo.run_folder, 200))]
 
@@ -270,7 +284,15 @@ def _stop(exo: ExoNode) -> list[Action]:
 
 
 def _clean(exo: ExoNode) -> list[Action]:
-    return [Action(exo.key, "look", ASK_HOME), *_stop(exo), Action(exo.key, "look", cleanup.size_command(exo))]
+    environment = exo_on(exo.exo, exo.key).environment
+    return [
+        Action(exo.key, "look", ASK_HOME),
+        *_stop(exo),
+        Action(exo.key, "look", survey.scan_command()),
+        Action(exo.key, "run", survey.end_command("PID:START"), "for what else of ours runs", _END),
+        Action(exo.key, "look", leavings.look_command(environment)),
+        Action(exo.key, "run", cleanup.sweep_command(exo.node)),
+    ]
 
 
 def _kept(lab: Lab) -> Action:

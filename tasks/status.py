@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import msgspec
@@ -101,17 +101,20 @@ def status(lab: Lab, keys: Iterable[str] | None = None) -> LabStatus:
     """Ask the nodes and the Ollama servers, all at once, and read how far the campaign is."""
     begin, cluster = time.monotonic(), ExoCluster(lab)
     asked = [key for key in cluster.nodes if keys is None or key in keys]
-    jobs = {f"node {key}": partial(_look, cluster.nodes[key]) for key in asked}
+    jobs: dict[str, Callable[[], _Seen | OllamaState]] = {
+        f"node {key}": partial(_look, cluster.nodes[key]) for key in asked
+    }
     jobs |= {f"ollama {arm}": server.state for arm, server in servers_of(lab).items()}
     outcomes = run_all(jobs, within_s=PATIENCE_S)
     seen = {key: outcomes[f"node {key}"] for key in asked}
-    addresses = {key: o.result.address for key, o in seen.items() if o.result and o.result.address}
-    nodes = {key: _status_of(cluster, cluster.nodes[key], o.result, o.error, addresses) for key, o in seen.items()}
-    servers = {
-        arm: outcomes[f"ollama {arm}"].result
-        or OllamaState(arm, server.url, None, {}, error=str(outcomes[f"ollama {arm}"].error or _silent()))
-        for arm, server in servers_of(lab).items()
-    }
+    looked = {key: outcome.result for key, outcome in seen.items() if isinstance(outcome.result, _Seen)}
+    addresses = {key: found.address for key, found in looked.items() if found.address}
+    nodes = {key: _status_of(cluster, cluster.nodes[key], looked.get(key), seen[key].error, addresses) for key in asked}
+    servers = {}
+    for arm, server in servers_of(lab).items():
+        outcome = outcomes[f"ollama {arm}"]
+        silent = OllamaState(arm, server.url, None, {}, error=str(outcome.error or _silent()))
+        servers[arm] = outcome.result if isinstance(outcome.result, OllamaState) else silent
     campaign = load_campaign(lab.logs)
     return LabStatus(
         profile=lab.inventory.profile,
