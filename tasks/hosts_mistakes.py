@@ -13,7 +13,6 @@ import yaml
 from records.settings import Inventory
 
 _PLURALS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 
@@ -59,6 +58,9 @@ def unknown_keys(raw: Any, kind: msgspec.inspect.Type | None = None, path: str =
             yield f"{below}: there is no such key; {known}"
     elif isinstance(kind, msgspec.inspect.DictType) and isinstance(raw, dict):
         for key, value in raw.items():
+            pattern = getattr(kind.key_type, "pattern", None)
+            if pattern and not re.search(pattern, str(key)):
+                yield f"{path}.{key}: a name has small letters, digits and -, and begins with a letter"
             yield from unknown_keys(value, kind.value_type, f"{path}.{key}")
 
 
@@ -106,9 +108,6 @@ def value_at(raw: Any, path: str) -> Any:
 def hint(path: str, value: Any) -> str:
     """Return how to write what a value of the wrong kind was probably meant to say; "" where that is not clear."""
     key, text = path.rpartition(".")[2], str(value).strip()
-    if isinstance(value, dict) and all(map(_NAME.fullmatch, map(str, value))) is False:
-        wrong = [str(name) for name in value if not _NAME.fullmatch(str(name))]
-        return f"a name has small letters, digits and -, and begins with a letter; not {', '.join(wrong)}"
     share = re.fullmatch(r"\+?(\d+(?:\.\d+)?) ?%", text)
     if key == "target_ratio" and (share or isinstance(value, (int, float))):
         return ratio_hint(float(share[1]) if share else float(value))

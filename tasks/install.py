@@ -8,6 +8,7 @@ import shlex
 import msgspec
 
 from records.facts import GpuTruth, Installed
+from records.plan import command_for, node_step
 from records.settings import exo_on
 from tasks import console
 from tasks.errors import StepError
@@ -20,7 +21,7 @@ from tasks.gpu import amd, witnesses
 from tasks.machines.environment import exported
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
-from tasks.steps import StepNotes, run_side_by_side, step
+from tasks.steps import Step, StepNotes, run_side_by_side, step
 
 _DECISIVE = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp", "pyrsmi", "transformers")
 """Packages whose versions decide speed and device."""
@@ -51,9 +52,21 @@ def install_rog(lab: Lab, notes: StepNotes) -> Installed:
     return msgspec.structs.replace(installed, gpu=truth)
 
 
+def install_step(key: str) -> Step[Installed]:
+    """Return the step that installs EXO on a node which the plan does not know."""
+
+    def work(lab: Lab, notes: StepNotes) -> Installed:
+        exo = ExoCluster(lab).nodes[key]
+        truth = verify_rocm(exo, notes)
+        return msgspec.structs.replace(install_on(exo, notes), gpu=truth)
+
+    return Step(work, node_step("install", key))
+
+
 def install_group(lab: Lab, only: list[str] | None = None) -> None:
     """Run steps 2 to 4 side by side, `only` on some nodes, then refuse different revisions on different nodes."""
-    run_side_by_side(lab, {"srv1": install_srv1, "srv2": install_srv2, "rog": install_rog}, only)
+    planned = {"srv1": install_srv1, "srv2": install_srv2, "rog": install_rog}
+    run_side_by_side(lab, {key: planned.get(key) or install_step(key) for key in lab.nodes}, only)
     if only:
         return
     identity.same_revision(ExoCluster(lab).each(lambda exo: exo.revision()))
@@ -158,7 +171,7 @@ def _run(exo: ExoNode, plan: InstallPlan, logins: dict[str, str]) -> None:
             raise StepError(
                 f"{node.failed(ran, action.timeout_s).problem.found} (while: {action.title})",
                 "an install that ends well",
-                f"mend that and type: fab install-{node.key}; what is half there lies in {exo.folder} on"
+                f"mend that and type: {command_for('install', node.key)}; what is half there lies in {exo.folder} on"
                 f" {node.spec.host} and is taken up again or replaced",
                 who=node.key,
             )

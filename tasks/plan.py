@@ -128,12 +128,12 @@ def plan_ahead(lab: Lab, only: Iterable[str] | None = None, campaign: Campaign |
     made, unknown = unconnected(lab, campaign)
     cluster, wanted = ExoCluster(made), set(only or made.nodes)
     steps = []
-    for step in plan.STEPS:
+    for step in _steps_of(made):
         if step.node and step.node not in wanted:
             continue
         actions = _actions(made, cluster, step)
-        record = campaign.records.get(step.number)
-        took_s = record.elapsed_s if record and campaign.done(step.number) else None
+        record = campaign.record_of(step)
+        took_s = record.elapsed_s if record and record.status in ("ok", "already") else None
         fetched = _fetched(made, step.name) if step.name in ("download-model", "bench-scale-up") else {}
         left = [text for stop in campaign.cleaned.nodes.values() for text in stop.left] if campaign.cleaned else []
         left = [text for text in left if step.node and text.startswith(cluster.nodes[step.node].folder)]
@@ -141,6 +141,12 @@ def plan_ahead(lab: Lab, only: Iterable[str] | None = None, campaign: Campaign |
         shown = _on(actions, wanted, secrets_of(lab.inventory))
         steps.append(StepAhead(step.number, step.name, shown, took_s, bound_s, fetched, left))
     return Ahead(lab.inventory.profile, lab.profile.exo.release, unknown, steps)
+
+
+def _steps_of(lab: Lab) -> list[plan.PlanStep]:
+    """Return the plan's steps, those of one node each for the nodes that the cluster has."""
+    own = [plan.node_step(group, key) for group in ("install", "start") for key in lab.nodes]
+    return sorted([*(step for step in plan.STEPS if not step.node), *own], key=lambda step: step.number)
 
 
 def _bound_s(exo: Exo, step: plan.PlanStep) -> float | None:

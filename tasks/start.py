@@ -7,6 +7,7 @@ import shlex
 import time
 
 from records.facts import Cluster, Started
+from records.plan import command_for, node_step
 from tasks import console
 from tasks.errors import StepError
 from tasks.exo.cluster import POLL_S, ExoCluster
@@ -14,7 +15,7 @@ from tasks.exo.logtext import likely_cause
 from tasks.exo.node import ExoNode
 from tasks.machines.daemon import Daemon, Launch
 from tasks.machines.lab import Lab
-from tasks.steps import StepNotes, run_side_by_side, step
+from tasks.steps import Step, StepNotes, run_side_by_side, step
 
 LOGOUT_S = 0.5
 """logind ends what a session leaves as soon as the session is closed."""
@@ -54,9 +55,15 @@ def verify_cluster(lab: Lab, notes: StepNotes) -> Cluster:
     return cluster
 
 
+def start_step(key: str) -> Step[Started]:
+    """Return the step that starts EXO on a node which the plan does not know."""
+    return Step(lambda lab, notes: start_on(ExoCluster(lab).nodes[key], notes), node_step("start", key))
+
+
 def start_group(lab: Lab, only: list[str] | None = None) -> None:
     """Run steps 5 to 8: the nodes side by side, then the cluster; with `only` some nodes, and not yet the cluster."""
-    run_side_by_side(lab, {"srv1": start_srv1, "srv2": start_srv2, "rog": start_rog}, only)
+    planned = {"srv1": start_srv1, "srv2": start_srv2, "rog": start_rog}
+    run_side_by_side(lab, {key: planned.get(key) or start_step(key) for key in lab.nodes}, only)
     if not only:
         verify_cluster(lab)
 
@@ -100,7 +107,7 @@ def _refuse_another_install(exo: ExoNode) -> None:
         raise StepError(
             "what is installed is not what hosts.yaml asks for: source, extras, overrides or Python were changed since",
             "an install as hosts.yaml has it",
-            f"fab install-{exo.key} start-{exo.key}",
+            f"{command_for('install', exo.key)} {command_for('start', exo.key).removeprefix('fab ')}",
             who=exo.key,
         )
 
@@ -120,7 +127,8 @@ def _start(exo: ExoNode, launch: Launch) -> Started:
         raise StepError(
             "EXO was ended together with the SSH connection that started it (logind's KillUserProcesses)",
             "a process that outlives the login",
-            f"on {exo.node.spec.host}: loginctl enable-linger (sudo where it is refused), then: fab start-{exo.key}",
+            f"on {exo.node.spec.host}: loginctl enable-linger (sudo where it is refused),"
+            f" then: {command_for('start', exo.key)}",
             who=exo.key,
         )
     return started
@@ -173,6 +181,6 @@ def _no_start(exo: ExoNode, process: Daemon, elapsed_s: float) -> StepError:
     return StepError(
         f"EXO {'ended by itself' if ended else 'does not serve'} after {elapsed_s:.0f} s: {cause}",
         f"a process of ours that answers on port {exo.ports.api} within {exo.exo.start_timeout_s:g} s",
-        f"read {exo.log_path} on {exo.node.spec.host} (EXO was stopped again), then: fab start-{exo.key}",
+        f"read {exo.log_path} on {exo.node.spec.host} (EXO was stopped again), then: {command_for('start', exo.key)}",
         who=exo.key,
     )

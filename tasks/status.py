@@ -121,7 +121,9 @@ def status(lab: Lab, keys: Iterable[str] | None = None) -> LabStatus:
         release=lab.profile.exo.release,
         nodes=nodes,
         ollama=servers,
-        steps=[StepStatus(s.number, s.name, _step_status(campaign, s.number)) for s in plan.STEPS],
+        steps=[
+            StepStatus(s.number, s.name, r.status if (r := campaign.record_of(s)) else None) for s in campaign.steps
+        ],
         measuring=[_measuring(lab, step, samples) for step, samples in campaign.samples.items()],
         next=_next(campaign, nodes),
         elapsed_s=round(time.monotonic() - begin, 3),
@@ -172,11 +174,6 @@ def _status_of(
 
 def _silent() -> StepError:
     return StepError(f"no answer within {PATIENCE_S:g} s", "an answer", "is it up?")
-
-
-def _step_status(campaign: Campaign, number: int) -> Status | None:
-    record = campaign.records.get(number)
-    return record.status if record else None
 
 
 def _measuring(lab: Lab, step: int, samples: list[Sample]) -> Measuring:

@@ -74,8 +74,8 @@ Result = TypeVar("Result", bound=msgspec.Struct)
 class Step(Generic[Result]):
     """A step of the plan: calling it runs it and leaves its record."""
 
-    def __init__(self, work: Callable[..., Result]) -> None:
-        self.plan = plan.step_named(work.__name__.replace("_", "-"))
+    def __init__(self, work: Callable[..., Result], planned: plan.PlanStep | None = None) -> None:
+        self.plan = planned or plan.step_named(work.__name__.replace("_", "-"))
         self.work = work
         self.afterwards: Callable[[Lab], None] | None = None
         """Done once its record lies there, whatever came of the step."""

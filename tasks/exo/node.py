@@ -16,6 +16,7 @@ from functools import cached_property
 import msgspec
 
 from records.facts import ComputeProbe
+from records.plan import command_for
 from records.settings import Exo, exo_on, ports_of
 from tasks.decode import decode
 from tasks.errors import StepError
@@ -162,7 +163,7 @@ class ExoNode:
         """Return the path of the installed `exo`. Raises StepError where it is not there."""
         path = self.install_plan().exo
         if not self.node.run(is_executable(path), check=False).ok:
-            raise StepError(f"there is no {path}", "an installed EXO", f"fab install-{self.key}", who=self.key)
+            raise StepError(f"there is no {path}", "an installed EXO", command_for("install", self.key), who=self.key)
         return path
 
     @property

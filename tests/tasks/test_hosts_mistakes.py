@@ -27,7 +27,7 @@ SHIPPED = (PROJECT / "hosts.yaml").read_text(encoding="utf-8")
         ("request_timeout_s: 900", "request_timeout_s: 15m", "a number of seconds: 900"),
         ("url: http://localhost:11434", "url: localhost", "http://localhost:11434"),
         ("\nbench:", "\nbenhc:", "benhc: there is no such key; did you mean bench?"),
-        ("  srv2:\n    host", "  Srv2:\n    host", "small letters, digits and -, .* not Srv2"),
+        ("  srv2:\n    host", "  Srv2:\n    host", "nodes.Srv2: a name has small letters, digits and -"),
         ("extras: [amd-gpu]", "extras: amd-gpu", r"profiles\.llama-0015\.exo\.nodes\.rog\.extras: "),
         ("  node: srv1\n  runs", "  node: srv9\n  runs", r"bench\.node: 'srv9' is not one of nodes"),
         ("  srv2:\n    host", "  srv2:\n\thost", "indent with spaces, not with tabs"),

@@ -59,7 +59,7 @@ def test_shipped_file_holds_the_plan(tmp_path: Path) -> None:
         ({"nodes/srv2/address": "100.77.248.9"}, ["address", "the same as nodes."]),
         ({"nodes/srv2/host": "srv2; reboot"}, ["nodes.srv2.host", "not a host name"]),
         ({"nodes/srv2/host": "-oProxyCommand=x"}, ["nodes.srv2.host", "not a host name"]),
-        ({"nodes/srv2": None}, ["nodes", "exactly"]),
+        ({"nodes/srv2": None}, ["profiles.llama-0015.exo.nodes.srv2", "not one of nodes"]),
         ({"profile": "nope"}, ["profile", "nope"]),
         ({"bench/node": "srv9"}, ["bench.node", "srv9"]),
         ({"bench/runs": 0}, ["bench.runs", ">= 1"]),
