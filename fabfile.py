@@ -380,6 +380,7 @@ _REHEARSAL_HELP = {
     "trap": "reproduce one of docs/traps.md",
     "seed": "of the noise",
     "generation": "0 for EXO 0.0.15, 1 for EXO 1.0.71",
+    "nodes": "how many, the plan's three when left out",
     "root": "folder of the rehearsal (.rehearsal when left out)",
 }
 
@@ -392,6 +393,7 @@ def rehearse(
     trap: str = "",
     seed: str = "0",
     generation: str = "0",
+    nodes: str = "3",
     root: str = "",
     html: bool = False,
 ) -> None:
@@ -399,7 +401,7 @@ def rehearse(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation), html)
+        rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes), html)
 
 
 @command(options=_REHEARSAL_HELP)
@@ -410,6 +412,7 @@ def rehearsal_up(
     trap: str = "",
     seed: str = "0",
     generation: str = "0",
+    nodes: str = "3",
     root: str = "",
 ) -> None:
     """Start the embedded cluster and print how to use it."""
@@ -417,9 +420,11 @@ def rehearsal_up(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        hosts = rehearsal.bring_up(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation))
+        hosts = rehearsal.bring_up(
+            _root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes)
+        )
         console.text(
-            f"three nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start"
+            f"{nodes} nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start"
         )
 
 

@@ -46,6 +46,7 @@ def up(
     trap: str | None = None,
     seed: int = 0,
     generation: int = 0,
+    nodes: int = 3,
 ) -> Layout:
     """Bring a rehearsal up below `root` and return where everything is, once every server answers.
 
@@ -53,7 +54,7 @@ def up(
     `generation` 0 is EXO 0.0.15, 1 is 1.0.71. An earlier rehearsal in `root` ends first; its logs and reports stay.
     Raises ValueError for a bad argument or a folder of something else, RuntimeError where a server does not start.
     """
-    layout = lay_out(root, speedup=speedup, noise=noise, trap=trap, seed=seed, generation=generation)
+    layout = lay_out(root, speedup=speedup, noise=noise, trap=trap, seed=seed, generation=generation, nodes=nodes)
     try:
         start(layout)
         if trap and (starts := TRAPS[trap].starts):
@@ -72,13 +73,14 @@ def lay_out(
     trap: str | None = None,
     seed: int = 0,
     generation: int = 0,
+    nodes: int = 3,
 ) -> Layout:
     """Write every file of a rehearsal below `root` and start nothing; arguments and ValueError as of `up`."""
     root = root.resolve()
-    check(root, speedup, noise, trap, generation)
+    check(root, speedup, noise, trap, generation, nodes)
     down(root)
     _clear(root)
-    layout = new_layout(root, generation, speedup, noise, seed, trap)
+    layout = new_layout(root, generation, speedup, noise, seed, trap, nodes)
     layout.write()
     lay_wheels(layout.wheels)
     lay_source(generation, layout.source)
@@ -97,7 +99,7 @@ def down(root: Path) -> list[str]:
     return stop_marked(root.resolve())
 
 
-def check(root: Path, speedup: float, noise: float, trap: str | None, generation: int) -> None:
+def check(root: Path, speedup: float, noise: float, trap: str | None, generation: int, nodes: int = 3) -> None:
     """Raise ValueError for an argument that `up` cannot follow, or a folder of something else."""
     if not 0.05 <= speedup <= 20:
         raise ValueError(f"speedup {speedup}: must be from 0.05 to 20")
@@ -105,6 +107,10 @@ def check(root: Path, speedup: float, noise: float, trap: str | None, generation
         raise ValueError(f"noise {noise}: must be from 0 to 0.5")
     if generation not in (0, 1):
         raise ValueError(f"generation {generation}: must be 0 (EXO 0.0.15) or 1 (1.0.71)")
+    if not 2 <= nodes <= 99:
+        raise ValueError(f"nodes {nodes}: must be from 2 to 99")
+    if trap and nodes != 3:
+        raise ValueError(f"trap {trap}: is laid among the plan's three nodes")
     if trap and trap not in TRAPS:
         raise ValueError(f"trap {trap}: is none of {', '.join(sorted(TRAPS))}")
     if root.exists() and any(root.iterdir()) and not (root / NOTE).is_file():

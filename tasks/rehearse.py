@@ -36,6 +36,7 @@ class RehearsalOptions(msgspec.Struct, frozen=True):
     trap: str = ""
     seed: str = "0"
     generation: str = "0"
+    nodes: str = "3"
 
 
 def bring_up(root: Path, wish: RehearsalOptions) -> Path:
@@ -69,8 +70,9 @@ def check(root: Path, wish: RehearsalOptions) -> dict[str, Any]:
             "trap": wish.trap or None,
             "seed": int(_number("seed", wish.seed)),
             "generation": int(_number("generation", wish.generation)),
+            "nodes": int(_number("nodes", wish.nodes)),
         }
-        cluster.check(root, wanted["speedup"], wanted["noise"], wanted["trap"], wanted["generation"])
+        cluster.check(root, wanted["speedup"], wanted["noise"], wanted["trap"], wanted["generation"], wanted["nodes"])
     except ValueError as error:
         raise Exit(f"rehearsal: {error}", code=EXIT_USAGE) from error
     return wanted
@@ -84,9 +86,9 @@ def _locked(root: Path) -> FileLock:
 
 
 def _check_options(root: str = "", speedup: str = "", noise: str = "", trap: str = "", seed: str = "",
-                   generation: str = "", **_: object) -> None:  # fmt: skip
+                   generation: str = "", nodes: str = "", **_: object) -> None:  # fmt: skip
     folder = Path(root).expanduser().resolve() if root else ROOT
-    check(folder, RehearsalOptions(speedup, noise, trap, seed, generation))
+    check(folder, RehearsalOptions(speedup, noise, trap, seed, generation, nodes))
 
 
 for _task in ("rehearse", "rehearsal-up"):
