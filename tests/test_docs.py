@@ -271,7 +271,7 @@ def test_every_fab_call_in_a_paper_is_one(paper: str) -> None:
 
 
 def test_what_the_papers_call_harmless_runs_on_any_machine(tmp_path: Path) -> None:
-    """The calls of docs/operating.md that ask no node end well beside the shipped hosts file, and open no connection."""
+    """The calls of docs/operating.md that ask no node end well beside the shipped hosts file."""
     hosts = tmp_path / "hosts.yaml"
     shutil.copy(PROJECT / "hosts.yaml", hosts)
     shown = [" ".join(words) for words in fab_commands("docs/operating.md")]
