@@ -108,29 +108,30 @@ def download_model(c: Any) -> None:
         step(lab)
 
 
-@command(long=True, lock=True)
-def create_benchmark(c: Any) -> None:
+@command(options={"anyway": "go on where the verdict could only be INVALID"}, long=True, lock=True)
+def create_benchmark(c: Any, anyway: bool = False) -> None:
     """Step 10: Put the benchmark script on the bench node and measure its own error there."""
     from tasks.benchmark.instrument import create_benchmark as step
 
     with operating(c) as lab:
-        step(lab)
+        step(lab, anyway=anyway)
 
 
 @command(
     options={
         "runs": "freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)",
         "fresh": "begin anew; what is there moves to the archive",
+        "anyway": "go on where the verdict can only be INVALID",
     },
     long=True,
     lock=True,
 )
-def bench_baseline(c: Any, runs: str = "", fresh: bool = False) -> None:
+def bench_baseline(c: Any, runs: str = "", fresh: bool = False, anyway: bool = False) -> None:
     """Step 11: Measure single-node Ollama alone."""
     from tasks.benchmark.steps import bench_baseline as step
 
     with operating(c) as lab:
-        step(lab, runs=runs, fresh=fresh)
+        step(lab, runs=runs, fresh=fresh, anyway=anyway)
 
 
 @command(
@@ -138,32 +139,36 @@ def bench_baseline(c: Any, runs: str = "", fresh: bool = False) -> None:
         "runs": "freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)",
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "fresh": "begin anew; what is there moves to the archive",
+        "anyway": "go on where the verdict can only be INVALID",
     },
     long=True,
     lock=True,
 )
-def bench_comparison(c: Any, runs: str = "", until_decided: bool = False, fresh: bool = False) -> None:
+def bench_comparison(
+    c: Any, runs: str = "", until_decided: bool = False, fresh: bool = False, anyway: bool = False
+) -> None:
     """Step 12: Measure EXO and Ollama in one interleaved schedule."""
     from tasks.benchmark.steps import bench_comparison as step
 
     with operating(c) as lab:
-        step(lab, runs=runs, until_decided=until_decided, fresh=fresh)
+        step(lab, runs=runs, until_decided=until_decided, fresh=fresh, anyway=anyway)
 
 
 @command(
     options={
         "runs": "freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)",
         "fresh": "begin anew; what is there moves to the archive",
+        "anyway": "go on where the verdict can only be INVALID",
     },
     long=True,
     lock=True,
 )
-def bench_scale_up(c: Any, runs: str = "", fresh: bool = False) -> None:
+def bench_scale_up(c: Any, runs: str = "", fresh: bool = False, anyway: bool = False) -> None:
     """Step 13: Repeat with the large model, only if the comparison said GO."""
     from tasks.benchmark.steps import bench_scale_up as step
 
     with operating(c) as lab:
-        step(lab, runs=runs, fresh=fresh)
+        step(lab, runs=runs, fresh=fresh, anyway=anyway)
 
 
 @command(
@@ -225,6 +230,7 @@ def start_group(c: Any, nodes: str = "") -> None:
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
         "fresh": "begin anew; what is there moves to the archive",
+        "anyway": "go on where the verdict can only be INVALID",
     },
     long=True,
     lock=True,
@@ -236,6 +242,7 @@ def bench_group(
     control: bool = False,
     concurrency: str = "",
     fresh: bool = False,
+    anyway: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
     from tasks import closing
@@ -243,7 +250,13 @@ def bench_group(
 
     with operating(c) as lab:
         benchmark.bench_group(
-            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, fresh=fresh
+            lab,
+            runs,
+            until_decided=until_decided,
+            control=control,
+            concurrency=concurrency,
+            fresh=fresh,
+            anyway=anyway,
         )
         closing.after_group("bench", lab.finished)
         closing.show_verdict(lab)

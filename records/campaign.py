@@ -18,6 +18,7 @@ from records.facts import (
     Benchmark,
     Cleaned,
     Cluster,
+    DeviceKind,
     Installed,
     ModelReady,
     Preflight,
@@ -26,11 +27,12 @@ from records.facts import (
     Started,
 )
 from records.record import Record, RecordUnreadableError, decoded_result, decoded_settings, read_record
-from records.samples import Conditions, Sample, TornLine, read_conditions, read_samples
+from records.samples import Conditions, Sample, TornLine, marked, read_conditions, read_samples
 from records.settings import Limits, Settings
 
 CONTROL_NAME = "control.samples.jsonl"
 """Samples of `fab bench --control`: Ollama against itself, two arms, through the same pipeline."""
+CONTROL_CONDITIONS_NAME = "control.conditions.jsonl"
 CONCURRENCY_NAME = "concurrency.samples.jsonl"
 """Samples of `fab bench --concurrency`: several requests at once, a separate experiment that never votes."""
 COMPARISON_STEP = 12
@@ -90,6 +92,16 @@ class Campaign(msgspec.Struct, frozen=True):
     def started(self) -> dict[str, Started]:
         """What steps 5 to 7 started, by node."""
         return self._by_node("start", Started)
+
+    def device(self, node: str) -> tuple[str, DeviceKind]:
+        """Return what EXO computes on there, in words and as a kind: what its engine said when it was seen to compute.
+
+        Without a probe (the dummy engine, records of before) what its topology says is all there is.
+        """
+        installed, started = self.installed.get(node), self.started.get(node)
+        if installed and installed.probe and installed.probe.device:
+            return installed.probe.device, installed.probe.kind
+        return (started.device, started.device_kind) if started else ("", "unknown")
 
     @property
     def cluster(self) -> Cluster | None:
@@ -228,12 +240,16 @@ def load_campaign(folder: Path) -> Campaign:
         node_results=node_results,
         results=results,
         settings_by_step=settings,
-        samples={step.number: lines for step in plan.STEPS if (lines := samples[step.samples_name][0])},
+        samples={
+            step.number: marked(lines, conditions[step.conditions_name][0])
+            for step in plan.STEPS
+            if (lines := samples[step.samples_name][0])
+        },
         conditions={step.number: notes for step in plan.STEPS if (notes := conditions[step.conditions_name][0])},
         torn=torn,
         hashes=_hashes(folder),
         unreadable=unreadable,
-        control=samples[CONTROL_NAME][0],
+        control=marked(samples[CONTROL_NAME][0], read_conditions(folder / CONTROL_CONDITIONS_NAME)[0]),
         concurrent=samples[CONCURRENCY_NAME][0],
     )
 

@@ -75,6 +75,10 @@ class OllamaState(msgspec.Struct, frozen=True):
     """Model name -> digest."""
     loaded: list[str] = []
     error: str | None = None
+    boot: str = ""
+    """The boot of its node, "" where that is not told."""
+    started: str = ""
+    """PID and start of the process that listens on its port, "" where the kernel does not tell this user."""
 
 
 class Feasible(msgspec.Struct, frozen=True):
@@ -281,8 +285,14 @@ class OllamaModel(msgspec.Struct, frozen=True):
     quantization: str | None
     parameter_size: str | None
     size_bytes: int | None
+    """Of its file."""
     size_vram_bytes: int | None = None
     """0 means it runs on the CPU; None where the model was not loaded when asked."""
+    memory_bytes: int | None = None
+    """Its footprint in memory, context included; None where it was not loaded when asked, and in older records."""
+    context_length: int | None = None
+    load_s: float | None = None
+    """What loading it took in step 9."""
 
 
 class ModelReady(msgspec.Struct, frozen=True):
@@ -340,6 +350,7 @@ class Benchmark(msgspec.Struct, frozen=True):
     order: list[str]
     """The schedule in the order it ran, `arm:run`."""
     reload: dict[str, str]
+    """Arm -> how its model was loaded afresh for each run: what was seen, not what was asked for."""
     devices: dict[str, str]
     """Arm -> where it computed, in the server's own words."""
     gpu_claims: dict[str, bool] = {}
@@ -353,6 +364,10 @@ class Benchmark(msgspec.Struct, frozen=True):
     """Finished runs that an earlier, interrupted call had left."""
     until_decided: bool = False
     """`--until-decided`: run i of every arm is round i, and the rule with three looks decides."""
+    num_ctx: int | None = None
+    """Context that both Ollamas were told to use; None in older records."""
+    ollama_versions: dict[str, list[str]] = {}
+    """Arm -> the version its server told before the first run and after the last."""
 
 
 class Skipped(msgspec.Struct, frozen=True):

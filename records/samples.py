@@ -7,6 +7,7 @@ moment the request's first byte was about to be written, unless said otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -65,6 +66,24 @@ class Sample(msgspec.Struct, frozen=True):
     text_head: str = ""
     concurrency: int = 1
     """Requests in flight together; more than 1 only in the separate concurrency experiment."""
+    attempt: int = 1
+    """Which try at its run: a run that was lost is measured again as a whole."""
+    lost: str = ""
+    """Why the try that it belongs to counts for nothing; told by the conditions (`marked`), never by its own line."""
+
+
+class LoadedModel(msgspec.Struct, frozen=True):
+    """A model in an Ollama's memory, as one answer of /api/ps told it."""
+
+    name: str
+    """The one that loaded it first: another name of the same file may be meant."""
+    digest: str = ""
+    memory_bytes: int | None = None
+    """Its footprint, context included; not the size of its file."""
+    vram_bytes: int | None = None
+    context_length: int | None = None
+    expires_in_s: float | None = None
+    """Seconds until the server lets go of it, by the clock that noted it."""
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -94,6 +113,19 @@ class Conditions(msgspec.Struct, frozen=True):
     notes: list[str] = []
     topology_complete_after: dict[str, bool] = {}
     """Likewise just after an EXO run, every process of ours alive: what broke in it is not restarted away."""
+    attempt: int = 1
+    lost: str = ""
+    """Why this try at the run counts for nothing: a request failed, or something else was at work."""
+    seen_unloaded: bool | None = None
+    """Whether the server was seen without the model and then with it; None for EXO and in older records."""
+    load_s: float | None = None
+    """What loading it took, at the run's start."""
+    ollama_name: str = ""
+    """The name under which the server lists the measured model."""
+    memory_before: dict[str, list[LoadedModel]] = {}
+    """Arm -> what its server held just before the first request, the measured one included."""
+    memory_after: dict[str, list[LoadedModel]] = {}
+    """Likewise just after the last one."""
 
 
 LineT = TypeVar("LineT", Sample, Conditions)
@@ -104,6 +136,21 @@ class TornLine(msgspec.Struct, frozen=True):
 
     line: int
     reason: str
+
+
+def marked(samples: Iterable[Sample], conditions: Iterable[Conditions]) -> list[Sample]:
+    """Return the samples with `lost` set on those of a try that was lost, or that a later try stands for."""
+    why = {(note.arm, note.run, note.attempt): note.lost for note in conditions if note.lost}
+    kept = list(samples)
+    last: dict[tuple[str, int], int] = {}
+    for s in kept:
+        last[s.arm, s.run] = max(s.attempt, last.get((s.arm, s.run), 1))
+
+    def reason(s: Sample) -> str:
+        again = "the run was measured again" if s.attempt < last[s.arm, s.run] else ""
+        return why.get((s.arm, s.run, s.attempt), again)
+
+    return [msgspec.structs.replace(s, lost=words) if (words := reason(s)) else s for s in kept]
 
 
 def append_sample(path: Path, line: bytes) -> Sample:

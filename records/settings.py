@@ -223,6 +223,8 @@ class Bench(Strict, frozen=True):
     """Requests before the timed ones of a run; kept in the data, without a vote."""
     max_tokens: Count = 128
     """The same output length for both engines."""
+    num_ctx: Count = 4096
+    """Context of Ollama's models. Its own default depends on the machine's memory: 4096 here, 262144 there."""
     seed: int = 20260101
     """Of the order of the arms and of the prompts."""
     request_timeout_s: Seconds = 900

@@ -13,12 +13,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from rehearsal.hosts import hosts, write_hosts
+from rehearsal.hosts import PROFILES, hosts, write_hosts
 from rehearsal.keys import write_keys
 from rehearsal.layout import SYSTEM_PATH, Layout, NodeLayout, environment, new_layout
 from rehearsal.processes import start_detached, stop_marked
 from rehearsal.shims import lay_programs, lay_sysroot
-from rehearsal.sources import lay_source, lay_wheels
+from rehearsal.sources import lay_source, lay_venv, lay_wheels
 from rehearsal.speeds import OLLAMA, settings
 from rehearsal.traps import TRAPS
 
@@ -55,6 +55,9 @@ def up(
     Raises ValueError for a bad argument or a folder of something else, RuntimeError where a server does not start.
     """
     layout = lay_out(root, speedup=speedup, noise=noise, trap=trap, seed=seed, generation=generation, nodes=nodes)
+    if generation == 0:  # uv makes the other one's
+        for node in layout.nodes():
+            lay_venv(node.home / ".exo-phase1" / PROFILES[0] / "venv")
     try:
         start(layout)
         if trap and (starts := TRAPS[trap].starts):

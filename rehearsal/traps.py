@@ -261,6 +261,45 @@ TRAPS: dict[str, Trap] = {
         "warm-ups are discarded; the check *warm* reads the load time that the server tells",
         lambda layout, _: tell(layout, ("rog",), "ollama", forgets_models=True),
     ),
+    "constant-overhead": Trap(
+        "a slower Ollama than there is, without a word why",
+        "rog's Ollama (0.2x to 0.32.14) spends 97 to 345 ms in every request of a loaded model before it looks at the "
+        "prompt, and tells them as `load_duration`",
+        "no load and no INVALID: the check *warm* takes for a load what stands out or comes near the load at the run's "
+        "start, and the report says how much of the ratio the constant part is",
+        lambda layout, _: tell(layout, ("rog",), "ollama", warm_load_s=[0.06, 0.12], load_s=0.6),
+    ),
+    "two-names-one-file": Trap(
+        "a freshly loaded Ollama in every run",
+        "another client keeps the model loaded under another name of the same file: nothing is ever loaded afresh, and "
+        "`/api/ps` shows that other name",
+        "models in memory are known by digest: before anything is measured the server is named that does not let go, "
+        "and the name that holds it",
+        lambda layout, hosts: tell(
+            layout, ("rog",), "ollama", others_use=["Notes:Latest"], aliases={"Notes:Latest": small_of(hosts)["ollama"]}
+        ),
+    ),
+    "runner-killed": Trap(
+        "HTTP 200, a clean end of the stream, half of the tokens",
+        "the process that computes for rog's Ollama is killed in an answer; `/api/ps` goes on listing the model, and "
+        "the next request loads it in silence",
+        "the script reads the `error` line; the run is lost, stays in the data, and is measured again as a whole; the "
+        "check *errors* tells it once",
+        lambda layout, _: tell(layout, ("rog",), "ollama", runner_dies_at=4),
+    ),
+    "neighbour-comes": Trap(
+        "a slower Ollama than there is, and so a faster EXO",
+        "somebody loads a large model into rog's Ollama in the middle of a run, and leaves it there",
+        "`/api/ps` of every Ollama is asked before and after each run, the measured one included; the check *no "
+        "neighbour* names the run",
+        lambda layout, _: tell(layout, ("rog",), "ollama", others_use=["qwen2.5-coder:32b"], others_come_after=4),
+    ),
+    "cpu-under-a-gpu": Trap(
+        "a slow best single node",
+        "rog's Ollama loads its model on the CPU though the GPU is there (0.30 and later without OLLAMA_IGPU_ENABLE=1)",
+        "`fab download-model` loads every Ollama's model once and reads back where it is, before the hours",
+        lambda layout, _: tell(layout, ("rog",), "ollama", gpu=False),
+    ),
     "neighbour-loaded": Trap(
         "a slower EXO than there is",
         "somebody else keeps a large model loaded in rog's Ollama",
@@ -314,7 +353,7 @@ HEAD = """\
 
 Each of these made the plan report success on a broken or meaningless result.
 `fab rehearse --trap NAME` reproduces one on the rehearsal's nodes.
-`test_traps.py` and `test_traps_install.py` in `tests/flows` prove that the right step or check catches it by name.
+`test_traps*.py` in `tests/flows` prove that the right step or check catches it by name.
 This page is printed by `python -m rehearsal.traps`; `make docs` renews it.
 
 | trap | what the plan would have reported | what really happens | what catches it |

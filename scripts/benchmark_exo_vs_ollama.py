@@ -26,6 +26,7 @@ import contextlib
 import errno
 import gc
 import hashlib
+import io
 import json
 import math
 import os
@@ -101,6 +102,17 @@ class Settings(NamedTuple):
     campaign: str
     bases: Tuple[str, ...]
     unload_after: bool
+    num_ctx: int = 4096
+    attempt: int = 1
+    stop_at_failure: bool = False
+
+    @property
+    def keep_alive(self) -> str:
+        """Return how long Ollama is to keep the model after a request: OLLAMA_KEEP_ALIVE=0 would reload it each time.
+
+        Bounded, so that a model does not stay in memory for good where this program is killed.
+        """
+        return f"{math.ceil(self.timeout_s) + 60}s"
 
 
 # ---- The schedule and the prompts: pure, and the same on every Python, because hashes decide and not `random` --------
@@ -120,20 +132,26 @@ _WORDS = "amber bison cedar delta ember fjord grove heron ivory jolly karst lemo
 PLAN_PROMPT = "Write a Python function that implements binary search. Include docstring and type hints."
 
 
-def prompt(seed: int, run: int, request: int, bases: Sequence[str] = ()) -> str:
+def prompt(seed: int, run: int, request: int, bases: Sequence[str] = (), salt: str = "") -> str:
     """Return the prompt of one request, the same for every arm; `bases` replaces the plan's task.
 
     Prompts differ from their first words on, within a run from the very first, so that no server answers from the
-    prompt cache of an earlier one. They have the same words in another order, so the same number of tokens (the dash
-    is there for every word to follow a space): EXO 0.0.x compiles its kernels anew for every prompt length, which put
-    up to 9 s into the first token of timed requests, warm-up or not.
+    prompt cache of an earlier one; Ollama's holds every earlier prompt since 0.30, hence `salt`: campaign and attempt.
+    They have the same words in another order, so the same number of tokens (the dash is there for every word to follow
+    a space): EXO 0.0.x compiles its kernels anew for every prompt length, which put up to 9 s into the first token of
+    timed requests, warm-up or not.
     """
-    first = sorted(_WORDS, key=lambda word: _digest("first", seed, run, word))[request % len(_WORDS)]
-    order = sorted(_WORDS, key=lambda word: (word != first, _digest("prompt", seed, run, request, word)))
+    first = sorted(_WORDS, key=lambda word: _digest("first", salt, seed, run, word))[request % len(_WORDS)]
+    order = sorted(_WORDS, key=lambda word: (word != first, _digest("prompt", salt, seed, run, request, word)))
     opening = f"- {' '.join(order)} is the name of this exercise."
     if bases:
         return f"{opening} {bases[(run * 31 + request) % len(bases)]}"
     return f"{opening} {PLAN_PROMPT} Then explain every line of it in detail, and write tests for ten different inputs."
+
+
+def prompt_of(settings: Settings, run: int, request: int) -> str:
+    """Return the prompt of one request under these settings: no other step, attempt or campaign asks the same."""
+    return prompt(settings.seed, run, request, settings.bases, f"{settings.campaign}:{settings.attempt}")
 
 
 def _digest(*parts: object) -> bytes:
@@ -162,7 +180,8 @@ def request_for(arm: Arm, text: str, settings: Settings) -> Tuple[str, Dict[str,
     if arm.engine == "ollama":
         limits = {"num_predict": settings.max_tokens, "temperature": 0, "seed": settings.seed}
         return "/api/generate", {
-            "model": arm.model, "prompt": text, "stream": True, "raw": False, "options": limits,
+            "model": arm.model, "prompt": text, "stream": True, "raw": False,
+            "options": {**limits, "num_ctx": settings.num_ctx}, "keep_alive": settings.keep_alive,
         }  # fmt: skip
     return "/v1/chat/completions", {
         "model": arm.model, "messages": [{"role": "user", "content": text}], "stream": True,
@@ -178,7 +197,8 @@ def exchange(url: str, path: str, payload: Optional[Dict[str, Any]], timeout_s: 
     body = b"" if payload is None else json.dumps(payload).encode()
     head = (
         f"{'GET' if payload is None else 'POST'} {base.path.rstrip('/')}{path} HTTP/1.1\r\nHost: {base.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nAccept: */*\r\n"
+        "Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
     )
     message = head.encode("ascii", "replace") + body
     arrivals: List[Arrival] = []
@@ -265,11 +285,23 @@ def _utc() -> str:
 
 def _announced_size(raw: bytes) -> Optional[int]:
     """Return bytes of head and body by Content-Length, 0 where it does not say, None while the head is incomplete."""
-    end = raw.find(b"\r\n\r\n")
+    begin = _final_head(raw)
+    end = raw.find(b"\r\n\r\n", begin)
     if end < 0:
         return None
-    match = re.search(rb"(?i)\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n", raw[: end + 2])
+    match = re.search(rb"(?i)\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n", raw[begin : end + 2])
     return end + 4 + int(match[1]) if match else 0
+
+
+def _final_head(raw: bytes) -> int:
+    """Return where the head of the final answer begins: answers of 1xx before it are no answers (RFC 9110, 15.2)."""
+    begin = 0
+    while re.match(rb"HTTP/1\.[01] 1\d\d", raw[begin : begin + 12]):
+        end = raw.find(b"\r\n\r\n", begin)
+        if end < 0:
+            break
+        begin = end + 4
+    return begin
 
 
 def _reason(error: Exception) -> str:
@@ -300,6 +332,7 @@ class Reply(NamedTuple):
     headers_s: Optional[float]
     ends: List[int]
     stamps: List[float]
+    encoding: str = ""
 
     def arrival(self, offset: int) -> float:
         """Return the clock when the body's byte at `offset` had come."""
@@ -309,12 +342,13 @@ class Reply(NamedTuple):
 def read_http(pieces: Sequence[Piece]) -> Reply:
     """Read one answer out of stamped pieces (RFC 9112); `whole` is False where its framing says that bytes lack."""
     raw = b"".join(data for _, data in pieces)
-    head_end = raw.find(b"\r\n\r\n")
-    status = re.match(rb"HTTP/1\.[01] (\d{3})", raw)
+    begin = _final_head(raw)
+    head_end = raw.find(b"\r\n\r\n", begin)
+    status = re.match(rb"HTTP/1\.[01] (\d{3})", raw[begin:])
     if head_end < 0 or not status:
         return Reply(0, "", b"", False, None, [], [])
     headers: Dict[str, str] = {}
-    for line in raw[:head_end].decode("latin-1").split("\r\n")[1:]:
+    for line in raw[begin:head_end].decode("latin-1").split("\r\n")[1:]:
         name, _, value = line.partition(":")
         headers[name.strip().lower()] = value.strip()
     start = head_end + 4
@@ -337,7 +371,11 @@ def read_http(pieces: Sequence[Piece]) -> Reply:
         ends.append(taken + partly)
         stamps.append(stamp)
     body = b"".join(raw[begin:end] for begin, end in spans)
-    return Reply(int(status[1]), headers.get("content-type", "").lower(), body, whole, headers_s, ends, stamps)
+    encoding = headers.get("content-encoding", "").lower()
+    encoding = "" if encoding == "identity" else encoding
+    return Reply(
+        int(status[1]), headers.get("content-type", "").lower(), body, whole, headers_s, ends, stamps, encoding
+    )
 
 
 def _chunks(raw: bytes, at: int) -> Tuple[List[Tuple[int, int]], bool]:
@@ -468,7 +506,8 @@ def read_answer(pieces: Sequence[Piece], start_s: float, failure: Optional[str] 
     errors: List[str] = []
     finish: Optional[str] = None
     token_events, events_to_first, all_paired = 0, 0, True
-    for offset, kind, data in frames(reply.content_type, reply.body) if reply.status == 200 else ():
+    readable = reply.status == 200 and not reply.encoding
+    for offset, kind, data in frames(reply.content_type, reply.body) if readable else ():
         if kind == "comment":
             name, _, value = data.partition(b" ")
             told = parse_object(value) if name == b"generation_stats" else None
@@ -527,6 +566,8 @@ def _verdict(
     reply: Reply, failure: Optional[str], errors: List[str], finish: Optional[str], text: str, models: List[str]
 ) -> Optional[str]:
     """Return why the answer must not count, the cause before its consequences."""
+    if reply.encoding:
+        return _short(f"the answer came compressed (Content-Encoding: {reply.encoding}): its frames cannot be timed")
     if reply.status and reply.status != 200:
         told = parse_object(reply.body)
         words = (read_object(told).error if told else None) or _text(reply.body)
@@ -605,7 +646,7 @@ def _first_frame_tokens(tokens: Optional[int], with_text: int, token_events: int
 
 
 def _cached(server: Dict[str, Any]) -> Optional[int]:
-    counted = _figure(server, ("usage", "prompt_tokens_details", "cached_tokens"))
+    counted = _figure(server, ("prompt_eval_cached_count",), ("usage", "prompt_tokens_details", "cached_tokens"))
     stats = server.get("generation_stats")
     if counted is None and isinstance(stats, dict):
         hit = stats.get("prefix_cache_hit")
@@ -648,6 +689,7 @@ SAMPLE_KEYS = (
     "token_source", "first_token_s", "last_token_s", "total_s", "error", "campaign", "start_utc", "start_monotonic_s",
     "connect_s", "headers_s", "prompt_sha256", "prompt_tokens", "max_tokens", "frame_times_s", "first_frame_tokens",
     "load_s", "cached_prompt_tokens", "finish_reason", "server", "text_sha256", "text_head", "concurrency",
+    "attempt",
 )  # fmt: skip
 
 
@@ -655,7 +697,7 @@ def ask(
     arm: Arm, settings: Settings, run: int, request: int, warmup: bool, concurrency: int = 1, unasked: str = ""
 ) -> Dict[str, Any]:
     """Measure one request and return its sample; with `unasked` send nothing and record that reason as its error."""
-    text = prompt(settings.seed, run, request, settings.bases)
+    text = prompt_of(settings, run, request)
     path, payload = request_for(arm, text, settings)
     if unasked:
         taken = Exchange(_utc(), clock(), None, [], unasked)
@@ -665,7 +707,7 @@ def ask(
         "schema": SCHEMA_VERSION, "arm": arm.name, "side": arm.engine, "run": run, "request": request, "warmup": warmup,
         "model_asked": arm.model, "campaign": settings.campaign, "start_utc": taken.start_utc,
         "start_monotonic_s": taken.start_s, "connect_s": taken.connect_s, "max_tokens": settings.max_tokens,
-        "prompt_sha256": _sha256(text), "concurrency": concurrency,
+        "prompt_sha256": _sha256(text), "concurrency": concurrency, "attempt": settings.attempt,
         **read_answer(taken.pieces, taken.start_s, taken.failure),
     }  # fmt: skip
     sample["error"] = judge_model(sample["error"], sample["model_answered"], arm.model)
@@ -680,7 +722,8 @@ def judge_model(error: Optional[str], answered: Optional[str], asked: str) -> Op
 
 
 def same_model(one: str, other: str) -> bool:
-    """Tell whether two names mean one model: equal, but for Ollama's implied `:latest`."""
+    """Tell whether two names mean one model: Ollama implies `:latest`, and ignores case."""
+    one, other = one.lower(), other.lower()
     return one == other or one + ":latest" == other or one == other + ":latest"
 
 
@@ -744,30 +787,51 @@ def call(arm: Arm, path: str, payload: Optional[Dict[str, Any]], timeout_s: floa
     return answer
 
 
-def is_loaded(arm: Arm) -> bool:
-    """Tell whether the server holds the arm's model in memory (/api/ps). Raises ServerError."""
-    models = call(arm, "/api/ps", None, CONNECT_TIMEOUT_S).get("models")
-    listed = [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
-    return any(same_model(str(m.get(key)), arm.model) for m in listed for key in ("name", "model"))
+def holding(arm: Arm) -> List[str]:
+    """Return the names under which the server holds the arm's model in memory. Raises ServerError.
+
+    Runners are kept by file, and /api/ps shows the name that loaded one first: of two names of one file it may be the
+    other one. So digests are compared, and names without case.
+    """
+    listed = _models(arm, "/api/ps")
+    known = _models(arm, "/api/tags") if listed else []
+    digests = {m.get("digest") for m in known if same_model(_name(m), arm.model)} - {None, ""}
+    return [_name(m) for m in listed if same_model(_name(m), arm.model) or m.get("digest") in digests]
+
+
+def _models(arm: Arm, path: str) -> List[Dict[str, Any]]:
+    models = call(arm, path, None, CONNECT_TIMEOUT_S).get("models")
+    return [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
+
+
+def _name(model: Dict[str, Any]) -> str:
+    return str(model.get("name") or model.get("model") or "")
 
 
 def unload(arm: Arm) -> None:
-    """Unload the arm's model and wait until /api/ps no longer lists it. Raises ServerError."""
-    if not is_loaded(arm):
-        return
-    call(arm, "/api/generate", {"model": arm.model, "keep_alive": 0}, UNLOAD_TIMEOUT_S)
+    """Unload the arm's model, whatever the server calls it, and wait until /api/ps lists it no more. ServerError."""
     deadline = clock() + UNLOAD_TIMEOUT_S
-    while is_loaded(arm):
+    names = holding(arm)
+    for name in names:
+        call(arm, "/api/generate", {"model": name, "keep_alive": 0}, UNLOAD_TIMEOUT_S)
+    while names and (names := holding(arm)):
         if clock() > deadline:
-            raise ServerError(f"{arm.url}: still lists {arm.model} {UNLOAD_TIMEOUT_S:g} s after it was unloaded")
+            raise ServerError(
+                f"{arm.url}: still holds {arm.model} (as {', '.join(names)}) {UNLOAD_TIMEOUT_S:g} s after it was"
+                " unloaded; another client keeps loading it"
+            )
         time.sleep(0.05)
 
 
-def load_afresh(arm: Arm, timeout_s: float) -> float:
-    """Unload, see it gone, load again; return the seconds it took. Raises ServerError."""
+def load_afresh(arm: Arm, settings: Settings) -> float:
+    """Unload, see it gone, load again, see it there; return the seconds it took. Raises ServerError."""
     begin = clock()
     unload(arm)
-    call(arm, "/api/generate", {"model": arm.model, "stream": False}, timeout_s)
+    options = {"num_ctx": settings.num_ctx}
+    payload = {"model": arm.model, "stream": False, "options": options, "keep_alive": settings.keep_alive}
+    call(arm, "/api/generate", payload, settings.timeout_s)
+    if not holding(arm):
+        raise ServerError(f"{arm.url}: {arm.model} was loaded and is not in memory any more (/api/ps)")
     return clock() - begin
 
 
@@ -847,7 +911,7 @@ def measure_run(
     clear_neighbours(arm, arms, settings, progress)
     if arm.engine == "ollama" and arm.reload == "reload":
         try:
-            reload_s = load_afresh(arm, settings.timeout_s)
+            reload_s = load_afresh(arm, settings)
         except ServerError as error:
             warmups, unasked = [], f"the model could not be loaded afresh: {error}"
     for request in warmups + timed:
@@ -858,6 +922,8 @@ def measure_run(
         out.write(sample)
         samples.append(sample)
         progress.count(sample)
+        if sample["error"] and settings.stop_at_failure:
+            break
     if settings.unload_after and arm.engine == "ollama" and not unasked:
         try:
             unload(arm)
@@ -918,7 +984,7 @@ def check_earlier(
     if earlier and not resume:
         raise HumanError(f"{path} already holds samples of these runs; add --resume or name another file")
     for sample in earlier:
-        text = prompt(settings.seed, sample["run"], sample["request"], settings.bases)
+        text = prompt_of(settings, sample["run"], sample["request"])
         for what, found, now in (
             ("model", sample["model_asked"], arms[sample["arm"]].model),
             ("max-tokens", sample["max_tokens"], settings.max_tokens),
@@ -941,7 +1007,7 @@ def measure_concurrency(
     for arm in arms:
         if arm.engine == "ollama" and arm.reload == "reload":
             with contextlib.suppress(ServerError):  # the requests that follow will say it themselves
-                load_afresh(arm, settings.timeout_s)
+                load_afresh(arm, settings)
         most = max(levels)
         _ask_alone(arm, settings, most + 1, most + 1, out)  # warms up; its prompt is not asked again
         begin = clock()
@@ -1313,6 +1379,9 @@ def _parser() -> Parser:
     add("--only", metavar="ARM:RUN", help="measure this one run of the schedule")
     add("--skip-requests", default="", metavar="N,N", help="with --only: every request number the run already has")
     add("--campaign", default="", metavar="ID", help="copied into every sample")
+    add("--num-ctx", type=_count, default=4096, metavar="N", help="context of Ollama's models (default: %(default)s)")
+    add("--attempt", type=_count, default=1, metavar="N", help="a run measured again has other prompts (default: 1)")
+    add("--stop-at-failure", action="store_true", help="end a run at its first failed request")
     add("--order", action="store_true", help="print the schedule as JSON and do nothing")
     add("--concurrency", metavar="N,N", help="the separate experiment: this many requests at once, e.g. 1,2,4")
     add("--calibrate", action="store_true", help="measure this instrument's own error (about 7 s)")
@@ -1357,6 +1426,8 @@ def _arms(options: argparse.Namespace) -> List[Arm]:
             good = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0 and not parts.username
         except ValueError:
             good = False
+        if url.lower().startswith("https:"):
+            raise HumanError(f"--{engine} {text}: https is not timed here; name the server's own http address")
         if not good or not re.fullmatch(r"[!-~]+", url):
             raise HumanError(f"--{engine} {text}: '{url}' is not an address like http://localhost:11434")
         how = hows.pop(name, "reload" if engine == "ollama" else "keep")
@@ -1422,7 +1493,8 @@ def bench(options: argparse.Namespace) -> int:
         raise HumanError("--model: is empty")
     settings = Settings(
         options.runs, options.requests, options.warmup, options.max_tokens, options.seed, options.timeout,
-        options.campaign, _bases(options.prompt_file), unload_after,
+        options.campaign, _bases(options.prompt_file), unload_after, options.num_ctx, options.attempt,
+        options.stop_at_failure,
     )  # fmt: skip
     skip = set(_numbers(options.skip_requests, "--skip-requests", 0))
     out = SampleFile(options.samples)
@@ -1473,6 +1545,9 @@ def _terminate(*_: object) -> None:
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command line and return its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of ASCII or Latin-1 has no sign for every sign of ours
     try:
         options = _parser().parse_args(arguments)
         if options.metronome:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shlex
 
-import msgspec
-
 from records.facts import Cleaned, OllamaState, Stopped
 from records.settings import exo_on
 from tasks import console
-from tasks.decode import decode
 from tasks.errors import StepError, all_of
 from tasks.exo import leavings
 from tasks.exo.cluster import ExoCluster
@@ -17,10 +14,11 @@ from tasks.exo.node import PORTS_FREE_WITHIN_S, ExoNode
 from tasks.machines import survey
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
-from tasks.machines.paths import ROOT, ollama_before_path
+from tasks.machines.paths import ROOT
 from tasks.machines.ports import ports_taken
 from tasks.machines.threads import run_all
 from tasks.ollama import api as ollama
+from tasks.ollama.before import ollama_before
 from tasks.ollama.servers import ask_servers, refuse_silent
 from tasks.steps import StepNotes, step
 
@@ -92,23 +90,6 @@ def render_again(lab: Lab) -> None:
 
 
 stop_cluster.afterwards = render_again
-
-
-def ollama_before(bench_node: Node, profile: str) -> dict[str, OllamaState]:
-    """Return the Ollama servers as the last preflight without a running EXO found them; {} where that is not known.
-
-    It is kept after a cleanup, so that typing `fab cleanup` twice does not forget what the first one proved.
-    """
-    ran = bench_node.run(before_command(bench_node, profile), check=False)
-    try:
-        return decode(ran.stdout, dict[str, OllamaState])
-    except msgspec.DecodeError:
-        return {}
-
-
-def before_command(bench_node: Node, profile: str) -> str:
-    """Return the command that prints the servers' earlier state."""
-    return f"cat {shlex.quote(ollama_before_path(bench_node, profile))} 2>/dev/null"
 
 
 def _stop_everywhere(lab: Lab) -> tuple[dict[str, Stopped], dict[str, StepError]]:

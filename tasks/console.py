@@ -270,5 +270,5 @@ def _console(which: str) -> Console:
     if which not in _consoles:
         from rich.console import Console
 
-        _consoles[which] = Console(file=sys.stderr if which == "err" or _stdout_is_data else sys.stdout, soft_wrap=True)
+        _consoles[which] = Console(stderr=which == "err" or _stdout_is_data, soft_wrap=True)
     return _consoles[which]

@@ -177,7 +177,7 @@ def _run(exo: ExoNode, plan: InstallPlan, logins: dict[str, str]) -> None:
             )
 
 
-def _is_there(exo: ExoNode, plan: InstallPlan, wish: str) -> bool:
+def _is_there(exo: ExoNode, plan: InstallPlan, wish: dict[str, str]) -> bool:
     """Tell whether the node's own note names this very wish and the node still has the revision it was proven with."""
     note = exo.install_note()
     if note is None or note.wish != wish:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from records import settings
-from records.settings import Inventory, NodeSpec, Profile
+from records.settings import Exo, Inventory, NodeExo, NodeSpec, Profile
 from tasks.hosts_mistakes import hint, host_hint, lines_of, located, named, ratio_hint, unknown_keys, value_at
 from tasks.redact import secret_flags, secret_query
 
@@ -109,6 +109,23 @@ def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
         raise InventoryError(f"{path}: not YAML: {error}") from error
 
 
+_NODE_KEYS_OF_BEFORE = ("overrides", "extras", "environment", "flags", "ports")
+
+
+def _refuse_keys_of_before(path: Path, raw: Any) -> None:
+    """Name the keys of 0.2 for what single nodes need, with where that is written now. Raises InventoryError."""
+    profiles = raw.get("profiles") if isinstance(raw, dict) else None
+    for name, profile in profiles.items() if isinstance(profiles, dict) else ():
+        exo = profile.get("exo") if isinstance(profile, dict) else None
+        for key in _NODE_KEYS_OF_BEFORE:
+            if isinstance(exo, dict) and (old := f"node_{key}") in exo:
+                nodes = ", ".join(map(str, exo[old])) if isinstance(exo[old], dict) else "NODE"
+                raise InventoryError(
+                    f"{path}: profiles.{name}.exo.{old}: this key is gone; write what a node needs as `{key}` into"
+                    f" profiles.{name}.exo.nodes.NODE (here for {nodes})"
+                )
+
+
 def _refuse(path: Path, mistakes: list[str], lines: dict[str, int]) -> None:
     """Raise InventoryError with every one of `mistakes`, each with its line; nothing where there is none."""
     if mistakes:
@@ -116,6 +133,7 @@ def _refuse(path: Path, mistakes: list[str], lines: dict[str, int]) -> None:
 
 
 def _convert(path: Path, raw: Any, lines: dict[str, int]) -> Inventory:
+    _refuse_keys_of_before(path, raw)
     _refuse(path, list(unknown_keys(raw)), lines)
     try:
         return msgspec.convert(raw, Inventory)
@@ -193,7 +211,8 @@ def _bad_profile(key: str, profile: Profile, nodes: set[str]) -> list[str]:
             f"profiles.{key}.exo.source: '{exo.source}' would install the Yeast Epigenome Project's tool;"
             " give a git URL with a tag, a directory, a wheel or an sdist"
         )
-    for path, part in {"exo": exo, **{f"exo.nodes.{name}": own for name, own in exo.nodes.items()}}.items():
+    parts: dict[str, Exo | NodeExo] = {"exo": exo, **{f"exo.nodes.{name}": own for name, own in exo.nodes.items()}}
+    for path, part in parts.items():
         mistakes += [
             f"profiles.{key}.{path}.flags: {flag} would stand in the node's list of processes for all to read;"
             " give it in environment"

@@ -40,6 +40,7 @@ from tasks.machines.paths import ROOT, ollama_before_path, script_path
 from tasks.machines.pythons import Python
 from tasks.machines.wire import Request
 from tasks.ollama import api as ollama
+from tasks.ollama.before import before_command
 from tasks.ollama.servers import servers_of
 from tasks.redact import masked, secrets_of
 
@@ -251,9 +252,11 @@ def _install(exo: ExoNode) -> list[Action]:
     actions += _put(exo.node, exo.note_path)
     if engine != "dummy":
         actions += _put(exo.node, exo.probe_path)
-        command = probe.command(how.python, exo.probe_path, engine)
-        title = f"have {engine} compute as a prompt will"
-        actions += _with(exo.node, own.environment, command, "", title)
+        path, title = environment_path(exo.node, "TOKEN"), f"have {engine} compute as a prompt will"
+        told = taking_over(path) if own.environment else ""
+        actions += _put(exo.node, path) if told else []
+        command = probe.command(how.python, exo.probe_path, engine, told)
+        actions.append(Action(exo.key, "run", command, title=title))
     return actions
 
 
@@ -302,7 +305,7 @@ def _clean(exo: ExoNode) -> list[Action]:
 
 
 def _kept(lab: Lab) -> Action:
-    return Action(lab.bench_node.key, "look", cleanup.before_command(lab.bench_node, lab.inventory.profile))
+    return Action(lab.bench_node.key, "look", before_command(lab.bench_node, lab.inventory.profile))
 
 
 def _each(cluster: ExoCluster, part: Callable[[ExoNode], list[Action]]) -> list[Action]:

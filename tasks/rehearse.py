@@ -64,7 +64,7 @@ def check(root: Path, wish: RehearsalOptions) -> dict[str, Any]:
     from rehearsal import cluster
 
     try:
-        wanted = {
+        wanted: dict[str, Any] = {
             "speedup": _number("speedup", wish.speedup),
             "noise": _number("noise", wish.noise),
             "trap": wish.trap or None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
 
@@ -10,18 +9,16 @@ from records.facts import Cluster, Started
 from records.plan import command_for, node_step
 from tasks import console
 from tasks.errors import StepError
-from tasks.exo.cluster import POLL_S, ExoCluster
-from tasks.exo.logtext import likely_cause
+from tasks.exo.cluster import ExoCluster
 from tasks.exo.node import ExoNode
-from tasks.machines.daemon import Daemon, Launch
+from tasks.exo.serving import serve, wait_until_it_serves
+from tasks.machines.daemon import Daemon
 from tasks.machines.lab import Lab
 from tasks.steps import Step, StepNotes, run_side_by_side, step
 
+SHOWN = 5
 LOGOUT_S = 0.5
 """logind ends what a session leaves as soon as the session is closed."""
-_PORT_TAKEN = re.compile(r"address already in use|Failed to bind to address", re.IGNORECASE)
-ENDS_WITHIN_POLLS = 5
-"""A process that has written why it fails may take a second to end by itself."""
 
 
 @step
@@ -80,47 +77,55 @@ def start_on(exo: ExoNode, notes: StepNotes) -> Started:
         notes.warn(text)
     _refuse_another_install(exo)
     process = exo.process()
-    differs = exo.differences(process, launch) if process else []
+    differs = _few(exo.differences(process, launch)) if process else ""
     if process and not differs and exo.topology():
         notes.already()
-        started = _wait_until_it_serves(exo, process)
+        serving = wait_until_it_serves(exo, process)
     else:
         if differs:
-            console.note(exo.key, f"runs with another {', '.join(differs)} than hosts.yaml asks for: is started again")
-        started = _start(exo, launch)
-    device = started.device or "an unknown device"
-    notes.summary = f"PID {started.pid} serves port {started.api_port} after {started.ready_s:.1f} s on {device}"
+            console.note(exo.key, f"runs with another {differs} than hosts.yaml asks for: is started again")
+        serving = serve(exo, launch)
+        _outlives_login(exo, serving.process)
+    device = serving.device or "an unknown device"
+    notes.summary = f"PID {serving.process.pid} serves port {exo.ports.api} after {serving.ready_s:.1f} s on {device}"
     if differs:
-        notes.summary += f" (started again: another {', '.join(differs)})"
-    if started.gpu_expected and started.device_kind != "gpu":
+        notes.summary += f" (started again: another {differs})"
+    kind = exo.generation.device_kind(serving.device)
+    if exo.claims_gpu and kind != "gpu":
         notes.warn(f"{exo.key}: EXO was told to use the GPU and says it computes on: {device}")
-    return started
+    return Started(
+        node=exo.key,
+        node_id=exo.key,
+        pid=serving.process.pid,
+        start_ticks=serving.process.start_ticks,
+        command=serving.process.command,
+        api_port=exo.ports.api,
+        log=exo.log_path,
+        ready_s=serving.ready_s,
+        device=serving.device,
+        device_kind=kind,
+        gpu_expected=exo.claims_gpu,
+    )
 
 
-class PortTakenError(StepError):
-    """EXO found a port taken that was free a moment before."""
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _refuse_another_install(exo: ExoNode) -> None:
     note = exo.install_note()
-    if note and note.wish != exo.wish():
+    if note and (departs := note.departs(exo.wish())):
         raise StepError(
-            "what is installed is not what hosts.yaml asks for: source, extras, overrides or Python were changed since",
+            f"what is installed is not what hosts.yaml asks for; changed since: {_few(departs)}",
             "an install as hosts.yaml has it",
             f"{command_for('install', exo.key)} {command_for('start', exo.key).removeprefix('fab ')}",
             who=exo.key,
         )
 
 
-def _start(exo: ExoNode, launch: Launch) -> Started:
-    """Start EXO, once more where a port was taken from it, and see that it outlives the login. Raises StepError."""
-    process = exo.restart(launch)
-    try:
-        started = _wait_until_it_serves(exo, process)
-    except PortTakenError as error:
-        console.note(exo.key, f"{error}; is started once more")
-        process = exo.restart(launch)
-        started = _wait_until_it_serves(exo, process)
+def _outlives_login(exo: ExoNode, process: Daemon) -> None:
+    """See that EXO lives on when the connection that started it has ended. Raises StepError."""
     exo.node.close()
     time.sleep(LOGOUT_S)
     if exo.has_ended(process):
@@ -131,56 +136,3 @@ def _start(exo: ExoNode, launch: Launch) -> Started:
             f" then: {command_for('start', exo.key)}",
             who=exo.key,
         )
-    return started
-
-
-def _wait_until_it_serves(exo: ExoNode, process: Daemon) -> Started:
-    begin = time.monotonic()
-    console.doing(exo.key, f"waits for EXO's API on port {exo.ports.api}")
-    while True:
-        topology = exo.topology()
-        elapsed_s = time.monotonic() - begin
-        if topology and exo.serves(process):
-            break
-        failed = exo.has_ended(process) or bool(exo.generation.log_problems(exo.log_tail()))
-        if failed or elapsed_s > exo.exo.start_timeout_s:
-            raise _no_start(exo, process, elapsed_s)
-        time.sleep(POLL_S)
-    device = topology.nodes.get(exo.key, "")
-    return Started(
-        node=exo.key,
-        node_id=exo.key,
-        pid=process.pid,
-        start_ticks=process.start_ticks,
-        command=process.command,
-        api_port=exo.ports.api,
-        log=exo.log_path,
-        ready_s=round(elapsed_s, 2),
-        device=device,
-        device_kind=exo.generation.device_kind(device),
-        gpu_expected=exo.claims_gpu,
-    )
-
-
-def _no_start(exo: ExoNode, process: Daemon, elapsed_s: float) -> StepError:
-    for _ in range(ENDS_WITHIN_POLLS):
-        if ended := exo.has_ended(process):
-            break
-        time.sleep(POLL_S)
-    log = exo.log_tail()  # only now, with everything that it wrote at its end
-    exo.stop()
-    cause = "; ".join(exo.generation.log_problems(log)[:3]) or likely_cause(log)
-    if _PORT_TAKEN.search(log):
-        return PortTakenError(
-            f"EXO {'ended by itself' if ended else 'does not serve'} after {elapsed_s:.0f} s: {cause}",
-            f"ports {exo.ports.api} and {exo.ports.peer} for EXO alone; Linux lends those from 32768 on to any outgoing"
-            " connection",
-            f"set ports below 32768 in profiles.{exo.profile}.exo.ports, then: fab start",
-            who=exo.key,
-        )
-    return StepError(
-        f"EXO {'ended by itself' if ended else 'does not serve'} after {elapsed_s:.0f} s: {cause}",
-        f"a process of ours that answers on port {exo.ports.api} within {exo.exo.start_timeout_s:g} s",
-        f"read {exo.log_path} on {exo.node.spec.host} (EXO was stopped again), then: {command_for('start', exo.key)}",
-        who=exo.key,
-    )

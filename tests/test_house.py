@@ -45,14 +45,16 @@ HEAVY = {"matplotlib", "numpy", "scipy", "jinja2", "asyncssh"}
 # one line are siblings that may not import each other.
 FLOORS = {
     "tasks": (
-        {"decode", "errors", "console", "inventory"},
-        {"redact", "machines"},
+        {"decode", "errors", "console"},
+        {"redact"},
+        {"inventory"},
+        {"machines"},
         {"exo", "ollama", "gpu"},
         {"command_line"},
         {"steps"},
         {"feasibility", "benchmark"},
-        {"preflight", "install", "start", "cleanup", "report", "trust", "schemas", "version"},
-        {"rehearse"},
+        {"preflight", "install", "start", "cleanup", "report", "trust", "schemas", "version", "history"},
+        {"rehearse", "uninstall"},
     ),
     "reports": (
         {"text"},

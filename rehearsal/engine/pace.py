@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 REQUEST_SHARE = 0.5
@@ -54,7 +54,7 @@ def sleep_until(moment: float) -> None:
         time.sleep(left)
 
 
-def paced(start: float, schedule: list[float]) -> Iterator[int]:
+def paced(start: float, schedule: Iterable[float]) -> Iterator[int]:
     """Yield 0, 1, 2 ... each when it is due, `schedule` counting from `start`."""
     for index, due in enumerate(schedule):
         sleep_until(start + due)

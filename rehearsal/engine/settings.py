@@ -32,6 +32,10 @@ class Settings:
             pass  # not there, or in the middle of being written: what was read last stands
         return self._values.get(key, default)
 
+    def __contains__(self, key: str) -> bool:
+        """Tell whether the file says anything under `key` now."""
+        return self.get(key, None) is not None
+
     def number(self, key: str, default: float) -> float:
         """Return the number under `key`."""
         return float(self.get(key, default))

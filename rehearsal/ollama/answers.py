@@ -9,10 +9,11 @@ from typing import Any
 from rehearsal.engine.wire import Exchange, date
 from rehearsal.engine.words import tokenize
 from rehearsal.ollama import gojson
-from rehearsal.ollama.memory import Memory, keep_alive
+from rehearsal.ollama.memory import Loaded, Memory, keep_alive
 from rehearsal.ollama.models import Model
-from rehearsal.ollama.speech import Speech, plan
+from rehearsal.ollama.speech import RunnerDiedError, Speech, plan
 
+FOR_THE_ANSWER_S = 300.0
 _IDS = itertools.count(628)
 
 
@@ -24,11 +25,12 @@ def generate(memory: Memory, exchange: Exchange, model: Model, data: dict[str, A
         memory.unload(model)
         _whole(exchange, {**_frame(model, {"response": ""}, done=True), "done_reason": "unload"})
         return
-    one, load_s = memory.load(model, seconds or 300.0)
+    options = data.get("options") or {}
+    one, load_s = memory.load(model, FOR_THE_ANSWER_S if seconds == 0 else seconds, options.get("num_ctx"))
     if not prompt:
         _whole(exchange, {**_frame(model, {"response": ""}, done=True), "done_reason": "load"})
         return
-    speech = plan(memory.settings, one, prompt, data.get("options") or {}, exchange.arrived_s, load_s)
+    speech = _planned(memory, one, prompt, options, exchange, load_s)
     _tell(exchange, model, speech, data.get("stream", True), lambda text: {"response": text}, with_context=True)
     if seconds == 0:
         memory.unload(model)
@@ -46,8 +48,9 @@ def chat(memory: Memory, exchange: Exchange, model: Model, data: dict[str, Any])
             memory.load(model, seconds)
         _whole(exchange, {**_frame(model, nothing), "done_reason": "load" if seconds else "unload", "done": True})
         return
-    one, load_s = memory.load(model, seconds or 300.0)
-    speech = plan(memory.settings, one, _joined(messages), data.get("options") or {}, exchange.arrived_s, load_s)
+    options = data.get("options") or {}
+    one, load_s = memory.load(model, FOR_THE_ANSWER_S if seconds == 0 else seconds, options.get("num_ctx"))
+    speech = _planned(memory, one, _joined(messages), options, exchange, load_s)
     _tell(
         exchange,
         model,
@@ -60,9 +63,9 @@ def chat(memory: Memory, exchange: Exchange, model: Model, data: dict[str, Any])
 
 def completions(memory: Memory, exchange: Exchange, model: Model, data: dict[str, Any]) -> None:
     """Answer POST /v1/chat/completions, the OpenAI form."""
-    one, load_s = memory.load(model, 300.0)
+    one, load_s = memory.load(model, None)
     options = {"num_predict": data["max_tokens"]} if data.get("max_tokens") else {}
-    speech = plan(memory.settings, one, _joined(data.get("messages") or []), options, exchange.arrived_s, load_s)
+    speech = _planned(memory, one, _joined(data.get("messages") or []), options, exchange, load_s)
     asked = len(tokenize(speech.prompt)) + 10
     usage = {"prompt_tokens": asked, "completion_tokens": len(speech.words)}
     usage |= {"total_tokens": asked + len(speech.words)}
@@ -75,9 +78,15 @@ def completions(memory: Memory, exchange: Exchange, model: Model, data: dict[str
         return
     _start(exchange, "text/event-stream")
     ending: list[tuple[str, str | None]] = [("", speech.done_reason)]
-    for piece, finish in itertools.chain(((word, None) for word in speech.spoken()), ending):
-        choice = {"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": finish}
-        exchange.chunk(b"data: " + gojson.encode(head | {"choices": [choice]}) + b"\n\n")
+    try:
+        for piece, finish in itertools.chain(((word, None) for word in speech.spoken()), ending):
+            choice = {"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": finish}
+            exchange.chunk(b"data: " + gojson.encode(head | {"choices": [choice]}) + b"\n\n")
+    except RunnerDiedError:  # as recorded: one more empty piece, no reason to finish, and a clean end
+        choice = {"index": 0, "delta": {"content": ""}, "finish_reason": None}
+        exchange.chunk(b"data: " + gojson.encode(head | {"model": "", "choices": [choice]}) + b"\n\n")
+        exchange.end_chunks()
+        return
     if (data.get("stream_options") or {}).get("include_usage"):
         exchange.chunk(b"data: " + gojson.encode(head | {"choices": [], "usage": usage}) + b"\n\n")
     exchange.chunk(b"data: [DONE]\n\n")
@@ -88,8 +97,13 @@ def _tell(exchange: Exchange, model: Model, speech: Speech, stream: bool, wrap: 
     """Send the answer in Ollama's own form; the fields' order differs between /api/generate and /api/chat."""
     if stream:
         _start(exchange, "application/x-ndjson")
-        for text in speech.spoken():
-            exchange.chunk(gojson.encode(_frame(model, wrap(text), done=False)) + b"\n")
+        try:
+            for text in speech.spoken():
+                exchange.chunk(gojson.encode(_frame(model, wrap(text), done=False)) + b"\n")
+        except RunnerDiedError as died:
+            exchange.chunk(gojson.encode({"error": str(died)}) + b"\n")
+            exchange.end_chunks()
+            return
         text = ""
     else:
         text = "".join(speech.spoken())
@@ -104,6 +118,16 @@ def _tell(exchange: Exchange, model: Model, speech: Speech, stream: bool, wrap: 
         exchange.end_chunks()
     else:
         _whole(exchange, last)
+
+
+def _planned(
+    memory: Memory, one: Loaded, prompt: str, options: dict[str, Any], exchange: Exchange, load_s: float
+) -> Speech:
+    """Plan an answer; the setting `runner_dies_at` names the one, counted from 1, in which the runner is killed."""
+    memory.answered += 1
+    speech = plan(memory.settings, one, prompt, options, exchange.arrived_s, load_s)
+    one.dead = speech.dies = memory.answered == memory.settings.number("runner_dies_at", 0)
+    return speech
 
 
 def _frame(model: Model, said: dict[str, Any], done: bool | None = None) -> dict[str, Any]:

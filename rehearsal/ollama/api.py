@@ -11,7 +11,8 @@ from rehearsal.engine.wire import Exchange, date
 from rehearsal.ollama import gojson
 from rehearsal.ollama.answers import chat, completions, generate
 from rehearsal.ollama.memory import Memory
-from rehearsal.ollama.models import MODELS, Model
+from rehearsal.ollama.models import Model
+from rehearsal.ollama.speech import RunnerDiedError
 
 VERSION = "0.5.13"
 MODIFIED = 1_795_451_899.667967184
@@ -55,30 +56,46 @@ class Api:
     def models(self) -> dict[str, Model]:
         """Return what is pulled; a model can vanish after some answers."""
         gone = self.settings.get("lost_model", "") if self._changed() else ""
-        return {name: model for name, model in MODELS.items() if name != gone}
+        return {name: model for name, model in self.memory.models().items() if name != gone}
+
+    def found(self, name: str) -> Model | None:
+        """Return the model of a name: a missing tag is `:latest`, and case is nothing."""
+        known = {known.lower(): model for known, model in self.models().items()}
+        return known.get(name.lower()) or known.get(f"{name.lower()}:latest")
 
     def version(self) -> str:
         """Return the version; it can change after some answers, as after an upgrade."""
-        return str(self.settings.get("new_version", VERSION)) if self._changed() else VERSION
+        version = str(self.settings.get("version", VERSION))
+        return str(self.settings.get("new_version", version)) if self._changed() else version
+
+    @property
+    def modern(self) -> bool:
+        """Whether it lists what 0.33 lists: contexts and capabilities."""
+        return bool(self.settings.get("modern", False))
 
     def _changed(self) -> bool:
         return self.answered >= self.settings.number("changes_after", float("inf"))
 
     def _tags(self, exchange: Exchange) -> None:
-        listed = [
-            {"name": m.name, "model": m.name, "modified_at": gojson.stamp(MODIFIED), "size": m.size}
-            | {"digest": m.digest, "details": m.details()}
-            for m in self.models().values()
-        ]
+        listed = []
+        for m in self.models().values():
+            entry = {"name": m.name, "model": m.name, "modified_at": gojson.stamp(MODIFIED), "size": m.size}
+            entry |= {"digest": m.digest, "details": m.details()}
+            if self.modern:
+                entry["details"] = m.details() | {"context_length": m.context, "embedding_length": m.layers * 64}
+                entry["capabilities"] = ["completion"]
+            listed.append(entry)
         send_json(exchange, {"models": listed})
 
     def _ps(self, exchange: Exchange) -> None:
         listed = []
         for one in self.memory.now():
             m = one.model
-            vram = m.size if self.settings.get("gpu", False) else 0
-            entry = {"name": m.name, "model": m.name, "size": m.size, "digest": m.digest, "details": m.details()}
-            listed.append(entry | {"expires_at": gojson.stamp(one.expires_s), "size_vram": vram})
+            size = m.footprint(one.context)
+            vram = size if self.settings.get("gpu", False) else 0
+            entry = {"name": m.name, "model": m.name, "size": size, "digest": m.digest, "details": m.details()}
+            entry |= {"expires_at": gojson.stamp(one.expires_s), "size_vram": vram}
+            listed.append(entry | ({"context_length": one.context} if self.modern else {}))
         send_json(exchange, {"models": listed})
 
     def _v1_models(self, exchange: Exchange) -> None:
@@ -89,7 +106,7 @@ class Api:
 
     def _show(self, exchange: Exchange) -> None:
         data = exchange.json()
-        model = self.models().get(data.get("model") or data.get("name") or "")
+        model = self.found(str(data.get("model") or data.get("name") or ""))
         if model is None:
             send_json(exchange, {"error": f"model '{data.get('model')}' not found"}, 404)
             return
@@ -110,13 +127,15 @@ class Api:
     def _inference(self, exchange: Exchange, answer: Callable[[Memory, Exchange, Model, dict[str, Any]], None]) -> None:
         data = exchange.json()
         name = str(data.get("model", ""))
-        model = self.models().get(name) or self.models().get(f"{name}:latest")
+        model = self.found(name)
         if model is None:
             send_json(exchange, {"error": f"model '{name}' not found"}, 404)
             return
         self.gpu.enter()
         try:
             answer(self.memory, exchange, model, data)
+        except RunnerDiedError as died:
+            send_json(exchange, {"error": str(died)}, 500)
         finally:
             self.gpu.leave()
         self.answered += 1

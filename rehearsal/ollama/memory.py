@@ -1,16 +1,21 @@
-"""What an Ollama stand-in has loaded, how often it loaded, and which prompt each model saw last."""
+"""What an Ollama stand-in has loaded, how often it loaded, and which prompts each model saw.
+
+Runners are kept by file: of two names of one file the list shows the one that loaded it first. Another context makes a
+runner start anew.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rehearsal.engine.settings import Settings
 from rehearsal.ollama.models import MODELS, Model
 
 KEEP_ALIVE_S = 300.0
 FOR_EVER_S = 1e9
+CONTEXT = 4096
 
 
 @dataclass
@@ -20,9 +25,12 @@ class Loaded:
     model: Model
     run: int
     expires_s: float
+    context: int = CONTEXT
     requests: int = 0
-    prompt: str = ""
-    """The last one: the same again is answered from the cache."""
+    prompts: list[str] = field(default_factory=list)
+    """Those it saw: the last one again, or since 0.30 any of them, is answered from the cache."""
+    dead: bool = False
+    """Its process was killed: it is listed as before, and the next request starts it anew."""
 
 
 @dataclass
@@ -31,26 +39,38 @@ class Memory:
 
     settings: Settings
     loaded: dict[str, Loaded] = field(default_factory=dict)
+    """By digest."""
     loads: int = 0
+    answered: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def now(self) -> list[Loaded]:
         """Return what is loaded, what has expired taken out."""
         with self._lock:
-            self.loaded = {name: one for name, one in self.loaded.items() if one.expires_s > time.time()}
-            for name in self.settings.get("others_use", []):
-                self.loaded.setdefault(name, Loaded(MODELS[name], self.loads, time.time() + FOR_EVER_S))
+            self.loaded = {digest: one for digest, one in self.loaded.items() if one.expires_s > time.time()}
+            models = self.models()
+            if self.answered >= self.settings.number("others_come_after", 0):
+                for name in self.settings.get("others_use", []):
+                    other = Loaded(models[name], self.loads, time.time() + FOR_EVER_S)
+                    self.loaded.setdefault(models[name].digest, other)
             return list(self.loaded.values())
 
-    def load(self, model: Model, keep_alive_s: float) -> tuple[Loaded, float]:
-        """Make sure that `model` is loaded; returns it and the seconds that this took."""
+    def models(self) -> dict[str, Model]:
+        """Return what is pulled, other names of one file included (the setting `aliases`: name -> model)."""
+        aliases = self.settings.get("aliases", {})
+        return MODELS | {name: replace(MODELS[of], name=name, file=of) for name, of in aliases.items()}
+
+    def load(self, model: Model, keep_alive_s: float | None, context: int | None = None) -> tuple[Loaded, float]:
+        """Make sure that `model` is loaded, with this context if one is named; returns it and the seconds it took."""
         began = time.monotonic()
         self.now()
+        if keep_alive_s is None:
+            keep_alive_s = self.settings.number("keep_alive_s", KEEP_ALIVE_S)  # OLLAMA_KEEP_ALIVE
         with self._lock:
-            one = self.loaded.get(model.name)
-            if one is None:
+            one = self.loaded.get(model.digest)
+            if one is None or one.dead or (context or one.context) != one.context:
                 time.sleep(self.settings.number("load_s", 0.15))
-                one = self.loaded[model.name] = Loaded(model, self.loads, 0.0)
+                one = self.loaded[model.digest] = Loaded(model, self.loads, 0.0, context or CONTEXT)
                 self.loads += 1
             one.expires_s = time.time() + keep_alive_s
         return one, time.monotonic() - began
@@ -58,13 +78,13 @@ class Memory:
     def unload(self, model: Model) -> None:
         """Take `model` out of memory; one that others use comes back at once."""
         with self._lock:
-            self.loaded.pop(model.name, None)
+            self.loaded.pop(model.digest, None)
 
 
-def keep_alive(value: object) -> float:
-    """Return Ollama's keep_alive in seconds: a number, `5m`, `30s`, `1h`; negative means for ever."""
+def keep_alive(value: object) -> float | None:
+    """Return Ollama's keep_alive in seconds: a number, `5m`, `30s`, `1h`; negative means for ever; None is not told."""
     if value is None:
-        return KEEP_ALIVE_S
+        return None
     text = str(value)
     unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
     seconds = float(text[:-1]) * unit if unit else float(text)

@@ -21,11 +21,17 @@ class Model:
     context: int
     scale: float
     """Its speed, as a share of the small models'."""
+    file: str = ""
+    """The model whose file it shares, where it is only another name; runners are kept by file."""
 
     @property
     def digest(self) -> str:
         """64 hex digits."""
-        return hashlib.sha256(f"rehearsal {self.name}".encode()).hexdigest()
+        return hashlib.sha256(f"rehearsal {self.file or self.name}".encode()).hexdigest()
+
+    def footprint(self, context: int) -> int:
+        """Return the bytes that it takes in memory: its file, and a cache of keys and values for its context."""
+        return self.size + self.layers * context * 2048
 
     def details(self, parent: str = "") -> dict[str, Any]:
         """Return the `details` object of several answers."""

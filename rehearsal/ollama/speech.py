@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +15,16 @@ from rehearsal.ollama.memory import Loaded
 
 CACHED_SHARE = 0.15
 """Of the time to the first token, what a prompt costs that is in the cache (recorded: 41 of 381 ms)."""
-WARM_LOAD_S = 0.007
-"""What load_duration says when nothing was loaded."""
+WARM_LOAD_S = (0.007, 0.007)
+"""What load_duration says, from and to, when nothing was loaded: it is work, and spent (0.33: 1 to 2 ms; 0.32.14: 97 to
+345 ms)."""
+DIED = "an error was encountered while running the model: unexpected EOF"
 DEFAULT_TOKENS = 128
 TEMPLATE_TOKENS = 10
+
+
+class RunnerDiedError(Exception):
+    """The process that computes was killed."""
 
 
 @dataclass
@@ -31,10 +38,16 @@ class Speech:
     load_s: float
     prompt_s: float
     done_reason: str
+    dies: bool = False
+    """Its runner is killed half-way."""
+    evaluated: int = 0
+    """Tokens of the prompt, or of what of it was not in the cache, as the version counts."""
 
     def spoken(self) -> Iterator[str]:
-        """Yield each token when it is due."""
+        """Yield each token when it is due. Raises RunnerDiedError where its runner is killed."""
         for index in paced(self.start_s, self.schedule):
+            if self.dies and index >= len(self.words) // 2:
+                raise RunnerDiedError(DIED)
             yield self.words[index]
 
     def figures(self, arrived_s: float) -> dict[str, Any]:
@@ -42,8 +55,8 @@ class Speech:
         eval_s = self.schedule[-1] - self.schedule[0]
         return {
             "total_duration": int((time.monotonic() - arrived_s) * 1e9),
-            "load_duration": int((self.load_s or WARM_LOAD_S) * 1e9),
-            "prompt_eval_count": len(tokenize(self.prompt)) + TEMPLATE_TOKENS,
+            "load_duration": int(self.load_s * 1e9),
+            "prompt_eval_count": self.evaluated,
             "prompt_eval_duration": int(self.prompt_s * 1000) * 1_000_000,
             "eval_count": len(self.words),
             "eval_duration": max(1, int(eval_s * 1000)) * 1_000_000,
@@ -70,13 +83,33 @@ def plan(
         f"ollama {settings.get('node', '')}",
     )
     schedule = speed.schedule(count_said, one.run, one.requests)
-    prompt_s = schedule[0]
-    if one.prompt == prompt or (settings.get("prompt_cache", "last") == "always" and one.requests):
+    prompt_s, tokens = schedule[0], len(tokenize(prompt)) + TEMPLATE_TOKENS
+    cached = _remembered(settings, one, prompt)
+    if cached:
         saved = prompt_s * (1 - CACHED_SHARE)
         schedule, prompt_s = [due - saved for due in schedule], prompt_s - saved
-    one.prompt, one.requests = prompt, one.requests + 1
+    one.prompts.append(prompt)
+    one.requests += 1
     # A cold request pays for the load before anything else; a warm one loses nothing between arrival and here.
-    start_s = time.monotonic() if load_s > settings.number("load_s", 0.15) / 2 else arrived_s
-    loaded_s = load_s if start_s != arrived_s else 0.0
-    reason = "length" if count_said == count else "stop"
-    return Speech(prompt, said(count_said, prompt), schedule, start_s, loaded_s, prompt_s, reason)
+    cold = load_s > settings.number("load_s", 0.15) / 2
+    least, most = settings.get("warm_load_s", WARM_LOAD_S)
+    warm_s = least + (most - least) * random.Random(f"{prompt} {one.run}").random()
+    overhead_s = warm_s if "warm_load_s" in settings else 0.0
+    return Speech(
+        prompt=prompt,
+        words=said(count_said, f"{prompt} again" if cached and settings.get("texts_by_cache", False) else prompt),
+        schedule=[due + overhead_s for due in schedule],
+        start_s=time.monotonic() if cold else arrived_s,
+        load_s=load_s if cold else warm_s,
+        prompt_s=prompt_s,
+        done_reason="length" if count_said == count else "stop",
+        evaluated=1 if cached and not settings.get("counts_cached", True) else tokens,
+    )
+
+
+def _remembered(settings: Settings, one: Loaded, prompt: str) -> bool:
+    """Tell whether a prompt is answered from the cache: `last` up to 0.13, `all` since 0.30, `always` as a trap."""
+    kind = settings.get("prompt_cache", "last")
+    if kind == "always":
+        return one.requests > 0
+    return prompt in (one.prompts if kind == "all" else one.prompts[-1:])

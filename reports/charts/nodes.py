@@ -57,12 +57,12 @@ class NodesChart(msgspec.Struct, frozen=True):
         noted = {node for c in conditions for node in (*c.load_1m, *c.gpu_busy_percent)}
         rows = []
         for node in [*started, *sorted(noted - set(started))]:
-            process = started.get(node)
+            device, kind = campaign.device(node)
             rows.append(
                 NodeRow(
                     node=one_line(node, 24),
-                    device=one_line(process.device, 60) if process else "device not known",
-                    device_kind=process.device_kind if process else "unknown",
+                    device=one_line(device, 60) or "device not known",
+                    device_kind=kind,
                     load_per_cpu=[
                         c.load_1m[node] / c.cpu_count[node]
                         for c in conditions

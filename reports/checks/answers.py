@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from records.campaign import Campaign
+from records.samples import Sample
 from reports.checks.check import Check
-from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
+from reports.checks.evidence import first_few, lost_runs, lost_tries, schedule_samples, timed_by_arm
 from reports.stats.runs import is_good
 from reports.stats.summary import summary_of_values
+from reports.text import format as fmt
+
+WHY_ERRORS = "Requests that fail are not the average ones; dropping them flatters the arm that fails."
+TEMPLATE_SHARE = 0.1
+MANY_LOST, LOST_SHARE = 3, 1 / 3
+"""A side that lost so many runs (repeats counted), and more than this share of those planned, loses them again and
+again."""
 
 
 def same_model(campaign: Campaign, step: int) -> Check:
@@ -50,13 +60,16 @@ def same_work(campaign: Campaign, step: int) -> Check:
     if not exo or not others:
         return Check(name, "unknown", "one of the engines was not measured", why)
     prompts = {(s.run, s.request): s.prompt_sha256 for s in exo}
-    wrong, untold, lengths = [], [], []
+    tries = {(s.run, s.request): s.attempt for s in exo}
+    wrong, untold, lengths, templates = [], [], [], []
     length = summary_of_values(float(s.output_tokens or 0) for s in exo if is_good(s))
     for arm, members in others.items():
-        shared = [(s, prompts[s.run, s.request]) for s in members if (s.run, s.request) in prompts]
+        # A try at a run that another try was lost of has prompts of its own: the same words in another order.
+        shared = [(s, prompts[s.run, s.request]) for s in members if tries.get((s.run, s.request)) == s.attempt]
         differing = [s for s, prompt in shared if s.prompt_sha256 and prompt and s.prompt_sha256 != prompt]
         if differing:
             wrong.append(f"{arm}: {len(differing)} of {len(shared)} prompts are not those that EXO had")
+        templates += _prompt_tokens(arm, exo, members)
         if not shared or any(not s.prompt_sha256 or not prompt for s, prompt in shared):
             untold.append(f"{arm}: prompts not comparable with EXO's")
         theirs = summary_of_values(float(s.output_tokens or 0) for s in members if is_good(s))
@@ -71,15 +84,46 @@ def same_work(campaign: Campaign, step: int) -> Check:
         return Check(name, "fatal", first_few(wrong), why)
     if untold:
         return Check(name, "unknown", first_few(untold), why)
-    return Check(name, "pass", f"equal prompts by run and request; {'; '.join(lengths)}", why)
+    evidence = f"equal prompts by run and request; {'; '.join(lengths)}"
+    if any(far for far, _ in templates):
+        words = "; ".join(words for far, words in templates if far)
+        return Check(name, "warn", f"the chat templates differ: {words}. {evidence}", why)
+    return Check(name, "pass", "; ".join([evidence, *(words for _, words in templates)]), why)
+
+
+def _prompt_tokens(arm: str, exo: list[Sample], members: list[Sample]) -> list[tuple[bool, str]]:
+    """Return whether the prompts of two arms differ by more than TEMPLATE_SHARE in tokens, and the counts in words.
+
+    The texts are equal; what each engine's chat template puts around them is not, and some servers count without it.
+    """
+    means = [
+        summary_of_values(float(s.prompt_tokens) for s in of if is_good(s) and s.prompt_tokens) for of in (exo, members)
+    ]
+    ours, theirs = means
+    if ours is None or theirs is None:
+        who = " and ".join(name for name, told in (("EXO", ours), (arm, theirs)) if told is None)
+        return [(False, f"prompt tokens not told by {who}")]
+    far = abs(ours.mean - theirs.mean) > TEMPLATE_SHARE * theirs.mean
+    return [(far, f"prompts of {ours.mean:.0f} tokens for EXO, {theirs.mean:.0f} for {arm}")]
 
 
 def errors(campaign: Campaign, step: int) -> Check:
-    """Tell whether too many of an arm's requests failed. Each counts once, against all that were planned or sent."""
-    name, why = "errors", "Requests that fail are not the average ones; dropping them flatters the arm that fails."
+    """Tell whether too many of an arm's requests failed, or too many of its runs were lost.
+
+    A run with a failed request is lost and measured again as a whole, so its failure counts once, as a lost run; what
+    was never sent is no failure. Where no run was marked as lost, each failed request counts.
+    """
+    name, why = "errors", WHY_ERRORS
     by_arm = timed_by_arm(campaign, step)
-    if not by_arm:
+    lost = lost_tries(campaign, step)
+    if not by_arm and not lost:
         return Check(name, "unknown", "nothing was measured", why)
+    if lost:
+        found = keeps_losing(campaign, step)
+        silent = [arm for arm in {n.arm: None for n in lost} if not any(is_good(s) for s in by_arm.get(arm, []))]
+        if not silent:
+            return found
+        return Check(name, "fatal", f"no good run of {', '.join(silent)}; {found.evidence}", why)
     limit, planned = campaign.limits.failed_fraction, _planned(campaign, step)
     listed, shares, status = [], [], "pass"
     for arm, members in by_arm.items():
@@ -93,6 +137,27 @@ def errors(campaign: Campaign, step: int) -> Check:
             status = "warn"
     evidence = f"failed: {', '.join(shares)} (limit {limit:.0%})" + (f". {'; '.join(listed)}" if listed else "")
     return Check(name, "fatal" if status == "fatal" else "warn" if status == "warn" else "pass", evidence, why)
+
+
+def keeps_losing(campaign: Campaign, step: int) -> Check:
+    """Tell whether a side lost so many runs, repeats counted, that those it kept do not stand for it."""
+    benchmark = campaign.benchmark(step)
+    bench = campaign.settings_of(step).bench
+    planned = benchmark.runs if benchmark else (bench.runs if bench else 0) or 0
+    lost = lost_tries(campaign, step)
+    tries = Counter(note.arm for note in lost)
+    often = [
+        f"{arm} lost {count} runs" for arm, count in tries.items() if count >= max(MANY_LOST, LOST_SHARE * planned)
+    ]
+    over = Counter(arm for arm, _ in lost_runs(campaign, step))
+    gone = [f"{arm}: {fmt.count(count, 'round')} of {planned} lost" for arm, count in over.items()]
+    told = [f"{note.arm} run {note.run} was lost{_in_words(note.attempt)} ({note.lost})" for note in lost]
+    evidence = "; ".join([*often, *gone, first_few(told)])
+    return Check("errors", "fatal" if often else "warn" if lost else "pass", evidence, WHY_ERRORS)
+
+
+def _in_words(attempt: int) -> str:
+    return "" if attempt == 1 else " again" if attempt == 2 else f" in try {attempt}"
 
 
 def token_counts(campaign: Campaign, step: int) -> Check:
@@ -116,4 +181,4 @@ def _planned(campaign: Campaign, step: int) -> int:
 
 
 def _plain(model: str) -> str:
-    return model.strip().removesuffix(":latest").lower()
+    return model.strip().lower().removesuffix(":latest")

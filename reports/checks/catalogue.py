@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from records.campaign import Campaign
-from reports.checks.answers import errors, same_model, same_work, token_counts
+from reports.checks.answers import errors, keeps_losing, same_model, same_work, token_counts
 from reports.checks.check import Check
 from reports.checks.prefill import no_cache, warm
 from reports.checks.quiet import no_neighbour
 from reports.checks.schedule import baselines, complete, control, drift, instrument, interleaved
 from reports.checks.setup import device, ollama_unaffected, one_campaign, right_software, same_weights, whole_cluster
 
-__all__ = ["CHECKS", "Check", "check_all"]
+__all__ = ["BEYOND_REPAIR", "CHECKS", "Check", "check_all"]
 
 CHECKS: tuple[Callable[[Campaign, int], Check], ...] = (
     right_software,
@@ -38,6 +38,17 @@ CHECKS: tuple[Callable[[Campaign, int], Check], ...] = (
     control,
     ollama_unaffected,
 )
+
+
+BEYOND_REPAIR: tuple[Callable[[Campaign, int], Check], ...] = (
+    same_model,
+    warm,
+    no_cache,
+    no_neighbour,
+    keeps_losing,
+    one_campaign,
+)
+"""Those that stay fatal whatever is measured after; a benchmark stops where one of them is."""
 
 
 def check_all(campaign: Campaign, step: int = 12) -> list[Check]:

@@ -18,13 +18,28 @@ def schedule_samples(campaign: Campaign, step: int) -> list[Sample]:
     return [sample for sample in campaign.samples.get(step, []) if in_schedule(sample)]
 
 
-def timed_by_arm(campaign: Campaign, step: int) -> dict[str, list[Sample]]:
-    """Return every arm's timed requests, failed ones included, EXO first."""
+def timed_by_arm(campaign: Campaign, step: int, *, lost: bool = False) -> dict[str, list[Sample]]:
+    """Return every arm's timed requests, failed ones included, EXO first; with `lost` those of lost runs, too."""
     by_arm: dict[str, list[Sample]] = {}
-    for sample in schedule_samples(campaign, step):
+    every = campaign.samples.get(step, []) if lost else schedule_samples(campaign, step)
+    for sample in every:
         if not sample.warmup:
             by_arm.setdefault(sample.arm, []).append(sample)
     return dict(sorted(by_arm.items(), key=lambda item: (item[1][0].engine != "exo", item[0])))
+
+
+def lost_tries(campaign: Campaign, step: int) -> list[Conditions]:
+    """Return the notes of every try at a run that was lost, in their order; each once."""
+    once: dict[tuple[str, int, int], Conditions] = {}
+    for note in campaign.conditions.get(step, []):
+        if note.lost:
+            once[note.arm, note.run, note.attempt] = note
+    return list(once.values())
+
+
+def lost_runs(campaign: Campaign, step: int) -> set[tuple[str, int]]:
+    """Return the (arm, run) whose last try was lost: their rounds are lost."""
+    return {key for key, of_run in conditions_by_run(campaign, step).items() if any(note.lost for note in of_run)}
 
 
 def unreadable_of(campaign: Campaign, steps: Iterable[int]) -> list[str]:
@@ -33,10 +48,14 @@ def unreadable_of(campaign: Campaign, steps: Iterable[int]) -> list[str]:
 
 
 def conditions_by_run(campaign: Campaign, step: int) -> dict[tuple[str, int], list[Conditions]]:
-    """Return what was noted before every (arm, run); an interrupted run has several notes."""
+    """Return what was noted around every (arm, run): of its last try, which has several notes if interrupted."""
     by_run: dict[tuple[str, int], list[Conditions]] = {}
     for note in campaign.conditions.get(step, []):
-        by_run.setdefault((note.arm, note.run), []).append(note)
+        of_run = by_run.setdefault((note.arm, note.run), [])
+        if of_run and note.attempt > of_run[0].attempt:
+            of_run.clear()
+        if not of_run or note.attempt == of_run[0].attempt:
+            of_run.append(note)
     return by_run
 
 

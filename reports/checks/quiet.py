@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 
 from records.campaign import Campaign
-from records.samples import Conditions
+from records.samples import Conditions, Sample
 from records.settings import Settings
 from reports.checks.check import Check
-from reports.checks.evidence import conditions_by_run, first_few, schedule_samples, seconds_of
+from reports.checks.evidence import conditions_by_run, first_few, lost_tries, schedule_samples, seconds_of
+from reports.checks.memory import strangers
+from reports.stats.intervals import median_of_sorted
+from reports.stats.runs import is_good
 
+BLIND = (
+    "/api/ps of every Ollama the same before and after each run (a request that another client sent to the same model"
+    " in between shows only as a slower one)"
+)
 LOAD_MINUTE_S = 60.0
 """Linux's one-minute load average forgets with this time constant (kernel/sched/loadavg.c)."""
+DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
+QUEUE_FACTOR, QUEUE_SHARE = 5.0, 0.1
 OWN_LOAD_PER_CPU = 1.1
 """What a run of ours may add at most while it lasts: every CPU busy, and a little queueing."""
 
@@ -38,8 +47,7 @@ def no_neighbour(campaign: Campaign, step: int) -> Check:
     spans = _own_spans(campaign, step)
     for (arm, run), of_run in sorted(notes.items()):
         for note in of_run:
-            if note.neighbours_loaded:
-                loaded.append(f"before {arm} run {run}: {', '.join(note.neighbours_loaded)} in memory")
+            loaded += [f"{arm} run {run}: {what}" for what in strangers(note)]
             for node, load in _loads(settings, note).items():
                 peak = max(peak, load)
                 if load <= limit:
@@ -47,15 +55,46 @@ def no_neighbour(campaign: Campaign, step: int) -> Check:
                 own = _own_load(spans.get(node, []), note)
                 evidence = f"before {arm} run {run}: load {load:.2f} per CPU on {node}"
                 (high if load - own > limit else explained).append(evidence)
+    waited = _queued(campaign, step)
     if loaded or high:
         return Check(name, "fatal", first_few([*loaded, *high]) + f" (limit {limit:g} per CPU)", why)
     untold = sorted(runs - {key for key, of_run in notes.items() if any(n.load_1m and n.cpu_count for n in of_run)})
     if untold:
         return Check(name, "unknown", "not noted for " + first_few(f"{arm} run {run}" for arm, run in untold), why)
-    evidence = f"no other model in memory; load at most {peak:.2f} per CPU before a run (limit {limit:g})"
+    seen = all(note.memory_after for of_run in notes.values() for note in of_run)
+    asked = BLIND if seen else "not asked after the runs"
+    evidence = f"no other model in memory; {asked}; load at most {peak:.2f} per CPU before a run (limit {limit:g})"
     if explained:
         evidence += f"; above it {len(explained)} times, no more than the run before explains"
+    again = [f"{n.arm} run {n.run}" for n in lost_tries(campaign, step) if strangers(n)]
+    if again:
+        evidence += f"; measured again because something else was in memory: {first_few(again)}"
+    if waited:
+        return Check(name, "warn", f"{first_few(waited)}; {evidence}", why)
     return Check(name, "pass", evidence, why)
+
+
+def _queued(campaign: Campaign, step: int) -> list[str]:
+    """Name timed requests of which a part that Ollama's own figures do not explain stands out: they waited in line.
+
+    `total_duration` less load, prompt and answer is 5 to 10 ms on a quiet server, whatever the version; a request that
+    another client has in flight comes first, and its time is in no other figure.
+    """
+    rest: dict[str, list[tuple[Sample, float]]] = {}
+    for s in (s for s in schedule_samples(campaign, step) if is_good(s)):
+        parts = [s.server.get(key) for key in DURATIONS]
+        if all(isinstance(part, (int, float)) for part in parts):
+            whole, *inner = (float(part) / 1e9 for part in parts if isinstance(part, (int, float)))
+            rest.setdefault(s.arm, []).append((s, whole - sum(inner)))
+    named = []
+    for arm, told in rest.items():
+        usual = median_of_sorted(sorted(left for _, left in told))
+        named += [
+            f"{arm} run {s.run} request {s.request}: {left - usual:.2f} s in no figure of its server, as in a queue"
+            for s, left in told
+            if left > QUEUE_FACTOR * abs(usual) and left - usual > QUEUE_SHARE * (s.total_s or 0.0)
+        ]
+    return named
 
 
 def _loads(settings: Settings, note: Conditions) -> dict[str, float]:

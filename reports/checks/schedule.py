@@ -10,7 +10,7 @@ from records.campaign import Campaign
 from records.facts import Calibration
 from records.samples import Sample
 from reports.checks.check import Check
-from reports.checks.evidence import first_few, schedule_samples, unreadable_of
+from reports.checks.evidence import first_few, lost_runs, schedule_samples, unreadable_of
 from reports.stats import comparison, intervals
 from reports.stats.arms import arm_estimates
 from reports.stats.runs import RunValue, is_good, run_values, start_order
@@ -30,10 +30,11 @@ def complete(campaign: Campaign, step: int) -> Check:
         return Check(name, "unknown", f"step {step} has not ended", why)
     count = Counter((s.arm, s.run, s.request) for s in schedule_samples(campaign, step) if not s.warmup)
     missing = []
+    lost = lost_runs(campaign, step)
     for arm in benchmark.arms:
         for run in range(1, benchmark.runs + 1):
             present = sum(1 for key in count if key[:2] == (arm, run))
-            if present < benchmark.requests:
+            if present < benchmark.requests and (arm, run) not in lost:
                 missing.append(f"{arm} run {run} has {present} of {benchmark.requests} requests")
     if missing:
         evidence = first_few(missing) + (f" (unreadable: {first_few(torn)})" if torn else "")
@@ -42,6 +43,8 @@ def complete(campaign: Campaign, step: int) -> Check:
     if twice or torn:
         odd = [*(f"{key} is there twice" for key in twice), *(f"{line} cannot be read" for line in torn)]
         return Check(name, "warn", first_few(odd), why)
+    if lost:
+        return Check(name, "warn", "lost: " + first_few(f"{arm} run {run}" for arm, run in sorted(lost)), why)
     total = len(benchmark.arms) * benchmark.runs * benchmark.requests
     return Check(name, "pass", f"all {total} planned requests of {benchmark.runs} runs of each arm", why)
 

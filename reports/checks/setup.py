@@ -40,6 +40,12 @@ def right_software(campaign: Campaign, step: int) -> Check:
     ):
         if len(values) > 1:
             wrong.append(f"the nodes run different {what}")
+    benchmark = campaign.benchmark(step)
+    for arm, versions in (benchmark.ollama_versions if benchmark else {}).items():
+        if len(set(versions)) > 1:
+            wrong.append(f"{arm}: Ollama was {' and then '.join(v or 'not told' for v in versions)}")
+    told = {arm: versions[0] for arm, versions in (benchmark.ollama_versions if benchmark else {}).items() if versions}
+    evidence = "; ".join([evidence, *(f"{arm}: Ollama {version or 'not told'}" for arm, version in told.items())])
     if wrong:
         return Check("right software", "fatal", f"{'; '.join(wrong)} ({evidence})", why)
     if lacking:
@@ -96,8 +102,17 @@ def device(campaign: Campaign, step: int) -> Check:
     wrong: list[str] = []
     untold: list[str] = []
     odd: list[str] = []
+    untold += [
+        f"{arm} did not tell where it computed"
+        for arm in benchmark.arms
+        if arm != "exo"
+        and not benchmark.gpu_claims.get(arm)
+        and benchmark.gpu_kinds.get(arm) == "unknown"
+        and not _offloaded(campaign, step, arm)
+    ]
     if "exo" in benchmark.arms:
-        wrong, untold, proof = _exo_devices(campaign, step)
+        wrong, unproven, proof = _exo_devices(campaign, step)
+        untold += unproven
         evidence = "; ".join([evidence, *proof])
         if benchmark.gpu_claims.get("exo") and benchmark.gpu_kinds.get("exo") == "cpu":
             wrong.append("exo computed on its CPU")

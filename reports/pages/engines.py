@@ -28,13 +28,16 @@ def ollama_table(campaign: Campaign) -> Table | None:
                 clip(model.quantization or fmt.UNKNOWN, cap=40) if model else "",
                 clip(model.parameter_size or "", cap=40) if model else "",
                 fmt.size(model.size_bytes) if model else "",
+                fmt.size(model.memory_bytes) if model and model.memory_bytes else "",
+                f"{model.context_length}" if model and model.context_length else "",
                 _vram(model) if model else "",
             ]
         )
     if not rows:
         return None
-    head = ["Baseline", "URL", "Ollama", "Model", "Digest", "Quantisation", "Parameters", "Size", "In GPU memory"]
-    return without_empty_columns(Table(head, rows, [7]))
+    head = ["Baseline", "URL", "Ollama", "Model", "Digest", "Quantisation", "Parameters", "File"]
+    head += ["In memory", "Context", "In GPU memory"]
+    return without_empty_columns(Table(head, rows, [7, 8, 9]))
 
 
 def _vram(model: facts.OllamaModel) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from records import facts
 from records.campaign import Campaign
+from reports.checks.evidence import lost_tries, timed_by_arm
+from reports.checks.prefill import overhead_of
 from reports.stats.sample_size import plan_from_control
 from reports.text import format as fmt
 from reports.text.table import clip
@@ -26,6 +28,8 @@ def methods_said(campaign: Campaign) -> list[str]:
         "NO-GO an upper bound below it against one; where the two methods disagree the verdict is INCONCLUSIVE.",
     ]
     sentences += _control(campaign)
+    sentences += _overheads(campaign)
+    sentences += _lost(campaign)
     for number, title in ((11, "Baseline (step 11)"), (12, "Comparison (step 12)"), (13, "Larger model (step 13)")):
         benchmark = campaign.benchmark(number)
         if benchmark:
@@ -77,14 +81,41 @@ def _control(campaign: Campaign) -> list[str]:
     ]
 
 
+def _overheads(campaign: Campaign) -> list[str]:
+    """Return what each Ollama spends in every request of a loaded model, and how much of the ratio that is."""
+    by_arm = timed_by_arm(campaign, 12) or timed_by_arm(campaign, 11)
+    told = {arm: overhead for arm, members in by_arm.items() if (overhead := overhead_of(members))}
+    if not told:
+        return []
+    each = "; ".join(f"{clip(arm, cap=40)}: {overhead.words}" for arm, overhead in told.items())
+    return [
+        f"Constant overhead (Ollama's `load_duration` while its model is loaded; part of the rate that votes): {each}."
+    ]
+
+
+def _lost(campaign: Campaign) -> list[str]:
+    """Return every run that was lost, with the reason; it was measured again, and its requests are in the raw data."""
+    return [
+        f"Lost: step {step}, {clip(note.arm, cap=40)} run {note.run}, try {note.attempt}: {clip(note.lost, cap=400)}."
+        " Its requests are in the raw data and in no rate; a lost run is measured again as a whole, once a round."
+        for step in (11, 12, 13)
+        for note in lost_tries(campaign, step)
+    ]
+
+
 def _schedule(benchmark: facts.Benchmark) -> str:
     reload = ", ".join(f"{clip(arm, cap=40)}: {clip(how, cap=40)}" for arm, how in benchmark.reload.items())
     model = f"{clip(benchmark.exo_model, cap=80)} on EXO, " if benchmark.exo_model else ""
     resumed = f" {benchmark.resumed} runs were kept from an interrupted call." if benchmark.resumed else ""
+    context = (
+        f" Context: {benchmark.num_ctx} tokens on every Ollama, set by us; EXO's own is not set and not told."
+        if benchmark.num_ctx
+        else ""
+    )
     return (
         f"{model}{clip(benchmark.ollama_model, cap=80)} on Ollama; {fmt.count(benchmark.runs, 'run')} an arm, "
         f"{fmt.count(benchmark.requests, 'timed request')} and "
         f"{fmt.count(benchmark.warmups, 'warm-up')} a run, "
         f"{benchmark.max_tokens} output tokens, seed {benchmark.seed}. Loaded afresh by: {reload or 'not noted'}. "
-        f"Order: {clip(' '.join(benchmark.order), cap=700) or 'not noted'}.{resumed}"
+        f"Order: {clip(' '.join(benchmark.order), cap=700) or 'not noted'}.{resumed}{context}"
     )

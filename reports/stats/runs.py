@@ -30,8 +30,8 @@ class RunValue(msgspec.Struct, frozen=True):
 
 
 def in_schedule(sample: Sample) -> bool:
-    """Tell whether a request belongs to the schedule of runs; the concurrency experiment has run 0."""
-    return sample.concurrency == 1 and sample.run >= 1
+    """Tell whether a request belongs to the schedule of runs: not the concurrency experiment's, not of a lost try."""
+    return sample.concurrency == 1 and sample.run >= 1 and not sample.lost
 
 
 def is_good(sample: Sample) -> bool:

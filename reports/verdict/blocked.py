@@ -31,7 +31,7 @@ def blocked_by(campaign: Campaign) -> Record | None:
 
 def exo_never_answered(campaign: Campaign, step: int) -> str:
     """Return why, where EXO was asked and gave no good answer at all while a baseline did; else nothing."""
-    by_arm = timed_by_arm(campaign, step)
+    by_arm = timed_by_arm(campaign, step, lost=True)
     exo = [s for members in by_arm.values() for s in members if s.engine == "exo"]
     ollama = [s for members in by_arm.values() for s in members if s.engine != "exo"]
     if step not in campaign.records or not exo or any(map(is_good, exo)) or not any(map(is_good, ollama)):

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from records.samples import SCHEMA_VERSION, Conditions
+from records.samples import SCHEMA_VERSION, Conditions, LoadedModel
 from records.settings import ModelPair
 from tasks.exo.cluster import ExoCluster
 from tasks.machines.lab import Lab
-from tasks.ollama.servers import servers_of
+from tasks.ollama.servers import OllamaServer, servers_of
 
 T = TypeVar("T")
 CONDITIONS = r"""
@@ -59,20 +59,33 @@ class ExoArm:
 
 
 def alone(lab: Lab, arm: str, exo: ExoArm | None, ollama_model: str) -> tuple[list[str], float]:
-    """Unload every arm but `arm`; return what is still in memory elsewhere (`arm: model`) and the seconds spent."""
+    """Take every arm but `arm` out of memory; return what of EXO is still there and the seconds spent.
+
+    Raises StepError where an Ollama cannot be made to let go, with the name that holds the model.
+    """
     begin = time.monotonic()
-    still = []
-    servers = servers_of(lab)
-    for other, server in servers.items():
-        if arm in servers and server.url == servers[arm].url:
-            continue  # itself, or a control: one server under two names, which the script reloads
+    for server in neighbours_of(lab, arm).values():
         server.unload(ollama_model)
-        still += [f"{other}: {model}" for model in server.loaded()]
+    still = []
     if exo is not None and arm != "exo":
         exo.refresh()
         if not exo.fresh:
             still.append(f"exo: {exo.pair.exo}")
     return still, time.monotonic() - begin
+
+
+def neighbours_of(lab: Lab, arm: str) -> dict[str, OllamaServer]:
+    """Return the Ollamas that `arm` is not; a control is one server under two names, neither of them a neighbour."""
+    servers = servers_of(lab)
+    own = servers[arm].url if arm in servers else ""
+    return {other: server for other, server in servers.items() if server.url != own}
+
+
+def memory_of(lab: Lab, arm: str) -> dict[str, list[LoadedModel]]:
+    """Return what every Ollama holds, that of `arm` included. Raises StepError where one does not answer."""
+    servers = servers_of(lab)
+    asked = neighbours_of(lab, arm) | ({arm: servers[arm]} if arm in servers else {})
+    return {key: asked[key].memory() for key in sorted(asked)}
 
 
 def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from records import plan
 from records.facts import Benchmark, DeviceKind, OllamaModel
+from records.samples import read_conditions
 from records.settings import ModelPair
 from tasks import console
 from tasks.benchmark.job import Job, job_for
@@ -28,6 +29,7 @@ def compare(
     runs: int,
     *,
     until_decided: bool = False,
+    anyway: bool = False,
 ) -> Benchmark:
     """Measure EXO against `baselines` in one interleaved schedule. Raises StepError where the cluster is not whole.
 
@@ -37,10 +39,10 @@ def compare(
     start = whole_cluster(cluster, lab.inventory.bench.exo_reload)
     step, arms = plan.step_named(name), ["exo", *baselines]
     if until_decided:
-        job, measured = _until_decided(lab, pair, step, arms)
+        job, measured = _until_decided(lab, pair, step, arms, anyway=anyway)
     else:
         job = job_for(lab, step, pair, arms, runs)
-        measured = measure(lab, job)
+        measured = measure(lab, job, anyway=anyway)
     notes.summary = summary_of(job, measured)
     return benchmark_record(lab, size, job, measured, start, cluster.complete_now(), until_decided=until_decided)
 
@@ -65,15 +67,18 @@ def whole_cluster(cluster: ExoCluster, reload: str) -> dict[str, bool]:
     return start
 
 
-def _until_decided(lab: Lab, pair: ModelPair, step: plan.PlanStep, arms: list[str]) -> tuple[Job, Measured]:
+def _until_decided(
+    lab: Lab, pair: ModelPair, step: plan.PlanStep, arms: list[str], *, anyway: bool
+) -> tuple[Job, Measured]:
     """Measure up to the first look that decides."""
-    from records.samples import read_samples
+    from records.samples import marked, read_samples
     from reports.stats.arms import arm_estimates
     from reports.stats.sequential import LOOK_AT, MOST_ROUNDS
     from reports.verdict.rule import RateDecision, decide_rounds
 
     def decision(job: Job) -> RateDecision:
-        estimates = arm_estimates([s for s in read_samples(job.samples)[0] if s.campaign == job.label])
+        samples = marked(read_samples(job.samples)[0], read_conditions(job.conditions)[0])
+        estimates = arm_estimates([s for s in samples if s.campaign == job.label])
         exo = next((arm.runs for arm in estimates if arm.engine == "exo"), [])
         return decide_rounds(
             exo, {arm.arm: arm.runs for arm in estimates if arm.engine == "ollama"}, lab.inventory.decision
@@ -81,8 +86,8 @@ def _until_decided(lab: Lab, pair: ModelPair, step: plan.PlanStep, arms: list[st
 
     for rounds in sorted(LOOK_AT):
         job = job_for(lab, step, pair, arms, rounds, MOST_ROUNDS)
-        measured = measure(lab, job)
-        verdict = decision(job).verdict
+        measured = measure(lab, job, anyway=anyway)
+        verdict = decision(measured.job).verdict
         console.note("", f"look after {rounds} rounds: {verdict}")
         if verdict != "go on":
             break
@@ -107,7 +112,9 @@ def benchmark_record(
 ) -> Benchmark:
     """Return what a step's record keeps of its measurement; the samples themselves lie beside it."""
     bench = lab.inventory.bench
-    described = ollama_models(lab, job.pair) | measured.ollama
+    described = {
+        arm: ollama.with_memory(model, measured.ollama.get(arm)) for arm, model in ollama_models(lab, job.pair).items()
+    }
     placed = {
         arm: _exo_device(ExoCluster(lab)) if arm == "exo" else _ollama_device(described.get(arm)) for arm in job.arms
     }
@@ -125,7 +132,7 @@ def benchmark_record(
         max_tokens=bench.max_tokens,
         seed=bench.seed,
         order=measured.order,
-        reload={arm: bench.exo_reload if arm == "exo" else bench.ollama_reload for arm in job.arms},
+        reload={arm: bench.exo_reload if arm == "exo" else _reloaded(job, arm) for arm in job.arms},
         devices={arm: words for arm, (words, _) in placed.items()},
         gpu_claims=claims,
         gpu_kinds={arm: kind for arm, (_, kind) in placed.items()},
@@ -134,20 +141,30 @@ def benchmark_record(
         ollama=described,
         exo_precision=job.pair.exo_precision if "exo" in job.arms else "",
         resumed=measured.resumed,
+        num_ctx=bench.num_ctx,
+        ollama_versions=measured.versions,
         until_decided=until_decided,
     )
 
 
-def _exo_device(cluster: ExoCluster) -> tuple[str, DeviceKind]:
-    """Return where EXO computed, in its own words and as a kind.
+def _reloaded(job: Job, arm: str) -> str:
+    """Return `reload` where the server was seen without the model and then with it before every run, else `keep`."""
+    notes = [note for note in read_conditions(job.conditions)[0] if note.arm == arm and not note.lost]
+    return "reload" if notes and all(note.seen_unloaded for note in notes) else "keep"
 
-    It counts as `gpu` when every node that claims one says so: one node on its CPU is what slows a pipeline down.
+
+def _exo_device(cluster: ExoCluster) -> tuple[str, DeviceKind]:
+    """Return where EXO computed, as its engine said when it was seen to compute, in words and as a kind.
+
+    It counts as `gpu` when every node that claims one computed there: one node on its CPU slows a pipeline down.
     """
-    topology = cluster.entry.topology()
-    devices = topology.nodes if topology else {}
-    words = "; ".join(f"{key}: {devices.get(key, 'unknown')}" for key in cluster.nodes)
+    from records.campaign import load_campaign
+
+    campaign = load_campaign(cluster.lab.logs)
+    devices = {key: campaign.device(key) for key in cluster.nodes}
     claiming = [key for key, exo in cluster.nodes.items() if exo.claims_gpu] or list(cluster.nodes)
-    kinds = {cluster.generation.device_kind(devices.get(key, "")) for key in claiming}
+    kinds = {devices[key][1] for key in claiming}
+    words = "; ".join(f"{key}: {device or 'unknown'}" for key, (device, _) in devices.items())
     return words, kinds.pop() if len(kinds) == 1 else "cpu" if "cpu" in kinds else "unknown"
 
 

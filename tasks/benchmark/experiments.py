@@ -13,18 +13,17 @@ import msgspec
 
 from records import plan
 from records.archive import archive
-from records.campaign import CONCURRENCY_NAME, CONTROL_NAME
-from records.samples import read_samples
+from records.campaign import CONCURRENCY_NAME, CONTROL_CONDITIONS_NAME, CONTROL_NAME
+from records.samples import marked, read_conditions, read_samples
 from records.settings import Inventory
 from tasks import console
 from tasks.benchmark.instrument import ensure_script
-from tasks.benchmark.job import job_for
+from tasks.benchmark.job import begun, job_for
 from tasks.benchmark.measure import measure, run_script, script_options
 from tasks.errors import StepError, one_each
 from tasks.machines.lab import Lab
 
 CONTROL_ARMS = ("a", "b")
-CONTROL_CONDITIONS = "control.conditions.jsonl"
 
 
 def control(lab: Lab, runs: int | None, *, fresh: bool = False) -> None:
@@ -43,13 +42,12 @@ def control(lab: Lab, runs: int | None, *, fresh: bool = False) -> None:
     twin.nodes = lab.nodes  # the same links
     step = plan.step_named("bench-baseline")
     job = job_for(twin, step, pair, CONTROL_ARMS, runs or lab.inventory.bench.runs)
-    job = msgspec.structs.replace(
-        job, samples=lab.logs / CONTROL_NAME, conditions=lab.logs / CONTROL_CONDITIONS, label=f"control-{job.label}"
-    )
-    if fresh and job.samples.exists():
-        console.text(f"    what was measured lies in {archive(lab.logs, [job.samples, job.conditions])}")
-    measure(twin, job)
-    samples = [s for s in read_samples(job.samples)[0] if s.campaign == job.label]
+    files = {"samples": lab.logs / CONTROL_NAME, "conditions": lab.logs / CONTROL_CONDITIONS_NAME}
+    if fresh and files["samples"].exists():
+        console.text(f"    what was measured lies in {archive(lab.logs, [*files.values()])}")
+    job = measure(twin, begun(msgspec.structs.replace(job, label=f"control-{job.label}", **files))).job
+    samples = marked(read_samples(job.samples)[0], read_conditions(job.conditions)[0])
+    samples = [s for s in samples if s.campaign == job.label]
     arms = 1 + len(lab.inventory.ollama)
     sample_size = plan_from_control(samples, lab.inventory.decision, arms)
     if sample_size is None:

@@ -24,7 +24,7 @@ CALIBRATION_TIMEOUT_S = 120
 
 
 @step
-def create_benchmark(lab: Lab, notes: StepNotes) -> ScriptReady:
+def create_benchmark(lab: Lab, notes: StepNotes, anyway: bool = False) -> ScriptReady:
     """Put the benchmark script on the bench node and measure its own error there."""
     notes.deviation(
         "a script that times whole answers with the wall clock and compares each arm's best run",
@@ -37,7 +37,21 @@ def create_benchmark(lab: Lab, notes: StepNotes) -> ScriptReady:
         notes.already()
     python = fitting_python(node, SCRIPT_PYTHON)
     console.doing(node.key, "calibrates the benchmark script against a metronome")
+    limit = lab.inventory.decision.instrument_fraction
     calibration = _calibrate(node)
+    if _too_coarse(calibration, limit):
+        console.note(node.key, "the script's own error is beyond its limit: it is measured again")
+        calibration = _calibrate(node)
+    coarse = _too_coarse(calibration, limit)
+    if len(coarse) == len(calibration) and not anyway:
+        raise StepError(
+            f"the script's rates are off by {max(coarse):.1%} at worst, beyond {limit:.0%} at every speed, twice",
+            "an instrument finer than what it measures",
+            "is something else at work on this node (uptime, top)? then: fab create-benchmark; --anyway goes on",
+            who=node.key,
+        )
+    if coarse:
+        notes.warn(f"the script's rates are off by up to {max(coarse):.1%} (limit {limit:.0%}) at some speeds")
     worst_s = max((abs(c.first_token_error_mean_s) for c in calibration), default=0.0)
     notes.summary = f"script at {script_path(node)}, first-token error {worst_s * 1000:.2f} ms at worst"
     return ScriptReady(node.key, script_path(node), digest, python.version, calibration)
@@ -65,6 +79,11 @@ def ensure_script(node: Node) -> tuple[str, bool]:
 def script_command(node: Node) -> str:
     """Return the start of a command line that runs the script on a node: interpreter and path, quoted."""
     return shlex.join([fitting_python(node, SCRIPT_PYTHON).path, script_path(node)])
+
+
+def _too_coarse(calibration: list[Calibration], limit: float) -> list[float]:
+    """Return the errors of the rate that are beyond the limit."""
+    return [e for c in calibration if (e := abs(c.rate_error_mean_fraction)) > limit]
 
 
 def _digest_on(node: Node) -> str:

@@ -7,6 +7,7 @@ is never touched unless `--fresh` says so, and then it moves to `archive/`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from records.archive import archive, archive_campaign
 from records.facts import Benchmark
 from records.plan import PlanStep
 from records.record import Record, RecordUnreadableError, decoded_result, read_record
-from records.samples import Sample, read_samples
+from records.samples import Conditions, Sample, read_conditions, read_samples
 from records.settings import ModelPair
 from tasks import console
 from tasks.errors import NothingDoneError
@@ -46,7 +47,7 @@ def job_for(
     how_many = f"{runs}" if planned is None else f"until-{planned}"
     label = f"{campaign_id(lab.inventory)}-{step.number}-{pair.exo}-{'+'.join(named)}-{how_many}"
     files = (lab.logs / step.samples_name, lab.logs / step.conditions_name)
-    return Job(step, pair, named, runs, *files, label, planned or runs)
+    return begun(Job(step, pair, named, runs, *files, label, planned or runs))
 
 
 def planned_runs(label: str) -> int | None:
@@ -66,10 +67,14 @@ def finished(job: Job) -> Record | None:
         raise _refused(job, others[0], len(samples))
     try:
         record = read_record(job.samples.parent / job.step.record_name)
-        done = record.status in ("ok", "already") and isinstance(decoded_result(record), Benchmark)
+        result = decoded_result(record)
     except (FileNotFoundError, RecordUnreadableError):
         return None
-    return record if samples and done else None
+    if not samples or record.status not in ("ok", "already") or not isinstance(result, Benchmark):
+        return None
+    notes = read_conditions(job.conditions)[0]  # an older record may lie beside samples that are not whole yet
+    turns = [(arm, run) for arm in job.arms for run in range(1, result.runs + 1)]
+    return record if all(turn_of(*turn, samples, notes, result.requests).over for turn in turns) else None
 
 
 def begin_anew(lab: Lab, steps: Sequence[PlanStep]) -> None:
@@ -81,26 +86,66 @@ def begin_anew(lab: Lab, steps: Sequence[PlanStep]) -> None:
         console.text(f"    it lies in {folder}; back with: fab history --restore {folder.name}")
 
 
-def take_up(job: Job, requests: int) -> dict[tuple[str, int], list[Sample]]:
-    """Return what this very job has measured so far, by (arm, run), warm-ups and failures included.
+def begun(job: Job) -> Job:
+    """Return the job with its beginning in the label: that of the samples there are of it, else now.
 
-    A run is whole with `requests` timed ones. A request that failed is finished all the same: doing it again until it
-    succeeds would hide how often it fails. Raises NothingDoneError for samples of another job.
+    The label is part of every prompt: a campaign that is repeated must not ask what a server remembers.
+    """
+    what = job.label.partition("@")[0]
+    labels = [s.campaign for s in read_samples(job.samples)[0] if s.campaign.partition("@")[0] == what]
+    now = f"{what}@{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    return msgspec.structs.replace(job, label=labels[-1] if labels else now)
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What is there of one arm's run."""
+
+    attempts: int
+    """Tries so far, lost ones included."""
+    samples: list[Sample]
+    """Of the last try that may still become the run, or has: warm-ups included."""
+    over: bool
+    """Nothing is left to do: it is whole, or it was lost and so was its repeat."""
+
+
+NOTHING = Turn(0, [], False)
+
+
+def take_up(job: Job, requests: int) -> tuple[Job, dict[tuple[str, int], Turn]]:
+    """Return what this very job has measured so far, by (arm, run), and the job to go on with.
+
+    A run is whole with `requests` timed ones. One with a failed request is lost: what is there of it stays, and it is
+    measured again. Raises NothingDoneError for samples of another job.
     """
     samples, torn = read_samples(job.samples)
     if not samples:
         if torn:  # another version's: nothing may be appended to what this one cannot read
-            archive(job.samples.parent, [job.samples, job.conditions])
-        return {}
-    done: dict[tuple[str, int], list[Sample]] = {}
-    for sample in samples:
-        if sample.campaign != job.label:
-            raise _refused(job, sample.campaign, len(samples))
-        done.setdefault((sample.arm, sample.run), []).append(sample)
-    runs = [(arm, run) for arm in job.arms for run in range(1, job.runs + 1)]
-    if any(timed_count(done.get(turn, [])) < requests for turn in runs):
+            archive_job(job)
+        return begun(job), {}
+    others = [sample.campaign for sample in samples if sample.campaign != job.label]
+    if others:
+        raise _refused(job, others[0], len(samples))
+    notes = read_conditions(job.conditions)[0]
+    turns = {(arm, run): turn_of(arm, run, samples, notes, requests) for arm in job.arms for run in _runs(job)}
+    if not all(turn.over for turn in turns.values()):
         console.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
-    return done
+    return job, {key: turn for key, turn in turns.items() if turn.attempts}
+
+
+def turn_of(arm: str, run: int, samples: Sequence[Sample], notes: Sequence[Conditions], requests: int) -> Turn:
+    """Return what is there of one run."""
+    tried = [s for s in samples if (s.arm, s.run) == (arm, run)]
+    noted = [n for n in notes if (n.arm, n.run) == (arm, run)]
+    attempts = max((*(s.attempt for s in tried), *(n.attempt for n in noted)), default=0)
+    last = [s for s in tried if s.attempt == attempts]
+    if any(n.lost for n in noted if n.attempt == attempts) or any(s.error for s in last):
+        answered = any(not s.error and not s.warmup for s in last)
+        return Turn(attempts, [], attempts > 1 and answered)
+    return Turn(attempts, last, timed_count(last) >= requests)
+
+
+def _runs(job: Job) -> range:
+    return range(1, job.runs + 1)
 
 
 def timed_count(samples: Sequence[Sample]) -> int:
@@ -108,13 +153,19 @@ def timed_count(samples: Sequence[Sample]) -> int:
     return sum(not sample.warmup for sample in samples)
 
 
+def archive_job(job: Job) -> None:
+    """Move everything a job has measured to the archive, and its step's record where the samples are that step's."""
+    logs = job.samples.parent
+    record = [logs / job.step.record_name] if job.samples.name == job.step.samples_name else []
+    archive(logs, [job.samples, job.conditions, *record])
+
+
 def _refused(job: Job, there: str, count: int) -> NothingDoneError:
     """Return the error that says that a job would put aside what somebody has measured."""
-    identity = len(job.label.partition("-")[0]) if not job.label.startswith("control") else 0
-    if there[:identity] != job.label[:identity]:
-        why = "under another hosts.yaml (nodes, models, EXO, bench or decision were changed since)"
-    else:
-        why = f"with other options: `{there[identity:].strip('-')}`, asked for now `{job.label[identity:].strip('-')}`"
+    (was, before), (wanted, now) = _parts(there), _parts(job.label)
+    why = "under another hosts.yaml (nodes, models, EXO, bench or decision were changed since)"
+    if was == wanted:
+        why = f"with other options: `{before}`, asked for now `{now}`"
     return NothingDoneError(
         f"{count} requests lie in {job.samples}, measured {why}",
         "the settings and options they were measured with, or your word that they may be put aside",
@@ -122,3 +173,9 @@ def _refused(job: Job, there: str, count: int) -> NothingDoneError:
         f" them to {job.samples.parent / 'archive'}",
         who=job.step.name,
     )
+
+
+def _parts(label: str) -> tuple[str, str]:
+    """Split a label into the identity of hosts.yaml and the rest, without when it began."""
+    identity, _, rest = label.removeprefix("control-").partition("@")[0].partition("-")
+    return identity, rest

@@ -7,46 +7,102 @@ runs, what is already done (tasks.benchmark.job).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from records.facts import OllamaModel
-from records.samples import Conditions, Sample, append_conditions, append_sample
+from records.samples import Conditions, LoadedModel, Sample, append_conditions, append_sample
+from reports.checks.check import Check
+from reports.checks.memory import strangers
 from scripts.benchmark_exo_vs_ollama import schedule
-from tasks.benchmark.arms import ExoArm, alone, conditions_before
+from tasks import console
+from tasks.benchmark.arms import ExoArm, alone, conditions_before, memory_of
 from tasks.benchmark.instrument import ensure_script, script_command
-from tasks.benchmark.job import Job, take_up, timed_count
+from tasks.benchmark.job import NOTHING, Job, Turn, archive_job, take_up, timed_count
 from tasks.benchmark.progress import Progress
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
 from tasks.gpu.busy import GpuWatch
+from tasks.machines import survey
 from tasks.machines.lab import Lab
-from tasks.machines.node import CommandResult
+from tasks.machines.node import CommandResult, Node
+from tasks.machines.paths import script_path
+from tasks.ollama.api import LOOK
 from tasks.ollama.servers import servers_of
+
+SERVER_BACK_S = 60.0
+"""How long a server that went away in a run may take to answer again before the run is given up."""
 
 
 class Measured(msgspec.Struct, frozen=True):
     """What a schedule left behind."""
 
+    job: Job
+    """As it was gone through: its label tells when it began."""
     order: list[str]
     resumed: int
-    ollama: dict[str, OllamaModel]
-    """What each baseline said of its model while it was loaded."""
+    ollama: dict[str, LoadedModel]
+    """What each baseline held of its model while it was loaded."""
+    versions: dict[str, list[str]]
+    """Arm -> its server's version before the first run and after the last."""
 
 
-def measure(lab: Lab, job: Job) -> Measured:
-    """Run the whole schedule of `job`, or what is missing of it. Raises StepError; what was measured stays."""
+def measure(lab: Lab, job: Job, *, anyway: bool = False) -> Measured:
+    """Run the whole schedule of `job`, or what is missing of it. Raises StepError; what was measured stays.
+
+    It stops as soon as the campaign can only be INVALID, unless `anyway`.
+    """
+    end_orphans(lab.bench_node)
     ensure_script(lab.bench_node)
     bench = lab.inventory.bench
+    if fatal_so_far(lab, job):
+        console.note("", "what an earlier call left can only be INVALID: it goes to the archive")
+        archive_job(job)
+    job, done = take_up(job, bench.requests)
     order = [(arm, run) for arm, run in schedule(job.arms, job.planned, bench.seed) if run <= job.runs]
-    done = take_up(job, bench.requests)
-    left = [turn for turn in order if timed_count(done.get(turn, [])) < bench.requests]
+    left = [turn for turn in order if not done.get(turn, NOTHING).over]
     schedule_run = ScheduleRun(lab, job, Progress(left, job.runs, bench.warmups + bench.requests))
+    before = schedule_run.versions()
+    schedule_run.unload_all()  # whoever pins a model is named before anything is measured
     for arm, run in left:
-        schedule_run.one_run(arm, run, done.get((arm, run), []))
+        schedule_run.one_run(arm, run, done.get((arm, run), NOTHING))
+        if not anyway and (fatal := fatal_so_far(lab, job)):
+            raise _only_invalid(job, fatal)
     schedule_run.unload_all()
-    return Measured([f"{arm}:{run}" for arm, run in order], len(order) - len(left), schedule_run.loaded)
+    versions = {arm: [told, schedule_run.versions()[arm]] for arm, told in before.items()}
+    names = [f"{arm}:{run}" for arm, run in order]
+    return Measured(job, names, len(order) - len(left), schedule_run.loaded, versions)
+
+
+def end_orphans(node: Node) -> None:
+    """End a script of ours that an interrupted call or a lost link has left at work: it would load what is measured.
+
+    Nobody else's can be there: this call holds the node's lock.
+    """
+    path = script_path(node)
+    orphans = [process for process in survey.survey(node) if path in process.argv]
+    for ended in survey.end(node, orphans):
+        console.note(node.key, f"ended the script of an interrupted call (PID {ended.pid})")
+
+
+def fatal_so_far(lab: Lab, job: Job) -> list[Check]:
+    """Return the checks that no further run can mend of what a step has measured; the control's are its own."""
+    from records.campaign import load_campaign
+    from reports.checks.catalogue import BEYOND_REPAIR
+
+    if job.samples.name != job.step.samples_name:
+        return []
+    campaign = load_campaign(lab.logs)
+    return [found for check in BEYOND_REPAIR if (found := check(campaign, job.step.number)).status == "fatal"]
+
+
+def _only_invalid(job: Job, fatal: Sequence[Check]) -> StepError:
+    return StepError(
+        f"from here on the verdict can only be INVALID: {'; '.join(f'{c.name}: {c.evidence}' for c in fatal)}",
+        "numbers that compare like with like",
+        f"mend that; `fab {job.step.name}` then begins anew (--anyway goes on all the same)",
+    )
 
 
 class ScheduleRun:
@@ -58,23 +114,63 @@ class ScheduleRun:
         self.progress = progress
         self.exo = ExoArm(lab, job.pair) if "exo" in job.arms else None
         self.servers = servers_of(lab)
-        self.loaded: dict[str, OllamaModel] = {}
+        self.loaded: dict[str, LoadedModel] = {}
+        self._repeated: set[int] = set()
+        """Rounds of which a lost run was measured again: once is the most."""
 
-    def one_run(self, arm: str, run: int, finished: list[Sample]) -> None:
-        """Load one arm alone, measure what its run lacks beyond the `finished` requests, keep its conditions."""
+    def versions(self) -> dict[str, str]:
+        """Return the version that each Ollama of the schedule tells now."""
+        return {arm: self.servers[arm].version() for arm in self.job.arms if arm != "exo"}
+
+    def one_run(self, arm: str, run: int, before: Turn) -> None:
+        """Measure one run, or what it lacks; where it is lost, measure it again as a whole, once a round.
+
+        Raises StepError where neither try gave a good sample.
+        """
+        attempt = before.attempts if before.samples else before.attempts + 1
+        lost, good = self._attempt(arm, run, attempt, before.samples)
+        if lost and run not in self._repeated:
+            self._repeated.add(run)
+            console.note(arm, f"run {run} is lost ({lost}); it stays in the data, marked, and is measured again")
+            self._wait_for(arm)
+            lost, good = self._attempt(arm, run, attempt + 1, [])
+        if lost and not good:
+            advice = "" if arm == "exo" else f"; {LOOK}"
+            raise StepError(
+                f"run {run} gave no good sample: {self._named(arm)}{lost[:300]}",
+                "answers",
+                f"fab {self.job.step.name} takes up from here{advice}",
+                who=arm,
+            )
+        if lost:
+            console.note(arm, f"run {run} is lost: {lost}")
+
+    def _attempt(self, arm: str, run: int, attempt: int, finished: list[Sample]) -> tuple[str, bool]:
+        """Load one arm alone and measure; return why this try is lost, "" where it is not, and whether any was good."""
         self.progress.begin(arm, run)
         still, reload_s = alone(self.lab, arm, self.exo, self.job.pair.ollama)
         exo = self.exo if arm == "exo" else None
         reload_s += exo.refresh() if exo else 0.0
         how = exo.reload if exo else self.lab.inventory.bench.ollama_reload
         conditions = conditions_before(self.lab, arm, run, how, reload_s, still)
-        if exo:
-            exo.load()
-        with GpuWatch(self.lab.nodes.values()) as watch:
-            samples = self._ask_script(arm, run, finished)
-        conditions = msgspec.structs.replace(self._conditions_after(arm, conditions), gpu_busy_percent=watch.busy)
-        append_conditions(self.job.conditions, conditions)
+        conditions = msgspec.structs.replace(conditions, attempt=attempt)
+        samples = [*finished]
+        try:
+            if exo:
+                exo.load()
+            else:
+                conditions = self._load(arm, conditions)
+            conditions = msgspec.structs.replace(conditions, memory_before=memory_of(self.lab, arm))
+            with GpuWatch(self.lab.nodes.values()) as watch:
+                failure = self._ask_script(arm, run, attempt, samples)
+            conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy)
+            conditions = self._conditions_after(arm, conditions)
+        except StepError as error:
+            failure = str(error)
+        lost = "; ".join([*([failure] if failure else []), *strangers(conditions)])
+        append_conditions(self.job.conditions, msgspec.structs.replace(conditions, lost=lost))
         self.progress.end(arm, run, samples)
+        return lost, any(not s.error and not s.warmup for s in samples)
 
     def unload_all(self) -> None:
         """Leave no arm in memory."""
@@ -84,38 +180,63 @@ class ScheduleRun:
             if arm != "exo":
                 self.servers[arm].unload(self.job.pair.ollama)
 
-    def _conditions_after(self, arm: str, conditions: Conditions) -> Conditions:
-        if arm == "exo" and self.exo is not None:
-            return msgspec.structs.replace(conditions, topology_complete_after=self.exo.cluster.complete_now())
-        model = self.servers[arm].in_memory(self.job.pair.ollama)
-        if model is None:
-            return conditions
-        self.loaded[arm] = model
-        return msgspec.structs.replace(
-            conditions, ollama_size_bytes=model.size_bytes, ollama_size_vram_bytes=model.size_vram_bytes
-        )
+    def _load(self, arm: str, conditions: Conditions) -> Conditions:
+        bench, server, model = self.lab.inventory.bench, self.servers[arm], self.job.pair.ollama
+        if bench.ollama_reload == "keep" and (held := server.holding(model)):
+            return _with_loaded(conditions, held[0], seen_unloaded=False)
+        load = server.load_afresh(model, bench.num_ctx, bench.request_timeout_s)
+        self.loaded[arm] = load.model
+        return _with_loaded(conditions, load.model, seen_unloaded=True, load_s=round(load.seconds, 3))
 
-    def _ask_script(self, arm: str, run: int, finished: list[Sample]) -> list[Sample]:
+    def _conditions_after(self, arm: str, conditions: Conditions) -> Conditions:
+        after = msgspec.structs.replace(conditions, memory_after=memory_of(self.lab, arm))
+        if self.exo is None or arm != "exo":
+            return after
+        return msgspec.structs.replace(after, topology_complete_after=self.exo.cluster.complete_now())
+
+    def _wait_for(self, arm: str) -> None:
+        """Give a server that went away the time to come back. Raises StepError where it does not."""
+        deadline = time.monotonic() + SERVER_BACK_S
+        while arm != "exo" and not self.servers[arm].version():
+            if time.monotonic() > deadline:
+                self.servers[arm].memory()  # raises with its words and what to do
+                return
+            time.sleep(1)
+
+    def _named(self, arm: str) -> str:
+        return "" if arm == "exo" else f"{self.servers[arm].url}: "
+
+    def _ask_script(self, arm: str, run: int, attempt: int, samples: list[Sample]) -> str:
+        """Have the script measure what `samples` lacks, and add to it; return why the run is lost, else ""."""
         lab, job = self.lab, self.job
-        options = run_options(lab, job, arm, run)
-        if finished:
-            options += ["--skip-requests", ",".join(str(sample.request) for sample in finished)]
-        samples = [*finished]
+        options = run_options(lab, job, arm, run, attempt)
+        if samples:
+            options += ["--skip-requests", ",".join(str(sample.request) for sample in samples)]
 
         def take(sample: Sample) -> None:
             samples.append(sample)
             self.progress.request(sample)
 
         ran = run_script(lab, job, options, take)
-        if not ran.ok and not any(not s.error for s in samples):
-            causes = [s.error for s in samples if s.error] or (ran.stderr.strip() or "no word").splitlines()
-            raise StepError(
-                f"run {run} gave no good sample: {causes[-1][:300]}",
-                "answers",
-                f"fab {job.step.name} takes up from here",
-                who=arm,
-            )
-        return samples
+        failed = next((s for s in samples if s.error), None)
+        if failed is not None:
+            return f"request {failed.request}: {failed.error}"
+        if timed_count(samples) < lab.inventory.bench.requests:
+            return (ran.stderr.strip() or "the script said nothing").splitlines()[-1][:300]
+        return ""
+
+
+def _with_loaded(
+    conditions: Conditions, loaded: LoadedModel, *, seen_unloaded: bool, load_s: float | None = None
+) -> Conditions:
+    return msgspec.structs.replace(
+        conditions,
+        seen_unloaded=seen_unloaded,
+        load_s=load_s,
+        ollama_size_bytes=loaded.memory_bytes,
+        ollama_size_vram_bytes=loaded.vram_bytes,
+        ollama_name=loaded.name,
+    )
 
 
 def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], None] | None = None) -> CommandResult:
@@ -147,10 +268,11 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
     return ran
 
 
-def run_options(lab: Lab, job: Job, arm: str, run: int) -> list[str]:
+def run_options(lab: Lab, job: Job, arm: str, run: int, attempt: int = 1) -> list[str]:
     """Return the options that have the script measure one run of one arm."""
     options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
-    return options if arm == "exo" else [*options, "--reload", f"{arm}={lab.inventory.bench.ollama_reload}"]
+    options += ["--attempt", str(attempt), "--stop-at-failure"]
+    return options if arm == "exo" else [*options, "--reload", f"{arm}=keep"]  # it was loaded before, and that was seen
 
 
 def script_options(lab: Lab, job: Job) -> list[str]:
@@ -165,4 +287,5 @@ def script_options(lab: Lab, job: Job) -> list[str]:
             options += ["--ollama", f"{arm}={lab.inventory.ollama[arm].url}"]
     options += ["--model", job.pair.ollama, "--runs", str(job.planned), "--requests", str(bench.requests)]
     options += ["--warmup", str(bench.warmups), "--max-tokens", str(bench.max_tokens), "--seed", str(bench.seed)]
+    options += ["--num-ctx", str(bench.num_ctx)]
     return [*options, "--timeout", f"{bench.request_timeout_s:g}", "--campaign", job.label, "--samples", "-"]

@@ -25,7 +25,7 @@ BASELINE, COMPARISON, SCALE_UP = map(plan.step_named, ("bench-baseline", "bench-
 
 
 @step
-def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False) -> Benchmark:
+def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False, anyway: bool = False) -> Benchmark:
     """Measure single-node Ollama alone."""
     if fresh:
         begin_anew(lab, [BASELINE])
@@ -37,14 +37,19 @@ def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = Fal
         f"{job.runs} freshly loaded runs of each Ollama in interleaved order, every request kept",
         "the best of three requests after one load says nothing about the next load",
     )
-    measured = measure(lab, job)
+    measured = measure(lab, job, anyway=anyway)
     notes.summary = summary_of(job, measured)
     return benchmark_record(lab, "small", job, measured, {}, {})
 
 
 @step
 def bench_comparison(
-    lab: Lab, notes: StepNotes, runs: str = "", until_decided: bool = False, fresh: bool = False
+    lab: Lab,
+    notes: StepNotes,
+    runs: str = "",
+    until_decided: bool = False,
+    fresh: bool = False,
+    anyway: bool = False,
 ) -> Benchmark:
     """Measure EXO and Ollama in one interleaved schedule."""
     at_most_one({"--runs": runs, "--until-decided": until_decided})
@@ -60,11 +65,14 @@ def bench_comparison(
         "one arm after the other lets a drift decide (10-25 % false GO), and five requests of one load are one run",
     )
     pair, baselines = lab.profile.models.small, lab.inventory.ollama
-    return compare(lab, notes, "bench-comparison", "small", pair, baselines, job.runs, until_decided=until_decided)
+    how = {"until_decided": until_decided, "anyway": anyway}
+    return compare(lab, notes, "bench-comparison", "small", pair, baselines, job.runs, **how)
 
 
 @step
-def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False) -> Benchmark | Skipped:
+def bench_scale_up(
+    lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False, anyway: bool = False
+) -> Benchmark | Skipped:
     """Repeat with the large model, only if the comparison said GO."""
     verdict = _verdict(lab)
     if verdict != "GO":
@@ -81,11 +89,11 @@ def bench_scale_up(lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = Fal
         f"EXO `{pair.exo}` ({pair.exo_precision}) against Ollama `{pair.ollama}` on every baseline that has it",
         "no release of EXO spreads a 32B model over Linux nodes as the plan has it; see the profile in hosts.yaml",
     )
-    ready: ModelReady = make_ready(lab, notes, "large", pair, every_baseline=False)
+    ready: ModelReady = make_ready(lab, notes, "large", pair, every_baseline=False, anyway=anyway)
     lacking = [arm for arm in lab.inventory.ollama if arm not in ready.ollama]
     for arm in lacking:
         notes.warn(f"{arm}: its Ollama has no {pair.ollama}, so there is no ratio against it")
-    return compare(lab, notes, "bench-scale-up", "large", pair, ready.ollama, job.runs)
+    return compare(lab, notes, "bench-scale-up", "large", pair, ready.ollama, job.runs, anyway=anyway)
 
 
 def bench_group(
@@ -96,10 +104,12 @@ def bench_group(
     control: bool = False,
     concurrency: str = "",
     fresh: bool = False,
+    anyway: bool = False,
 ) -> None:
     """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2.
 
-    A campaign that has come to its end stays as it is, and no machine is asked. Raises StepError.
+    A campaign that has come to its end stays as it is, and no machine is asked. What could only end INVALID is
+    refused, unless `anyway`. Raises StepError.
     """
     from tasks.benchmark import experiments
 
@@ -114,11 +124,11 @@ def bench_group(
         begin_anew(lab, [BASELINE, COMPARISON, SCALE_UP])
     all_there = _all_there(lab, runs, until_decided=until_decided)
     if not all_there:
-        download_model(lab)
-        create_benchmark(lab)
-    bench_baseline(lab)
-    bench_comparison(lab, runs=runs, until_decided=until_decided)
-    bench_scale_up(lab)
+        download_model(lab, anyway=anyway)
+        create_benchmark(lab, anyway=anyway)
+    bench_baseline(lab, anyway=anyway)
+    bench_comparison(lab, runs=runs, until_decided=until_decided, anyway=anyway)
+    bench_scale_up(lab, anyway=anyway)
     if all_there:
         console.text("this campaign is finished and stays as it is; a new one: fab bench --fresh")
 

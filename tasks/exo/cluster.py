@@ -10,15 +10,17 @@ from records.facts import Cluster, NodeView
 from records.settings import ModelPair
 from tasks import console
 from tasks.errors import StepError, one_each
+from tasks.exo import models
 from tasks.exo.catalogue import generation_of
+from tasks.exo.dealing import empty_share
 from tasks.exo.interface import Generation, Prepared, Topology
 from tasks.exo.node import ExoNode
+from tasks.exo.serving import POLL_S, serve
 from tasks.machines.http import drive
 from tasks.machines.lab import Lab
 from tasks.machines.wire import Flow
 
 T = TypeVar("T")
-POLL_S = 0.3
 
 
 class ExoCluster:
@@ -70,17 +72,24 @@ class ExoCluster:
         return cluster
 
     def restart(self) -> None:
-        """Restart EXO on every node and wait for the cluster. Raises StepError."""
-        self.each(lambda exo: exo.restart())
-        self.wait_until_complete(self.exo.start_timeout_s + self.exo.cluster_timeout_s)
+        """Restart EXO on every node, see it serve there, and wait for the cluster. Raises StepError."""
+        self.each(serve)
+        self.wait_until_complete(self.exo.cluster_timeout_s)
 
     def make_ready(self, pair: ModelPair) -> Prepared:
         """Download (and on 1.x place) the model of `pair`. Raises StepError."""
+        self._refuse_empty_share(pair.exo)
         return self._drive(self.generation.make_ready(pair, *self._whole()))
 
     def unload(self, pair: ModelPair) -> Prepared:
         """Take the model of `pair` out of memory, where the generation can. Raises StepError."""
         return self._drive(self.generation.unload(pair, *self._whole()))
+
+    def _refuse_empty_share(self, model: str) -> None:
+        """See, by the memory that EXO itself tells, that every node is dealt a layer. Raises StepError."""
+        topology, known = self.entry.topology(), models.known(self.generation.NAME, model)
+        if topology and known and (error := empty_share(topology.memory_bytes, model, known.layers)):
+            raise error
 
     def _whole(self) -> tuple[list[str], str, float]:
         return list(self.nodes), self.entry.key, self.exo.download_timeout_s

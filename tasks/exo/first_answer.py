@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from records.settings import ModelPair
 from tasks import console
@@ -21,9 +21,10 @@ from tasks.exo.interface import Answer
 from tasks.exo.logtext import likely_cause
 from tasks.exo.node import ExoNode
 from tasks.machines.daemon import LOG_CAP_BYTES, Daemon, Pulse
+from tasks.machines.http import Line
 from tasks.machines.node import journal
 from tasks.machines.threads import Outcome
-from tasks.machines.wire import Reply
+from tasks.machines.wire import Reply, Request
 
 PROMPT = "Say hello to the people of a small town by the sea, in one friendly sentence of about twenty words."
 TOKENS = 24
@@ -49,7 +50,7 @@ def first_answer(
     generation, begin = cluster.generation, time.monotonic()
     console.doing("exo", f"waits for the first answer of {pair.exo} (loads the model)")
     watch = _Watch(cluster, pair, logs)
-    reply = watch.await_reply(lambda: cluster.entry.ask(generation.chat_request(pair.exo, PROMPT, TOKENS, timeout_s)))
+    reply = watch.await_reply(generation.chat_request(pair.exo, PROMPT, TOKENS, timeout_s))
     try:
         return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
     except StepError as error:
@@ -81,16 +82,23 @@ class _Watch:
         self._worked = dict.fromkeys(logs, self._begin)
         """When each node was last seen doing something."""
 
-    def await_reply(self, send: Callable[[], Reply]) -> Reply:
-        """Send the request from a thread of its own and look at the nodes until it is answered. Raises StepError."""
-        outcome: Outcome[Reply] = Outcome()
-        sender = threading.Thread(target=contextvars.copy_context().run, args=(outcome.keep, send), daemon=True)
+    def await_reply(self, request: Request) -> Reply:
+        """Send it from a thread of its own and look at the nodes until it is answered. Raises StepError.
+
+        Whoever gives up hangs up. EXO 0.0.15 itself goes on with a chat that nobody awaits, for its response time-out.
+        """
+        outcome, line = Outcome[Reply](), Line()
+        keep = (outcome.keep, lambda: self._cluster.entry.ask(request, line))
+        sender = threading.Thread(target=contextvars.copy_context().run, args=keep, daemon=True)
         sender.start()
-        sender.join(LOOK_S)
-        while sender.is_alive():
-            self.look()
-            self._refuse_hung()
+        try:
             sender.join(LOOK_S)
+            while sender.is_alive():
+                self.look()
+                self._refuse_hung()
+                sender.join(LOOK_S)
+        finally:
+            line.hang_up()
         return outcome.value()
 
     def look(self) -> None:

@@ -118,6 +118,8 @@ def topology_request() -> Request:
 class _Capabilities(msgspec.Struct, frozen=True):
     model: str = ""
     chip: str = ""
+    memory: int = 0
+    """In MiB; -1 where pyrsmi did not tell."""
 
 
 class _Edge(msgspec.Struct, frozen=True):
@@ -135,7 +137,8 @@ def parse_topology(text: str, peers: Mapping[str, str]) -> Topology:
     del peers  # ids need no mapping here: `--node-id` set them
     raw = read_json(text, _Topology, "the topology")
     edges = {(e.from_id, e.to_id) for found in raw.peer_graph.values() for e in found if e.from_id != e.to_id}
-    return Topology({key: _device_text(found) for key, found in raw.nodes.items()}, frozenset(edges))
+    memory = {key: found.memory * 2**20 for key, found in raw.nodes.items()}
+    return Topology({key: _device_text(found) for key, found in raw.nodes.items()}, frozenset(edges), memory)
 
 
 def device_kind(device_text: str) -> DeviceKind:
@@ -197,8 +200,10 @@ def _chat_refused(reply: Reply, model: str) -> StepError:
 
 
 def _device_text(found: _Capabilities) -> str:
-    """Return both texts in which EXO names the device; on an AMD GPU only `chip` does, a bug of 0.0.15.
+    """Return what EXO names the device by, once; on an AMD GPU only `chip` does, a bug of 0.0.15.
 
-    There, `model` is literally `Linux Box ({gpu_name})`.
+    There, `model` is literally `Linux Box ({gpu_name})`; elsewhere `chip` says again what `model` says.
     """
-    return ", ".join(text for text in (found.model.replace("{gpu_name}", found.chip), found.chip) if text)
+    model = found.model.replace("{gpu_name}", found.chip)
+    said = found.chip in model or found.chip.startswith("Unknown Chip")
+    return ", ".join(text for text in (model, "" if said and model else found.chip) if text)

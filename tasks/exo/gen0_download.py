@@ -35,7 +35,7 @@ _DOWNLOAD_ERROR = re.compile(
     re.MULTILINE,
 )
 _SHARD = re.compile(r"^Error processing \w+ for shard Shard\(model_id='([^']*)'")
-_CAUSE = re.compile(r"^[\w.]*(Client\w+|TimeoutError|AssertionError|OSError|Exception): (.+)$", re.MULTILINE)
+_CAUSE = re.compile(r"^(?:\w+\.)*((?:Client|SSL)\w+|\w*(?:Error|Exception)):? ?(.*)$", re.MULTILINE)
 _BY_CHANCE = 3
 """Attempts, counted from 0, that may fail without being a finding: after 0.1, 0.2 and 0.4 s EXO asks again."""
 _LOADED = "loaded weights"
@@ -101,11 +101,10 @@ def hub_problem(log: str) -> str:
     last = next(reversed(list(_DOWNLOAD_ERROR.finditer(log))), None)
     if last is None or int(last["attempt"]) < _BY_CHANCE or _LOADED in log[last.end() :]:
         return ""
-    causes = _CAUSE.findall(log, last.end())
-    cause = shortened(causes[0][1]) if causes else "its log says no more"
-    return (
-        f"cannot fetch {last['path']} of {last['repo']} from the model hub ({int(last['attempt']) + 1} tries): {cause}"
-    )
+    cause = _CAUSE.search(log, last.end())
+    said = shortened(cause[2] or cause[1]) if cause else "its log says no more"
+    tries = int(last["attempt"]) + 1
+    return f"cannot fetch {last['path']} of {last['repo']} from the model hub ({tries} tries): {said}"
 
 
 def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:

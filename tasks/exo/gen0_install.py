@@ -7,11 +7,13 @@ exits 0; here that is exit code 3 and nothing is left installed.
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from records.settings import Exo, exo_on, override_name
 from tasks.exo.interface import InstallPlan, ShellStep
 from tasks.exo.sources import copy_folder, kind_of, reason, shell_path
+from tasks.machines.daemon import digest
 
 DISTRIBUTION = "exo"
 
@@ -57,7 +59,7 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
     venv = f"{home}/venv"
     python = f"{venv}/bin/python"
     source = f"{home}/src" if kind_of(exo.source) == "folder" else exo.source
-    steps = [ShellStep("make a virtual environment", _make_venv(venv, base_python), 300)]
+    steps = [ShellStep("make a virtual environment", _make_venv(venv, base_python, _asked(exo)), 300)]
     if kind_of(exo.source) == "folder":
         steps.append(ShellStep(f"copy {exo.source}", copy_folder(exo.source, source), 600))
     if exo.overrides:
@@ -94,13 +96,21 @@ def override_line(override: str) -> str:
     return f"{override_name(text)} @ file://{text}" if text.startswith(("/", "~/")) else text
 
 
-def _make_venv(venv: str, base_python: str) -> str:
+def _asked(exo: Exo) -> str:
+    """Return a digest of what decides which packages there are, an edited file in a local source apart."""
+    return digest(json.dumps([exo.release, exo.source, sorted(exo.extras), sorted(exo.overrides)]))
+
+
+def _make_venv(venv: str, base_python: str, asked: str) -> str:
+    """Make it, anew where it was made for other packages: pip never takes out what is not asked for any more."""
     python, base = shlex.quote(f"{venv}/bin/python"), shlex.quote(base_python)
+    mark = shlex.quote(f"{venv}/made-for")
     version = shlex.quote("import sys; print(sys.version_info[:3])")
     return (
         f'[ "$({python} -I -c {version} 2>/dev/null)" = "$({base} -I -c {version})" ]'
         f" && {python} -m pip --version >/dev/null 2>&1"
-        f" || {{ rm -rf {shlex.quote(venv)} && {base} -m venv {shlex.quote(venv)}; }}"
+        f' && [ "$(cat {mark} 2>/dev/null)" = {asked} ]'
+        f" || {{ rm -rf {shlex.quote(venv)} && {base} -m venv {shlex.quote(venv)} && echo {asked} > {mark}; }}"
     )
 
 

@@ -50,6 +50,8 @@ class Topology(msgspec.Struct, frozen=True):
     nodes: dict[str, str]
     """Node key (or the foreign id, where it is none of ours) -> device text."""
     edges: frozenset[tuple[str, str]]
+    memory_bytes: Mapping[str, int] = {}
+    """Node key -> the memory by which the layers are dealt (0.0.x); empty where the release does not tell."""
 
 
 class Prepared(msgspec.Struct, frozen=True):

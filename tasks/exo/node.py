@@ -7,17 +7,17 @@ EXO is installed, runs or answers is asked of the node each time.
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 
 import msgspec
 
 from records.facts import ComputeProbe
 from records.plan import command_for
-from records.settings import Exo, exo_on, ports_of
+from records.settings import Exo, exo_on, override_name, ports_of
 from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.exo import probe
@@ -25,9 +25,9 @@ from tasks.exo.catalogue import generation_of
 from tasks.exo.credentials import without_credentials
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
-from tasks.machines.daemon import PROXIES, Daemon, Ending, Launch, Pulse
+from tasks.machines.daemon import Daemon, Ending, Launch, Pulse
 from tasks.machines.environment import exported
-from tasks.machines.http import call
+from tasks.machines.http import Line, call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
 from tasks.machines.pythons import Python, fitting_python
@@ -49,19 +49,27 @@ for line in sorted({f"{d.metadata['Name']}=={d.version} {d.read_text('direct_url
 class InstallNote(msgspec.Struct, frozen=True):
     """What lies in `installed.json` on the node after an install that was proven: the wish and what came of it."""
 
-    wish: str
-    """Digest of everything in hosts.yaml that bears on the install."""
+    wish: dict[str, str]
+    """Everything in hosts.yaml that bears on the install, as digests by name (`override of tinygrad`)."""
     revision: str
 
+    def departs(self, wish: Mapping[str, str]) -> list[str]:
+        """Name what `wish` has otherwise."""
+        return [name for name in {**wish, **self.wish} if self.wish.get(name) != wish.get(name)]
 
-def past_proxies(environment: Mapping[str, str], addresses: Iterable[str]) -> dict[str, str]:
+
+def past_proxies(environment: Mapping[str, str], peers: Callable[[], Mapping[str, str]]) -> dict[str, str]:
     """Return `environment` with the nodes' addresses in no_proxy where it names a proxy: gRPC would go through it."""
-    if not any(name.lower() in PROXIES[:-1] for name in environment):
+    proxies = {name: value for name, value in environment.items() if name.lower().endswith("_proxy") and value}
+    if all(name.lower().startswith("no_") for name in proxies):
         return dict(environment)
-    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    named = (text.strip() for text in given.split(","))
-    direct = ",".join(dict.fromkeys([*filter(None, named), *addresses, "localhost", "127.0.0.1"]))
-    return {**environment, "no_proxy": direct, "NO_PROXY": direct}
+    direct: dict[str, str] = {}
+    for names in (("no_proxy", "NO_PROXY"), ("no_grpc_proxy",)):  # gRPC reads the second, where it is set, instead
+        given = next((proxies[name] for name in names if name in proxies), "")
+        if given or "no_proxy" in names:
+            every = [*(text.strip() for text in given.split(",")), *peers().values(), "localhost", "127.0.0.1"]
+            direct |= dict.fromkeys(names, ",".join(dict.fromkeys(filter(None, every))))
+    return {**environment, **direct}
 
 
 def is_executable(path: str) -> str:
@@ -181,20 +189,24 @@ class ExoNode:
         if engine == "dummy":
             return None
         self.node.put(probe.SCRIPT.read_bytes(), self.probe_path)
-        command = probe.command(self.install_plan().python, self.probe_path, engine)
-        ran = self.node.run(exported(self.node, mine.environment) + command, timeout_s=probe.TIMEOUT_S, check=False)
-        return probe.read(self.key, engine, mine.environment, ran.stdout, ran.elapsed_s)
+        environment = past_proxies(mine.environment, self.peers)
+        command = probe.command(self.install_plan().python, self.probe_path, engine, exported(self.node, environment))
+        ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
+        return probe.read(self.key, engine, environment, ran.stdout, ran.elapsed_s)
 
     def revision(self) -> str:
         """Return the revision that is installed, as the node tells it now."""
         return self.node.run(self.install_plan().revision, timeout_s=60).stdout.strip()
 
-    def wish(self) -> str:
-        """Return a digest of what hosts.yaml wants installed; of a local directory its files too, so edits count."""
+    def wish(self) -> dict[str, str]:
+        """Return what hosts.yaml wants installed, as digests by name; of a local directory its files too."""
         wanted = exo_on(self.exo, self.key)
-        named = [wanted.release, wanted.source, wanted.extras, wanted.overrides, wanted.python]
-        tree = self.node.run(tree_command(wanted.source), check=False, timeout_s=60).stdout
-        return daemon.digest(json.dumps(named) + tree)
+        named = {"release": wanted.release, "source": wanted.source, "python": wanted.python or ""}
+        named |= {f"extra {name}": name for name in wanted.extras}
+        named |= {f"override of {override_name(text)}": text for text in wanted.overrides}
+        ran = self.node.run(tree_command(wanted.source), check=False, timeout_s=60)
+        named["files of the source"] = ran.stdout
+        return {name: daemon.digest(text) for name, text in named.items()}
 
     def install_note(self) -> InstallNote | None:
         """Return what the last proven install noted; None where there was none."""
@@ -204,7 +216,7 @@ class ExoNode:
         except msgspec.DecodeError:
             return None
 
-    def note_install(self, wish: str, revision: str) -> None:
+    def note_install(self, wish: dict[str, str], revision: str) -> None:
         """Remember on the node that `wish` was installed and proven to be `revision`."""
         self.node.put(msgspec.json.encode(InstallNote(wish, revision)), self.note_path)
 
@@ -214,11 +226,12 @@ class ExoNode:
         return f"{self.folder}/installed.json"
 
     def installed_parts(self) -> dict[str, str]:
-        """Return what of the install decides how EXO runs: its revision, and a digest of all packages beside it."""
+        """Return what of the install decides how EXO runs: its revision, and every package beside it."""
         plan = self.install_plan()
         ran = self.node.run(parts_command(plan), check=False, timeout_s=60)
-        revision, _, packages = ran.stdout.strip().partition("\n")
-        return {"revision": revision, "packages": daemon.digest(packages)}
+        revision, *packages = ran.stdout.strip().splitlines() or [""]
+        named = {name: version for name, _, version in (line.partition("==") for line in packages) if name}
+        return {"revision": revision} | {f"package {name}": daemon.digest(text) for name, text in named.items()}
 
     # Running?
 
@@ -234,18 +247,17 @@ class ExoNode:
             )
         except StepError as error:
             raise error.about(self.key) from None
-        environment = past_proxies(launch.environment, self.peers().values())
-        return msgspec.structs.replace(launch, environment=environment)
+        return msgspec.structs.replace(launch, environment=past_proxies(launch.environment, self.peers))
 
     def differences(self, process: Daemon, launch: Launch) -> list[str]:
-        """Return in what `process` differs from what is wanted now: command line, environment, packages, ..."""
+        """Name in what `process` differs from what is wanted now: `variable AMD`, `flag --node-port`, `package ...`."""
         wanted = launch.parts | self.installed_parts()
-        differs = [name for name, part in wanted.items() if process.parts.get(name) != part]
+        differs = [name for name in wanted | process.parts if process.parts.get(name) != wanted.get(name)]
         for path, content in launch.files.items():  # EXO reads the file again whenever somebody has changed it
             ran = self.node.run(f"cat {shlex.quote(path)}", check=False)
-            if ran.stdout.strip() != content.strip() and "discovery file" not in differs:
-                differs.append("discovery file")
-        return differs
+            if ran.stdout.strip() != content.strip():
+                differs.append(Path(path).name)
+        return list(dict.fromkeys(differs))
 
     def process(self) -> Daemon | None:
         """Return our EXO where it runs, found by identity; None otherwise."""
@@ -289,9 +301,9 @@ class ExoNode:
 
     # What it says
 
-    def ask(self, request: Request) -> Reply:
-        """Send `request` to this node's API; status 0 where there is no answer."""
-        return call(self.node, self.address, self.ports.api, request)
+    def ask(self, request: Request, line: Line | None = None) -> Reply:
+        """Send `request` to this node's API; status 0 where there is no answer. `line` can end it before."""
+        return call(self.node, self.address, self.ports.api, request, line)
 
     def topology(self) -> Topology | None:
         """Return the cluster as this node tells it now; None where its API does not answer sensibly."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from records.facts import ComputeFailure, ComputeProbe
 from records.plan import command_for
 from tasks.decode import decode
 from tasks.errors import StepError, all_of
+from tasks.machines.daemon import WITHOUT_PROXIES
 from tasks.machines.wire import shortened
 
 TIMEOUT_S = 180
@@ -27,13 +29,41 @@ TIMEOUT_S = 180
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "compute_probe.py"
 _BEGIN, _END = "===== compute probe begins =====", "===== compute probe ends ====="
+_CODE = "===== compute probe's exit code:"
 _CPU = {"CPU", "CLANG", "LLVM", "X86", "PYTHON", "NPY"}
 
+_SIGNALLED = 128
+"""A shell adds it to the number of the signal that ended a program."""
+_SIGNALS = {number.value for number in signal.Signals}
+_HUNG = ("the engine hung: on the device, on its driver, or on a download", "see what `dmesg` on {node} says last")
+_ENDED = (
+    "the engine or its Python gave up before it could say why",
+    "see that the virtual environment is whole: fab cleanup, then fab install-{node}",
+)
+_CRASHED = (
+    "the engine crashed in compiled code: a driver or library that does not fit it, or a device that failed",
+    "see what `dmesg` on {node} says last, and take another version of the engine in nodes.{node}.overrides",
+)
+_DIED_BY = {
+    "SIGILL": (
+        "the engine, or numpy, was built for a processor with instructions that this one has not",
+        "take another version or build of it in nodes.{node}.overrides (`lscpu` lists what the processor has)",
+    ),
+    "SIGKILL": (
+        "the process was killed, which is how Linux ends one for want of memory",
+        "see whether `dmesg` on {node} says `Out of memory`, and free some or give the machine more",
+    ),
+}
 
-def command(python: str, script: str, engine: str) -> str:
-    """Return the shell command that computes with `engine` in `python`'s venv; EXO's environment is exported before."""
+
+def command(python: str, script: str, engine: str, exports: str) -> str:
+    """Return the shell command that computes with `engine` in `python`'s venv.
+
+    `exports` is shell text that gives it the environment EXO gets (tasks.machines.environment).
+    """
     # -P as in EXO's own program: the script's folder is no place to import from.
-    return shlex.join([python, "-P", script, engine])
+    computes = shlex.join([python, "-P", script, engine])
+    return f"{WITHOUT_PROXIES}\n{exports}{computes} 2>&1; code=$?; echo; echo {shlex.quote(_CODE)} $code"
 
 
 def read(node: str, engine: str, environment: Mapping[str, str], stdout: str, seconds: float) -> ComputeProbe:
@@ -42,7 +72,7 @@ def read(node: str, engine: str, environment: Mapping[str, str], stdout: str, se
     first = stages[0] if stages else _Stage("import", 0.0)
     failures = [_explain(one, engine, node) for one in stages if one.error]
     if not _ended(stdout):
-        failures.append(_never_ended(stages, seconds))
+        failures.append(_never_ended(node, stages, stdout, seconds))
     wanted = _wanted_device(environment)
     if first.device and wanted and first.device.split(":")[0] != wanted:
         failures.append(
@@ -105,14 +135,22 @@ def _ended(stdout: str) -> bool:
     return _END in stdout.partition(_BEGIN)[2]
 
 
-def _never_ended(stages: list[_Stage], seconds: float) -> ComputeFailure:
+def _never_ended(node: str, stages: list[_Stage], stdout: str, seconds: float) -> ComputeFailure:
+    """Say how a probe died; its exit code is missing where its time-out ended it."""
+    printed, _, code = stdout.rpartition(_CODE)
     last = stages[-1].stage if stages else "nothing"
-    return ComputeFailure(
-        stages[-1].stage if stages else "import",
-        f"no answer after {seconds:.0f} s; the last thing done: {last}",
-        "the engine hung, or its process was ended (by a driver, or for want of memory)",
-        "run the probe by hand on the node and look at `dmesg`",
-    )
+    words = [line.strip() for line in printed.splitlines() if line.strip() and not line.startswith(("{", _BEGIN))]
+    told = f"; its last words: {shortened(words[-1], 200)}" if words else ", without a word"
+    number = int(code) if code.strip().isdigit() else None
+    if number is None:
+        how, died = f"no answer after {seconds:.0f} s", _HUNG
+    elif number > _SIGNALLED:
+        name = signal.Signals(number - _SIGNALLED).name if number - _SIGNALLED in _SIGNALS else str(number)
+        how, died = f"its process was ended by {name} after {seconds:.0f} s", _DIED_BY.get(name, _CRASHED)
+    else:
+        how, died = f"its process ended with exit code {number} after {seconds:.0f} s", _ENDED
+    said = f"{how}; the last thing done: {last}{told}"
+    return ComputeFailure(stages[-1].stage if stages else "import", said, died[0], died[1].replace("{node}", node))
 
 
 def _wanted_device(environment: Mapping[str, str]) -> str:
@@ -132,6 +170,13 @@ class Known(NamedTuple):
     remedy: str
 
 
+EMPTY_SHARE = Known(
+    r"get_current_shard[^$]*?IndexError|Error processing prompt[^:]*: list index",
+    "EXO deals the layers by memory, and a node of the ring got none (one with less than about 1/layers of all"
+    " memory, or whose GPU's memory is told as -1): the first chat hangs",
+    "give every node memory for a layer: on an APU a larger carve-out in the firmware, or its CPU (take AMD=1 out"
+    " of its environment in nodes); or take a model with more layers",
+)
 TINYGRAD = (
     Known(
         r"underlying buffer is not writable",
@@ -140,7 +185,7 @@ TINYGRAD = (
         'on a CPU or CUDA node set nodes.{node}.overrides: ["tinygrad==0.10.2"]',
     ),
     Known(
-        r"half -inf|expected value token",
+        r"half -inf|expected value token|constant invalid for type",
         "tinygrad's LLVM back end writes llama's half-precision mask as `half -inf`, which LLVM does not read: every"
         " prompt of more than a few tokens fails",
         'set AMD_LLVM: "0" in nodes.{node}.environment, which compiles with ROCm\'s libamd_comgr instead',
@@ -156,25 +201,26 @@ TINYGRAD = (
         "set nodes.{node}.extras: [amd-gpu]",
     ),
     Known(
-        r"ROCm driver initilization failed",
+        r"ROCm driver initi\w+ failed",
         "the amdgpu driver is not loaded (/sys/module/amdgpu/initstate does not say `live`): EXO crashes at its start",
         "load it (`sudo modprobe amdgpu`); in a container or under WSL2 there is none, and EXO can use the CPU only",
     ),
     Known(
-        r"undefined symbol: rsmi_init",
+        r"undefined symbol: rsmi_|librocm_smi64\S*: cannot open",
         "pyrsmi finds no librocm_smi64.so in /opt/rocm/lib (ROCm 10 does not bring it any more), and EXO crashes at its"
         " start",
         "install ROCm's rocm-smi-lib (ROCm 7 or before), or compute on the CPU of this node",
     ),
     Known(
-        r"ROCm SMI initialization failed|rocm-smi tells name",
+        r"ROCm SMI init|RSMI_STATUS|rocm-smi tells name",
         "librocm_smi64 is there and tells neither the GPU's name nor its memory, by which EXO deals the layers",
         "see what `rocm-smi` itself says on the node; a newer ROCm may know this GPU",
     ),
     Known(
-        r"/dev/kfd.*Permission|Permission.*/dev/kfd",
-        "this user may not open /dev/kfd",
-        "add the user to the groups that own it (`ls -l /dev/kfd`: render, video), then log in anew",
+        r"(?:denied|not permitted)\W+/dev/(?:kfd|dri)|/dev/(?:kfd|dri/\w+).*(?:denied|not permitted)",
+        "this user may not open /dev/kfd, or the GPU's /dev/dri/renderD...",
+        "add the user to the groups that own them (`ls -l /dev/kfd /dev/dri`: render, video), then log in anew; a"
+        " container must be given both",
     ),
     Known(
         r"Cannot find a usable interface for AMD|No interface for AMD|/dev/kfd",
@@ -182,25 +228,36 @@ TINYGRAD = (
         "see that `rocminfo` lists the GPU for this user; otherwise take AMD=1 out of nodes.{node}.environment",
     ),
     Known(
-        r"autogen\.comgr' has no attribute",
+        r"(?i)unsupported (?:arch|gfx|target)|not a recognized processor",
+        "this tinygrad, or the LLVM that it compiles with, does not know the GPU: it is newer than they are",
+        'set nodes.{node}.overrides: ["tinygrad==0.11.0"] and AMD_LLVM: "0" in its environment, with a recent ROCm',
+    ),
+    Known(
+        r"(?i)device hang|MMU fault|memory access fault|HW exception|GPU reset",
+        "the GPU faulted while it computed: its driver or firmware does not get along with this program",
+        "see what `sudo dmesg | grep amdgpu` on {node} says, take a newer kernel and linux-firmware, or compute on its"
+        " CPU",
+    ),
+    Known(
+        r"autogen\.comgr' has no attribute|libamd_comgr\S*: cannot open",
         "tinygrad compiles for an AMD GPU with ROCm's libamd_comgr, and there is none where the loader looks or in"
         " /opt/rocm/lib",
         "install ROCm's comgr package on {node} (it comes with the HIP SDK)",
     ),
     Known(
-        r"comgr fail",
+        r"comgr fail|undefined symbol: amd_comgr_",
         "ROCm's libamd_comgr refuses: it is older than the GPU, or it is version 3 (ROCm 6.4 and later), whose numbers"
         " tinygrad 0.10.3 and before do not know",
         'with ROCm 6.4 or later set nodes.{node}.overrides: ["tinygrad==0.11.0"] and AMD_LLVM: "0" in its environment;'
         " otherwise take ROCm's own libamd_comgr instead of the distribution's",
     ),
     Known(
-        r"requires LLVM >= 18",
+        r"requires LLVM >= |undefined value '@llvm\.amdgcn",
         "tinygrad's LLVM back end for AMD GPUs needs LLVM 18 or later, and the node has an older one",
         'set AMD_LLVM: "0" in nodes.{node}.environment, which needs ROCm\'s libamd_comgr instead',
     ),
     Known(
-        r"No LLVM library found",
+        r"No LLVM library found|autogen\.llvm' has no attribute|libLLVM\S*: cannot open",
         "tinygrad's LLVM back end was chosen, and the node has no LLVM library",
         'set AMD_LLVM: "0" in nodes.{node}.environment, which needs ROCm\'s libamd_comgr instead',
     ),
@@ -208,8 +265,9 @@ TINYGRAD = (
         r"urlopen error|URLError|HTTPError",
         "tinygrad 0.11.0 and later download Linux headers (gitlab.com) at their first use of an AMD GPU, and the node"
         " cannot reach them",
-        "let the node reach gitlab.com once, or bring ~/.cache/tinygrad/downloads from a machine that did; tinygrad"
-        " 0.10.3 downloads nothing (ROCm before 6.4 only)",
+        "let the node reach gitlab.com once (where only a proxy leads out: https_proxy in nodes.{node}.environment; a"
+        " login's own is kept from EXO), or bring ~/.cache/tinygrad/downloads from a machine that did; tinygrad 0.10.3"
+        " downloads nothing (ROCm before 6.4 only)",
     ),
     Known(
         r"(\w+)=1 is deprecated, use DEV=",
@@ -222,22 +280,21 @@ TINYGRAD = (
         "take ROCM_PATH out of the environment of the login and of nodes.{node}.environment",
     ),
     Known(
-        r"No such file or directory: 'clang'",
-        "tinygrad compiles for the CPU with clang, and the node has none",
+        r"No such file or directory: '(?:\S*/)?(?:clang|gcc|cc)[-+.\w]*'",
+        "tinygrad compiles for the CPU with clang (or what CC names), and the node has none",
         "install clang on {node}",
     ),
     Known(
-        r"autogen\.(cuda|nvrtc)' has no attribute|libcuda|libnvrtc",
+        r"Command '\['?clang|clang\S*: error",
+        "clang is there and cannot compile what tinygrad writes: it is too old (14 does), or not whole",
+        "see what `clang --version` says on {node} and install a newer one",
+    ),
+    Known(
+        r"autogen\.(cuda|nvrtc)' has no attribute|libcuda|libnvrtc|CUDA_ERROR_NO_DEVICE|CUDA Error",
         "CUDA was chosen, and the node has no CUDA driver or compiler",
         "take CUDA=1 out of nodes.{node}.environment",
     ),
-    Known(
-        r"get_current_shard[^$]*?IndexError|Error processing prompt[^:]*: list index",
-        "EXO deals the layers by memory, and a node of the ring got none (one with less than about 1/layers of all"
-        " memory, or whose GPU's memory is told as -1): the first chat hangs",
-        "give every node memory for a layer: on an APU a larger carve-out in the firmware, or its CPU (take AMD=1 out"
-        " of its environment in nodes); or take a model with more layers",
-    ),
+    EMPTY_SHARE,
 )
 MLX = (
     Known(
@@ -258,9 +315,24 @@ MLX = (
 )
 _BOTH = (
     Known(
-        r"No module named '?(tinygrad|mlx)",
-        "the engine is not installed in EXO's virtual environment",
+        r"No module named",
+        "a package that the engine needs, or itself, is not in EXO's virtual environment",
         "install EXO again: fab cleanup, then fab install-{node}",
+    ),
+    Known(
+        r"version `(?:GLIBC|GLIBCXX|CXXABI)_",
+        "a package was built for a newer Linux than the node's",
+        "take an older version of the package named there in nodes.{node}.overrides, or a newer Linux",
+    ),
+    Known(
+        r"\blib[-+.\w]+: cannot open shared object file",
+        "a library that the engine loads is not on the node",
+        "install the package that holds it (`apt-file search NAME`, `dnf provides '*/NAME'`) on {node}",
+    ),
+    Known(
+        r"MemoryError|Cannot allocate memory|(?i:out of memory)",
+        "there is too little memory left for a few kilobytes of numbers, on the node or on its GPU",
+        "see what holds it: `free -h` and `ps aux --sort -rss` on {node}; a model that Ollama keeps counts too",
     ),
     Known(
         r"wrong numbers",
@@ -270,9 +342,12 @@ _BOTH = (
 )
 
 
-def recognise(text: str, node: str) -> ComputeFailure | None:
-    """Return the known failure that a log, a reply or an error of an engine speaks of, with the line that says so."""
-    for known in (*TINYGRAD, *MLX, *_BOTH):
+def recognise(text: str, node: str, *, in_log: bool = False) -> ComputeFailure | None:
+    """Return the known failure that a reply, an engine's error or a log speaks of, with the line that says so.
+
+    A log holds what is no failure of the engine too, so what would fit any program's is not looked for there.
+    """
+    for known in (*TINYGRAD, *MLX, *(() if in_log else _BOTH)):
         if match := re.search(known.pattern, text):
             begin = text.rfind("\n", 0, match.end()) + 1
             line = text[begin:].partition("\n")[0]

@@ -15,6 +15,38 @@ from tasks.exo.logtext import without_blocks
 from tasks.exo.probe import recognise
 from tasks.machines.wire import Reply, message_of, shortened
 
+_HUB = (
+    (
+        r"No space left|Disk quota",
+        "room on the disk of every node for the whole model",
+        "free some on {node}, or name another folder as EXO_HOME in exo.nodes.{node}.environment of hosts.yaml",
+    ),
+    (
+        r"Permission denied|Read-only file system",
+        "a folder that EXO may write to on every node ($EXO_HOME, else ~/.cache/exo)",
+        "make it the user's own on {node} (an earlier start with sudo?), or name another one as EXO_HOME in"
+        " exo.nodes.{node}.environment of hosts.yaml",
+    ),
+    (
+        r": 40[13]$",
+        "a repository that may be read: this one wants a token of the hub, or is not there under that name",
+        "put a token into ~/.cache/huggingface/token on every node (EXO reads it from there or from $HF_HOME/token), or"
+        " the address of a mirror that needs none as HF_ENDPOINT into exo.environment of hosts.yaml",
+    ),
+    (
+        r"CERTIFICATE_VERIFY|CertificateError|SSLCert",
+        "a hub whose certificate {node} trusts; something between them may put in its own",
+        "name the file with its certificate as SSL_CERT_FILE in exo.environment of hosts.yaml",
+    ),
+    (
+        r"",
+        "a model hub that every node reaches, even where the files are on its disk already",
+        "on such a node: curl -sI ${HF_ENDPOINT:-https://huggingface.co}; EXO's downloads take no proxy: the address of"
+        " a mirror goes as HF_ENDPOINT into exo.environment of hosts.yaml",
+    ),
+)
+"""What a failed download says, what it needs, what to do; the last holds for any."""
+
 _FAILED = re.compile(r"^Error processing (?:tensor|prompt)\b.*$", re.MULTILINE)
 
 
@@ -36,15 +68,11 @@ def in_reply(reply: Reply, node: str) -> StepError | None:
 def _in_log(log: str, node: str, generation: Generation, model: str) -> StepError | None:
     ours = generation.about_pair(log, model)
     if hub := generation.hub_problem(ours):
-        return StepError(
-            hub,
-            "a model hub that every node reaches, even where the files are on its disk already",
-            "on such a node: curl -sI https://huggingface.co; EXO's downloads take no proxy: the address of a mirror"
-            " goes as HF_ENDPOINT into exo.environment of hosts.yaml, then: fab start download-model",
-            who=node,
-        )
+        needed, do = next((needed, do) for pattern, needed, do in _HUB if re.search(pattern, hub))
+        do += ", then: fab start download-model"
+        return StepError(hub, needed.replace("{node}", node), do.replace("{node}", node), who=node)
     rest = without_blocks(ours, lambda line: line.startswith("Download error"))
-    if failure := recognise(rest, node):
+    if failure := recognise(rest, node, in_log=True):
         return StepError(
             f"its log says: {failure.said}",
             f"a ring that can pass tokens on: {failure.cause}",

@@ -1,10 +1,7 @@
 """Which node gets which layers, computed before the start from the memory that EXO 0.0.15 will see.
 
-EXO deals the layers by memory, and each node tells its own: pyrsmi's VRAM where it computes on an AMD GPU, all of
-Linux' memory otherwise; what the discovery file says is replaced by it. The arithmetic is that of its
-RingMemoryWeightedPartitioningStrategy and map_partitions_to_shards, roundings included. An empty share is left out of
-its list of shards, but not out of the ring: the ring's last node then finds no entry of its own (IndexError in
-get_current_shard, in that node's log only), and every chat hangs although the topology is complete.
+EXO deals the layers by memory (`tasks.exo.dealing`), and each node tells its own: pyrsmi's VRAM where it computes on an
+AMD GPU, all of Linux' memory otherwise; what the discovery file says is replaced by it.
 """
 
 from __future__ import annotations
@@ -15,11 +12,11 @@ import msgspec
 
 from records.facts import NodePython
 from reports.text.format import size
+from tasks.exo import dealing
 from tasks.exo.models import LINUX_0, Known
 
 MEMORY_SHARE = 0.85
 """Of all nodes' memory together that weights may take: the rest is for the system, the KV cache and buffers."""
-_MIB = 2**20
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -45,17 +42,7 @@ def memories(nodes: Mapping[str, NodePython], on_amd: Collection[str]) -> dict[s
 
 def deal(memory: Mapping[str, Memory], layers: int) -> dict[str, int]:
     """Return how many layers EXO 0.0.15 deals to each node, in the ring's order; empty where a memory is not known."""
-    seen = {key: node.seen_bytes // _MIB for key, node in memory.items()}
-    if not seen or not all(seen.values()):
-        return {}
-    ring = sorted(seen, key=lambda key: (seen[key], key), reverse=True)
-    dealt, start = {}, 0.0
-    for key in ring:
-        end = round(start + seen[key] / sum(seen.values()), 5)
-        past = layers if key == ring[-1] else int(end * layers)
-        dealt[key] = max(0, past - int(start * layers))
-        start = end
-    return dealt
+    return dealing.deal({key: node.seen_bytes for key, node in memory.items()}, layers)
 
 
 def words(dealt: Mapping[str, int], memory: Mapping[str, Memory]) -> str:

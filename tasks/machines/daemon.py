@@ -11,9 +11,9 @@ Format of the note: `run/daemon.json`, `{"pid", "start_ticks", "boot_id", "execu
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -26,8 +26,9 @@ from tasks.machines.paths import MARK, ROOT
 
 LOG_CAP_BYTES = 200_000
 """Of a log's end that is fetched from a node; a traceback takes 3 kB."""
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-"""Set for a login's own needs; gRPC would send what goes between the nodes to such a proxy."""
+WITHOUT_PROXIES = "unset $(compgen -e | grep -i '_proxy$')"
+"""Bash that forgets the login's proxies, set for needs of its own: http_proxy, HTTPS_PROXY, all_proxy, grpc_proxy, ...
+gRPC would send what goes between the nodes to such a proxy."""
 TERM_GRACE_S = 12
 """EXO takes 0.6 to 2.7 s to end after SIGTERM; slower machines get more before SIGKILL."""
 
@@ -47,8 +48,15 @@ class Launch(msgspec.Struct, frozen=True):
     @property
     def parts(self) -> dict[str, str]:
         """What decides how the process runs, each as a digest: a running one is compared with a wanted one."""
-        wanted = {"command line": self.argv, "environment": self.environment, "discovery file": self.files}
-        return {name: digest(json.dumps(part, sort_keys=True)) for name, part in wanted.items()}
+        wanted: dict[str, str] = {"program": self.argv[0]}
+        flag = "argument"
+        for word in self.argv[1:]:
+            if word.startswith("-"):
+                flag = f"flag {word.partition('=')[0]}"
+            wanted[flag] = f"{wanted.get(flag, '')} {word}"
+        wanted |= {f"variable {name}": value for name, value in self.environment.items()}
+        wanted |= {Path(path).name: content for path, content in self.files.items()}
+        return {name: digest(part) for name, part in wanted.items()}
 
 
 class Daemon(msgspec.Struct, frozen=True):
@@ -60,7 +68,7 @@ class Daemon(msgspec.Struct, frozen=True):
     executable: str
     command: str
     parts: dict[str, str] = {}
-    """What it was started with, as digests by name; none in a note of before."""
+    """What it was started with, as digests by name (`flag --node-id`, `variable AMD`); none in a note of before."""
 
 
 class Pulse(msgspec.Struct, frozen=True):
@@ -276,13 +284,12 @@ def start_script(folder: str, launch: Launch, parts: Mapping[str, str], told: st
     makes sure that the command line is EXO's and no longer the shell's when the identity is read back. The note is
     written by the same script: no crash of ours can leave a process that nobody remembers.
     """
-    unset = " ".join(f"{name} {name.upper()}" for name in PROXIES)
     log, note = shlex.quote(log_path(folder)), shlex.quote(note_path(folder))
     named = {"executable": launch.argv[0], "command": shlex.join(launch.argv), "parts": parts}
     tail = shlex.quote(msgspec.json.encode(named).decode()[1:-1])
     return f"""mkdir -p {shlex.quote(folder)} && cd {shlex.quote(folder)} || exit 1
 [ -f {log} ] && mv -f {log} {log}.previous
-unset {unset}
+{WITHOUT_PROXIES}
 {told}setsid nohup {shlex.join(launch.argv)} >{log} 2>&1 </dev/null &
 pid=$!
 for i in $(seq 100); do

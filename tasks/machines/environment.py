@@ -19,8 +19,7 @@ def exported(node: Node, environment: Mapping[str, str]) -> str:
     if not environment:
         return ""
     path = environment_path(node, secrets.token_hex(8))
-    lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
-    node.put(lines.encode(), path)
+    node.put(exports(environment).encode(), path)
     return taking_over(path)
 
 
@@ -33,3 +32,8 @@ def taking_over(path: str) -> str:
     """Return the shell text that takes over an environment and removes its file."""
     quoted = shlex.quote(path)
     return f". {quoted}; rm -f {quoted}\n"
+
+
+def exports(environment: Mapping[str, str]) -> str:
+    """Return shell text that exports `environment`."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())

@@ -7,8 +7,10 @@ because most callers poll.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -25,10 +27,23 @@ ANSWER_CAP_BYTES = 8_000_000
 """A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""
 
 
-def call(node: Node, host: str, port: int, request: Request) -> Reply:
+class Line:
+    """The connection of one exchange, which another thread may end while the answer is awaited."""
+
+    def __init__(self) -> None:
+        self.sock: Any = None
+
+    def hang_up(self) -> None:
+        """End it; whoever waits for the answer is told at once that there is none."""
+        if self.sock is not None:
+            with contextlib.suppress(OSError, EOFError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+
+def call(node: Node, host: str, port: int, request: Request, line: Line | None = None) -> Reply:
     """Send `request` from `node` to `host:port` and return the answer; status 0 where there is none. Never raises."""
     start = time.monotonic()
-    reply = _exchange(node, host, port, request)
+    reply = _exchange(node, host, port, request, line or Line())
     commands, asked, elapsed_s = journal.get(), asking(host, port, request), time.monotonic() - start
     console.ran(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500))
     if commands is not None and not _repeats(commands, node.key, asked, reply):
@@ -72,12 +87,12 @@ def _wait(turn: Wait, tell: Callable[[str], None]) -> None:
     time.sleep(turn.seconds)
 
 
-def _exchange(node: Node, host: str, port: int, request: Request) -> Reply:
+def _exchange(node: Node, host: str, port: int, request: Request, line: Line) -> Reply:
     body = None if request.body is None else json.dumps(request.body).encode()
     headers = {"Accept": "*/*", "Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
     connection = http.client.HTTPConnection(host, port, timeout=request.timeout_s)
     try:
-        connection.sock = cast("Any", node.dial(host, port, request.timeout_s))
+        connection.sock = line.sock = cast("Any", node.dial(host, port, request.timeout_s))
         connection.request(request.method, request.path, body, headers)
         answer = connection.getresponse()
         return Reply(answer.status, answer.read(ANSWER_CAP_BYTES).decode("utf-8", "replace"))
@@ -91,12 +106,10 @@ def _exchange(node: Node, host: str, port: int, request: Request) -> Reply:
         connection.close()
 
 
-def _repeats(commands: list[Command], host: str, asked: str, reply: Reply) -> bool:
-    """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds."""
-    last = next((c for c in reversed(commands[-8:]) if c.host == host), None)
-    return bool(
-        last
-        and last.command == asked
-        and (last.exit_code or 0) == reply.status
-        and last.stdout == capped(reply.text, 1500)
-    )
+def _repeats(commands: list[Command], node: str, asked: str, reply: Reply) -> bool:
+    """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds.
+
+    The same words from two servers are two answers: server and request must be those of before.
+    """
+    last = next((c for c in reversed(commands[-8:]) if c.host == node and c.command == asked), None)
+    return last is not None and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500)

@@ -59,8 +59,14 @@ class LocalNode(Node):
         """Start `command` here; see Node."""
         ours, theirs = socket.socketpair()
         with theirs:
-            quiet = {"stdin": theirs, "stdout": theirs, "stderr": subprocess.DEVNULL, "start_new_session": True}
-            self.remembered.setdefault("talks", []).append(subprocess.Popen(["/bin/bash", "-c", command], **quiet))
+            talk = subprocess.Popen(
+                ["/bin/bash", "-c", command],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for `fab`, which then says so at the other end
+            )
+        self.remembered.setdefault("talks", []).append(talk)
         return ours
 
     def dial(self, host: str, port: int, timeout_s: float) -> socket.socket:

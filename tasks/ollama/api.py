@@ -1,16 +1,26 @@
 """Ollama's own API as requests and parsers; nothing else of Ollama is ever touched.
 
-Observed on 0.5.13; fields that other versions leave out are None or absent here, never an error. Names are compared as
-Ollama does it: `llama3.2` is `llama3.2:latest`.
+Observed on 0.5.13, 0.32.14 and 0.33.0-rc2; fields that other versions leave out are None or absent here, never an
+error. Names are compared as Ollama does it: `llama3.2` is `llama3.2:latest`, and case is nothing. A model in memory is
+known by its file, not by its name: Ollama keeps runners by file, and /api/ps shows the name that loaded one first.
 """
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
+from typing import TypeVar
+
 import msgspec
 
 from records.facts import DeviceKind, OllamaModel, OllamaState
+from records.samples import LoadedModel
+from tasks.decode import decode
 from tasks.errors import StepError
-from tasks.machines.wire import Reply, Request, read_reply
+from tasks.machines.wire import Reply, Request, shortened
+
+T = TypeVar("T")
+LOOK = "look at that Ollama on its node: systemctl status ollama; journalctl -u ollama"
 
 
 class _Details(msgspec.Struct, frozen=True):
@@ -24,11 +34,17 @@ class _Model(msgspec.Struct, frozen=True):
     digest: str | None = None
     size: int | None = None
     size_vram: int | None = None
+    context_length: int | None = None
+    expires_at: str | None = None
     details: _Details | None = None
 
 
 class _Models(msgspec.Struct, frozen=True):
     models: list[_Model] | None = None
+
+
+class _Shown(msgspec.Struct, frozen=True):
+    modelfile: str | None = None
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -50,6 +66,20 @@ def ps_request() -> Request:
     return Request("GET", "/api/ps")
 
 
+def show_request(model: str) -> Request:
+    """Return the request for what a model is made of."""
+    return Request("POST", "/api/show", {"model": model})
+
+
+def load_request(model: str, num_ctx: int, keep_s: int, timeout_s: float) -> Request:
+    """Return the request that loads `model` as the runs ask for it, or an answer to it would load it once more.
+
+    `keep_s` is sent too: a server with OLLAMA_KEEP_ALIVE=0 lets go of a model after each answer otherwise.
+    """
+    body = {"model": model, "stream": False, "options": {"num_ctx": num_ctx}, "keep_alive": f"{keep_s}s"}
+    return Request("POST", "/api/generate", body, timeout_s)
+
+
 def unload_request(model: str) -> Request:
     """Return the request that takes `model` out of memory; only /api/ps tells when it is gone."""
     return Request("POST", "/api/generate", {"model": model, "keep_alive": 0, "stream": False}, 60)
@@ -58,7 +88,7 @@ def unload_request(model: str) -> Request:
 def parse_state(arm: str, url: str, version: Reply, tags: Reply, loaded: Reply) -> OllamaState:
     """Read the answers to version, tags and ps; the first that is none becomes `error`, for people."""
     try:
-        number = read_reply(version, _Version, "Ollama's version").version
+        number = _read(version, _Version, "Ollama's version").version
         models = {m.name or m.model: m.digest or "" for m in _models(tags, "Ollama's models")}
         memory = [m.name or m.model for m in _models(loaded, "Ollama's loaded models")]
     except StepError as error:
@@ -66,14 +96,51 @@ def parse_state(arm: str, url: str, version: Reply, tags: Reply, loaded: Reply) 
     return OllamaState(arm, url, number, models, memory)
 
 
+def parse_version(reply: Reply) -> str:
+    """Return the version that an answer names, "" where it names none. Raises StepError where it is an error."""
+    return _read(reply, _Version, "Ollama").version or ""
+
+
 def parse_model(arm: str, model: str, tags: Reply) -> OllamaModel | None:
     """Return what /api/tags says of `model`, None where the server does not have it. Raises StepError."""
     return _described(arm, model, _find(model, _models(tags, "Ollama's models")))
 
 
-def parse_loaded(arm: str, model: str, loaded: Reply) -> OllamaModel | None:
-    """Return what /api/ps says of `model` with `size_vram_bytes`, None where it is not loaded. Raises StepError."""
-    return _described(arm, model, _find(model, _models(loaded, "Ollama's loaded models")))
+def parse_memory(loaded: Reply, now_s: float) -> list[LoadedModel]:
+    """Return all that /api/ps lists; `now_s` is the time (Unix) to which expiry is counted. Raises StepError."""
+    return [
+        LoadedModel(
+            name=m.name or m.model,
+            digest=m.digest or "",
+            memory_bytes=m.size,
+            vram_bytes=m.size_vram,
+            context_length=m.context_length,
+            expires_in_s=_seconds_until(m.expires_at, now_s),
+        )
+        for m in _models(loaded, "Ollama's loaded models")
+    ]
+
+
+def parse_blob(shown: Reply) -> str:
+    """Return the file of weights that a Modelfile names (`FROM .../blobs/sha256-...`), "" where it names none."""
+    try:
+        modelfile = _read(shown, _Shown, "Ollama's model").modelfile or ""
+    except StepError:
+        return ""
+    found = re.search(r"^FROM \S*(sha256[-:][0-9a-f]{64})\s*$", modelfile, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def with_memory(model: OllamaModel, loaded: LoadedModel | None) -> OllamaModel:
+    """Return a model with what it is in memory, beside what it is on disk."""
+    if loaded is None:
+        return model
+    return msgspec.structs.replace(
+        model,
+        size_vram_bytes=loaded.vram_bytes,
+        memory_bytes=loaded.memory_bytes,
+        context_length=loaded.context_length,
+    )
 
 
 def device_of(model: OllamaModel) -> tuple[str, DeviceKind]:
@@ -81,7 +148,7 @@ def device_of(model: OllamaModel) -> tuple[str, DeviceKind]:
 
     Ollama offloads layers: with a part of the model in VRAM, the GPU and the CPU both compute, which is not `gpu`.
     """
-    vram, whole = model.size_vram_bytes, model.size_bytes
+    vram, whole = model.size_vram_bytes, model.memory_bytes or model.size_bytes
     if vram is None:
         return "Ollama does not tell", "unknown"
     if vram == 0:
@@ -92,14 +159,15 @@ def device_of(model: OllamaModel) -> tuple[str, DeviceKind]:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Tell whether two names mean one model: a missing tag is `:latest`."""
-    return _tagged(one) == _tagged(other)
+    """Tell whether two names mean one model: a missing tag is `:latest`, and case is nothing."""
+    return _tagged(one).lower() == _tagged(other).lower()
 
 
 def changes(before: OllamaState, after: OllamaState) -> list[str]:
-    """Return what is different in a server's version, models and health; empty means unaffected by us.
+    """Return what is different in a server's version, models, process and health; empty means unaffected by us.
 
-    What is loaded does not count: Ollama unloads by itself after its keep-alive.
+    What is loaded does not count: Ollama unloads by itself after its keep-alive. A process that started anew on a node
+    that did not is a change; where its node started anew too, that is the one that is told.
     """
     if before.error or after.error:
         return [f"{state.arm}: {state.error}" for state in (before, after) if state.error]
@@ -107,13 +175,28 @@ def changes(before: OllamaState, after: OllamaState) -> list[str]:
     if before.version != after.version:
         changed.append(f"version {before.version} is now {after.version}")
     changed += [f"{name} is gone" for name in sorted(before.models.keys() - after.models.keys())]
+    changed += [f"{name} is new" for name in sorted(after.models.keys() - before.models.keys())]
     both = sorted(before.models.keys() & after.models.keys())
     changed += [f"{name} has another digest" for name in both if before.models[name] != after.models[name]]
+    if before.boot and after.boot and before.boot != after.boot:
+        changed.append("its node was started anew")
+    elif before.started and after.started and before.started != after.started:
+        changed.append("its process was started anew")
     return [f"{before.arm}: {change}" for change in changed]
 
 
+def _read(reply: Reply, kind: type[T], what: str) -> T:
+    """Decode a 200 answer as `kind`. Raises StepError, with advice about Ollama, for anything else."""
+    if reply.status != 200:
+        raise StepError(f"{what}: {reply.words}", "HTTP 200", LOOK)
+    try:
+        return decode(reply.text, kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeError, ValueError) as error:
+        raise StepError(f"{what} cannot be read ({error}): {shortened(reply.text)}", "Ollama's JSON", LOOK) from error
+
+
 def _models(reply: Reply, what: str) -> list[_Model]:
-    return read_reply(reply, _Models, what).models or []
+    return _read(reply, _Models, what).models or []
 
 
 def _find(model: str, among: list[_Model]) -> _Model | None:
@@ -131,8 +214,16 @@ def _described(arm: str, model: str, found: _Model | None) -> OllamaModel | None
         quantization=details.quantization_level or None,
         parameter_size=details.parameter_size or None,
         size_bytes=found.size,
-        size_vram_bytes=found.size_vram,
     )
+
+
+def _seconds_until(stamp: str | None, now_s: float) -> float | None:
+    """Return the seconds from `now_s` until one of Go's time stamps, which have up to nine decimals."""
+    try:
+        at = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", stamp or ""))
+    except ValueError:
+        return None
+    return round(at.timestamp() - now_s, 3) if at.tzinfo else None
 
 
 def _tagged(name: str) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
 
 from records.facts import OllamaModel, OllamaState
+from records.samples import LoadedModel
 from records.settings import Baseline
 from tasks.errors import StepError, one_each
 from tasks.machines.http import call_url
@@ -14,17 +20,19 @@ from tasks.machines.node import Node
 from tasks.machines.wire import Reply, Request
 from tasks.ollama import api as ollama
 
-UNLOAD_TIMEOUT_S = 60
+UNLOAD_TIMEOUT_S = 20
+UNLOAD_POLL_S = 0.1
 
 
 class OllamaServer:
     """One baseline's server, asked from the bench node."""
 
-    def __init__(self, arm: str, baseline: Baseline, bench_node: Node) -> None:
+    def __init__(self, arm: str, baseline: Baseline, bench_node: Node, node: Node | None = None) -> None:
         self.arm = arm
         self.baseline = baseline
         self.url = baseline.url
         self._bench_node = bench_node
+        self._node = node
 
     def ask(self, request: Request) -> Reply:
         """Send `request` to the server; status 0 where there is no answer."""
@@ -33,54 +41,128 @@ class OllamaServer:
     def state(self) -> OllamaState:
         """Return its version, its models and what it holds in memory; `error` is set where it does not answer."""
         version, tags, loaded = map(self.ask, (ollama.version_request(), ollama.tags_request(), ollama.ps_request()))
-        return ollama.parse_state(self.arm, self.url, version, tags, loaded)
+        state = ollama.parse_state(self.arm, self.url, version, tags, loaded)
+        boot, started = server_process(self._node, self.url) if self._node and not state.error else ("", "")
+        return msgspec.structs.replace(state, boot=boot, started=started)
+
+    def version(self) -> str:
+        """Return its version now, "" where it does not tell."""
+        try:
+            return ollama.parse_version(self.ask(ollama.version_request()))
+        except StepError:
+            return ""
 
     def model(self, name: str) -> OllamaModel | None:
         """Return the model as the server describes it, None where it does not have it. Raises StepError."""
-        return self._described(ollama.parse_model, name, ollama.tags_request())
-
-    def in_memory(self, name: str) -> OllamaModel | None:
-        """Return the model as /api/ps describes it, its share on the GPU included; None where it is not loaded."""
-        return self._described(ollama.parse_loaded, name, ollama.ps_request())
-
-    def loaded(self) -> list[str]:
-        """Return the models in its memory. Raises StepError where it does not answer."""
-        state = self.state()
-        if state.error:
-            raise StepError(f"{self.url}: {state.error}", "an answer", "is it still running?", who=_who(self.arm))
-        return state.loaded
-
-    def unload(self, name: str) -> None:
-        """Take a model out of memory and see that it is gone. Raises StepError."""
-        if not self._holds(name):
-            return
-        self.ask(ollama.unload_request(name))
-        for _ in range(int(UNLOAD_TIMEOUT_S / 0.2)):
-            if not self._holds(name):
-                return
-            time.sleep(0.2)
-        raise StepError(
-            f"{self.url} still holds {name} {UNLOAD_TIMEOUT_S} s after it was told to unload it",
-            "an arm that is not measured out of memory",
-            f"curl {self.url}/api/ps; who else uses that model?",
-            who=_who(self.arm),
-        )
-
-    def _described(
-        self, parse: Callable[[str, str, Reply], OllamaModel | None], name: str, request: Request
-    ) -> OllamaModel | None:
         try:
-            return parse(self.arm, name, self.ask(request))
+            return ollama.parse_model(self.arm, name, self.ask(ollama.tags_request()))
         except StepError as error:
             raise error.about(_who(self.arm)) from None
 
-    def _holds(self, name: str) -> bool:
-        return any(ollama.same_name(name, loaded) for loaded in self.loaded())
+    def memory(self) -> list[LoadedModel]:
+        """Return the models in its memory. Raises StepError where it does not answer."""
+        try:
+            return ollama.parse_memory(self.ask(ollama.ps_request()), time.time())
+        except StepError as error:
+            problem = error.problem
+            raise StepError(
+                f"{self.url}: {problem.found}",
+                "an answer",
+                f"{ollama.LOOK}; then the same command again",
+                who=_who(self.arm),
+            ) from None
+
+    def holding(self, name: str) -> list[LoadedModel]:
+        """Return what of its memory is the file of model `name`, under whatever name. Raises StepError."""
+        listed = self.memory()
+        known = self.model(name) if listed else None
+        digest = known.digest if known else ""
+        ours = [m for m in listed if ollama.same_name(m.name, name) or (digest and m.digest == digest)]
+        if known is None or len(ours) == len(listed):
+            return ours
+        blob = self._blob(name)
+        return [m for m in listed if m in ours or (blob and self._blob(m.name) == blob)]
+
+    def unload(self, name: str) -> None:
+        """Take a model out of memory, whatever the server calls it, and see that it is gone. Raises StepError."""
+        held = self.holding(name)
+        for model in held:
+            self.ask(ollama.unload_request(model.name))
+        deadline = time.monotonic() + UNLOAD_TIMEOUT_S
+        while held and (held := self.holding(name)):
+            if time.monotonic() > deadline:
+                names = ", ".join(model.name for model in held)
+                raise StepError(
+                    f"{self.url} still holds {name} (listed as {names}) {UNLOAD_TIMEOUT_S} s after it was told to"
+                    " let go of it: another client keeps it loaded",
+                    "a server that nobody else uses while it is measured",
+                    f"curl {self.url}/api/ps; end what uses {names} there, then the same command again",
+                    who=_who(self.arm),
+                )
+            time.sleep(UNLOAD_POLL_S)
+
+    def load_afresh(self, name: str, num_ctx: int, timeout_s: float) -> Load:
+        """See the model gone, load it, and see it there. Raises StepError where one of the three does not happen."""
+        self.unload(name)
+        begin = time.monotonic()
+        request = ollama.load_request(name, num_ctx, keep_s(timeout_s), timeout_s)
+        try:
+            ollama.parse_version(self.ask(request))  # an error is told in the server's words
+        except StepError as error:
+            raise StepError(
+                f"{self.url} could not load {name}: {error.problem.found}",
+                "a loaded model",
+                ollama.LOOK,
+                who=_who(self.arm),
+            ) from None
+        load_s = time.monotonic() - begin
+        held = self.holding(name)
+        if not held:
+            raise StepError(
+                f"{self.url} loaded {name} and has let go of it at once, though it was told to keep it",
+                "a model that stays in memory between two requests",
+                f"is the memory too small, or does another client unload it? {ollama.LOOK}",
+                who=_who(self.arm),
+            )
+        return Load(held[0], load_s)
+
+    def _blob(self, name: str) -> str:
+        return ollama.parse_blob(self.ask(ollama.show_request(name)))
+
+
+class Load(NamedTuple):
+    """A load that was seen: what it left in memory, and how long it took."""
+
+    model: LoadedModel
+    seconds: float
+
+
+def keep_s(timeout_s: float) -> int:
+    """Return how long a server is to keep a model after each request: past the longest one, but not for good."""
+    return math.ceil(timeout_s) + 60
+
+
+_PROCESS = r"""
+cat /proc/sys/kernel/random/boot_id; ss -Hltnp "sport = :%d" 2>/dev/null | grep -o 'pid=[0-9]*' | sort -u | head -n 1 |
+while IFS== read -r _ pid; do echo "$pid $(sed 's/.*) //' "/proc/$pid/stat" | cut -d' ' -f20)"; done
+"""
+
+
+def server_process(node: Node, url: str) -> tuple[str, str]:
+    """Return the boot of a server's node, and PID and start of the process that listens on its port.
+
+    Only read, and only from /proc: "" where the kernel does not show another user's sockets.
+    """
+    told = node.run(_PROCESS % (urlsplit(url).port or 80), check=False).stdout.splitlines()
+    return (told[0].strip() if told else ""), (told[1].strip() if len(told) > 1 else "")
 
 
 def servers_of(lab: Lab) -> dict[str, OllamaServer]:
     """Return the servers of all baselines."""
-    return {arm: OllamaServer(arm, baseline, lab.bench_node) for arm, baseline in lab.inventory.ollama.items()}
+    return {
+        arm: OllamaServer(arm, baseline, lab.bench_node, lab.nodes.get(baseline.node))
+        for arm, baseline in lab.inventory.ollama.items()
+    }
 
 
 def ask_servers(lab: Lab) -> dict[str, OllamaState]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -62,16 +63,27 @@ def test_interrupted_baseline_is_taken_up(root: Path, after: int, how: signal.Si
     assert torn == []
 
 
-def test_finished_campaign_is_archived(root: Path) -> None:
-    """Run again, a finished campaign goes to the archive whole, and a new one begins."""
+def test_finished_campaign_stays_until_told_otherwise(root: Path) -> None:
+    """Run again it is `already`, byte for byte; other runs are refused; --fresh archives it, restore brings it back."""
+    (root / SAMPLES).unlink(missing_ok=True)
     fab("bench-baseline", "--runs", "1", hosts=root / "hosts.yaml")
-    old = (root / SAMPLES).read_bytes()
-    archives = set((root / "logs/llama-0015/archive").iterdir())
-    fab("bench-baseline", "--runs", "1", hosts=root / "hosts.yaml")
-    (fresh,) = set((root / "logs/llama-0015/archive").iterdir()) - archives
-    assert (fresh / SAMPLES.name).read_bytes() == old
-    assert {path.name for path in fresh.iterdir()} >= {SAMPLES.name, "11-bench-baseline.json"}
-    assert (root / SAMPLES).read_bytes() != old
+    logs = (root / SAMPLES).parent
+    before = {path.name: path.read_bytes() for path in logs.iterdir() if path.is_file() and path.name != ".lock"}
+    again = fab("bench-baseline", hosts=root / "hosts.yaml")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert re.search(r"11 +bench-baseline +already", again.stdout)
+    other = fab("bench-baseline", "--runs", "3", hosts=root / "hosts.yaml")
+    assert other.returncode == 1
+    assert "--fresh" in other.stderr
+    assert {path.name: path.read_bytes() for path in logs.iterdir() if path.is_file()} == before
+    fresh = fab("bench-baseline", "--runs", "2", "--fresh", hosts=root / "hosts.yaml")
+    assert (fresh.returncode, fresh.stderr) == (0, "")
+    name = fresh.stdout.partition("fab history --restore ")[2].split()[0]
+    assert {path.name: path.read_bytes() for path in (logs / "archive" / name).iterdir()} == before
+    assert f"llama-0015/{name}" in fab("history", hosts=root / "hosts.yaml").stdout
+    back = fab("history", "--restore", name, hosts=root / "hosts.yaml")
+    assert (back.returncode, back.stderr) == (0, "")
+    assert {path.name: path.read_bytes() for path in logs.iterdir() if path.is_file()} == before
 
 
 def test_control_plans_the_runs(root: Path) -> None:

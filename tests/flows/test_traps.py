@@ -254,10 +254,13 @@ def _generate(lab: Lab) -> None:
     assert ask_servers(lab)
 
 
+FILES = ("test_traps.py", "test_traps_install.py", "test_traps_ollama.py")
+
+
 def test_every_trap_of_the_gallery_has_a_test() -> None:
     """No trap is without a test that catches it."""
     from rehearsal.traps import TRAPS
 
     folder = Path(__file__).parent
-    tested = "".join((folder / name).read_text(encoding="utf-8") for name in ("test_traps.py", "test_traps_install.py"))
+    tested = "".join((folder / name).read_text(encoding="utf-8") for name in FILES)
     assert [name for name in TRAPS if f'"{name}"' not in tested] == []

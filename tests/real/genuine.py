@@ -27,6 +27,8 @@ EXO_WHEELS = os.environ.get("EXO_WHEELS", "")
 """A folder with all that EXO needs, for the nodes reach no package index: `pip download` fills one."""
 HUB_PORT = 8800
 OLLAMA_PORT = 11434
+SLOW = {"first_token_s": 1.0, "tokens_per_s": 1.5}
+"""The stand-in for Ollama is slower than a ring of three nodes on two shared cores: step 13 is for a GO alone."""
 
 
 def absent() -> str:
@@ -46,22 +48,28 @@ def absent() -> str:
 
 @dataclass(frozen=True)
 class Bed:
-    """The lab with a hub, an Ollama on two nodes, and the hosts file of it all."""
+    """The lab with a hub and an Ollama on two nodes, below one folder."""
 
     lab: Lab
     folder: Path
 
-    def fab(self, *words: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
-        """Type `fab WORDS` on srv1; what it said stands in `typed.log` of the bed's folder too."""
-        hosts = self.folder / "hosts.yaml"
+    def campaign(self, name: str) -> Path:
+        """Return a new folder for one campaign, its hosts file in it."""
+        folder = self.folder / name
+        folder.mkdir()
+        (folder / "hosts.yaml").write_text(json.dumps(hosts(self.folder / "exo"), indent=2))
+        return folder
+
+    def fab(self, campaign: Path, *words: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
+        """Type `fab WORDS` on srv1; what it said stands in `typed.log` of the campaign's folder too."""
         done = self.lab.run(
             SRV1,
             [str(Path(sys.executable).with_name("fab")), *words],
             cwd=PROJECT,
             timeout_s=timeout_s,
-            FABRIC_EXO_INVENTORY=str(hosts),
+            FABRIC_EXO_INVENTORY=str(campaign / "hosts.yaml"),
         )
-        with (self.folder / "typed.log").open("a") as log:
+        with (campaign / "typed.log").open("a") as log:
             log.write(f"$ fab {' '.join(words)}\n{done.stdout}{done.stderr}exit code {done.returncode}\n\n")
         return done
 
@@ -73,9 +81,6 @@ def bed(root: Path) -> Iterator[Bed]:
     shutil.copytree(EXO_SOURCE, checkout, ignore=shutil.ignore_patterns(".git", "build", "*.egg-info"))
     tiny_model.scale_down(checkout)
     tiny_model.write_models(models)
-    folder = root / "project"
-    folder.mkdir()
-    (folder / "hosts.yaml").write_text(json.dumps(hosts(checkout), indent=2))
     (root / "lab").mkdir()
     with Lab(root / "lab") as up:
         up.start(HUB, [sys.executable, "-m", "tests.real.hub", str(models), str(HUB_PORT)], "hub.log", **_ours())
@@ -85,11 +90,11 @@ def bed(root: Path) -> Iterator[Bed]:
             (at / "home/.config/pip/pip.conf").write_text(f"[global]\nno-index = true\nfind-links = {EXO_WHEELS}\n")
         for machine in (SRV1, ROG):
             home = up.folder(machine) / "home"
-            told = {"first_token_s": 0.05, "tokens_per_s": 50.0, "noise": 0.02, "node": machine.key, "load_s": 0.15}
+            told = SLOW | {"noise": 0.02, "node": machine.key, "load_s": 0.15}
             (home / ".rehearsal.json").write_text(json.dumps({"ollama": told}))
             argv = [sys.executable, "-m", "rehearsal.ollama", "0.0.0.0", str(OLLAMA_PORT), str(home)]
             up.start(machine, argv, "ollama.log", **_ours())
-        yield Bed(up, folder)
+        yield Bed(up, root)
 
 
 def _ours() -> dict[str, str]:

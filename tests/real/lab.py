@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from tests import PROJECT
+
 LIMIT_S = 3000
 UP_S = 20.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -140,6 +142,7 @@ class Lab:
             (folder / "passwd").write_text(
                 f"root:x:0:0:root:{folder}/home:/bin/bash\nsshd:x:105:65534::/run/sshd:/usr/sbin/nologin\n"
             )
+            (folder / "loadavg").write_text("0.00 0.00 0.00 0/0 0\n")
             (folder / "sshd_config").write_text(SSHD.format(port=machine.ssh_port, folder=folder, path=SYSTEM_PATH))
             name = machine.hostname if machine.ssh_port == 22 else f"[{machine.hostname}]:{machine.ssh_port}"
             trusted += f"{name} {(folder / 'host_key.pub').read_text()}"
@@ -178,6 +181,9 @@ class Lab:
             # Its own home folder, for the SSH server and for every program that asks who it is.
             self._tell(machine, f"mount --bind {folder}/passwd /etc/passwd")
             self._tell(machine, "mount -t tmpfs tmpfs /run && mkdir /run/sshd")
+            self._tell(machine, f"mount --bind {folder}/loadavg /proc/loadavg")
+            argv = [sys.executable, "-m", "tests.real.loadavg", str(self.folder(machine) / "loadavg")]
+            self.start(machine, argv, "loadavg.log", PYTHONPATH=str(PROJECT), PYTHONDONTWRITEBYTECODE="1")
             self._tell(machine, f"/usr/sbin/sshd -D -E {folder}/sshd.log -f {folder}/sshd_config </dev/null &")
 
     def _first(self, machine: Machine) -> int:

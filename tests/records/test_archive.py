@@ -8,8 +8,10 @@ import msgspec
 import pytest
 
 from records import plan
-from records.archive import Finished, archive_step
+from records.archive import Finished, archive_campaign, archive_step, archived, restore
+from records.campaign import load_campaign
 from records.record import Problem, Record, read_record, write_record
+from reports.verdict.decision import decide
 from tests.support.full_campaign import write_campaign
 
 STEP = plan.step_named("bench-comparison")
@@ -71,3 +73,36 @@ def test_step_is_archived_whole_or_not_at_all(logs: Path) -> None:
     assert moved == {STEP.samples_name, STEP.conditions_name, STEP.record_name}
     archive_step(logs, plan.step_named("verify-python"))
     assert (logs / "01-verify-python.json").exists()
+
+
+MEASURED = [plan.step_numbered(number) for number in (11, 12, 13)]
+
+
+def test_archived_campaign_is_whole_and_comes_back(logs: Path) -> None:
+    """Its verdict is in the archive what it was; brought back, every file is as before, what stood there is kept."""
+    before = {path.name: path.read_bytes() for path in logs.iterdir()}
+    verdict = decide(load_campaign(logs))
+    folder = archive_campaign(logs, MEASURED)
+    assert folder is not None
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert decide(load_campaign(folder)) == verdict
+    assert not any((logs / name).exists() for step in MEASURED for name in (step.samples_name, step.record_name))
+    assert (logs / "01-verify-python.json").exists()
+    write_campaign(logs, runs=3)
+    there = {path.name: path.read_bytes() for path in logs.iterdir() if path.is_file()}
+    assert archived(logs) == [folder]
+    aside = restore(logs, folder)
+    assert {path.name: path.read_bytes() for path in logs.iterdir() if path.is_file()} == before
+    assert aside is not None
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == there
+    assert archived(logs) == [aside]
+
+
+def test_a_single_archived_step_replaces_that_step_alone(logs: Path) -> None:
+    """The others stay as they are."""
+    verdict = decide(load_campaign(logs))
+    archive_step(logs, STEP)
+    (folder,) = archived(logs)
+    assert restore(logs, folder) is None
+    assert decide(load_campaign(logs)) == verdict
+    assert archive_campaign(logs / "empty", MEASURED) is None

@@ -44,7 +44,7 @@ def test_schedule_and_prompts_do_not_change_between_versions() -> None:
     assert script.schedule(["exo", "rog", "srv1"], 2, 20260101) == [
         ("srv1", 1), ("exo", 1), ("rog", 1), ("rog", 2), ("exo", 2), ("srv1", 2),
     ]  # fmt: skip
-    assert script.prompt(1, 1, 0).split()[:4] == ["-", "bison", "heron", "amber"]
+    assert script.prompt(1, 1, 0).split()[:2] == ["-", "fjord"]
 
 
 def test_prompts_differ_from_the_first_words_and_are_of_one_length() -> None:
@@ -93,10 +93,16 @@ def test_tokens_of_the_first_frame(
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
-    [("m", "m", True), ("m:latest", "m", True), ("m", "m:latest", True), ("m:3b", "m", False), ("M", "m", False)],
+    [
+        ("m", "m", True),
+        ("m:latest", "m", True),
+        ("m", "m:latest", True),
+        ("m:3b", "m", False),
+        ("SMOL1:135M", "smol1:135m", True),
+    ],
 )
-def test_model_names_are_compared_exactly_but_for_latest(one: str, other: str, same: bool) -> None:
-    """Only Ollama's implied tag is forgiven."""
+def test_model_names_are_compared_as_ollama_does(one: str, other: str, same: bool) -> None:
+    """Ollama implies a tag and ignores case; nothing else is forgiven."""
     assert script.same_model(one, other) is same
 
 
@@ -124,3 +130,28 @@ def test_script_is_one_file_of_python_39_with_the_standard_library_alone() -> No
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in imported} <= set(sys.stdlib_module_names)
+
+
+def test_an_informational_answer_comes_before_the_answer() -> None:
+    """`100 Continue` and its like are no answers (RFC 9110, 15.2): the one after them is read, its framing too."""
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    reply = script.read_http([(1.0, early), (2.0, final)])
+    assert (reply.status, reply.body, reply.whole, reply.headers_s) == (200, b"{}", True, 2.0)
+    assert script._announced_size(early + final) == len(early + final)
+    assert script._announced_size(early) is None
+
+
+def test_a_compressed_answer_is_refused_by_name() -> None:
+    """Frames inside a compressed stream have no times of their own: it must not pass for an empty answer."""
+    raw = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08"
+    error = script.read_answer([(1.0, raw)], 0.5)["error"]
+    assert error == "the answer came compressed (Content-Encoding: gzip): its frames cannot be timed"
+
+
+def test_prompts_of_another_campaign_or_try_are_others() -> None:
+    """Ollama remembers every earlier prompt of a loaded model: campaign, step and try are part of each."""
+    base = script.Settings(1, 3, 1, 8, 5, 9.0, "c-12", (), False)
+    variants = [base, base._replace(campaign="c-11"), base._replace(attempt=2)]
+    assert len({script.prompt_of(settings, 1, 0) for settings in variants}) == len(variants)
+    assert len({tuple(sorted(script.prompt_of(settings, 1, 0).split())) for settings in variants}) == 1

@@ -12,10 +12,12 @@ from scripts import benchmark_exo_vs_ollama as script
 from tests.support.script_process import lines, run
 from tests.support.script_server import Engine, running
 
+SETTINGS = script.Settings(1, 1, 0, 4, 0, 5.0, "", (), False)
+
 
 def test_line_has_exactly_the_keys_of_a_sample() -> None:
     """The script spells the contract out itself; it must be the contract, in the same order."""
-    assert list(script.SAMPLE_KEYS) == list(Sample.__struct_encode_fields__)
+    assert [*script.SAMPLE_KEYS, "lost"] == list(Sample.__struct_encode_fields__)  # which the conditions tell
     assert script.SCHEMA_VERSION == 1
 
 
@@ -72,8 +74,8 @@ def test_requests_are_those_of_the_engines() -> None:
         run(*call, "--runs", "1", "--requests", "1", "--warmup", "0", "--max-tokens", "9", "--seed", "5")
     asked = {path: payload for path, payload in engine.log if payload.get("stream")}
     ollama, exo = asked["/api/generate"], asked["/v1/chat/completions"]
-    assert ollama["options"] == {"num_predict": 9, "temperature": 0, "seed": 5}
-    assert (ollama["model"], ollama["raw"]) == ("m", False)
+    assert ollama["options"] == {"num_predict": 9, "temperature": 0, "seed": 5, "num_ctx": 4096}
+    assert (ollama["model"], ollama["raw"], ollama["keep_alive"]) == ("m", False, "960s")
     assert (exo["model"], exo["max_tokens"], exo["temperature"], exo["seed"]) == ("id", 9, 0, 5)
     assert exo["stream_options"] == {"include_usage": True}
     assert [message["role"] for message in exo["messages"]] == ["user"]
@@ -87,15 +89,37 @@ def test_ollama_is_unloaded_seen_unloaded_and_loaded_before_each_run_and_unloade
                    "--ollama", f"a={engine.url}", "--ollama", f"b={engine.url}")  # fmt: skip
         assert engine.loaded == set()
     kinds = [_kind(path, payload) for path, payload in engine.log]
-    first = ["ps", "unload", "ps", "load", "ask", "ps", "unload", "ps"]
-    assert kinds == [*first, "ps", "load", "ask", "ps", "unload", "ps"]
+    let_go, load = ["ps", "tags", "unload", "ps"], ["load", "ps", "tags", "ask"]
+    assert kinds == [*let_go, *load, *let_go, "ps", *load, *let_go]
+    assert {tuple(p["options"].items()) for _, p in engine.log if "options" in p and not p.get("prompt")} == {
+        (("num_ctx", 4096),)
+    }
     assert done.returncode == 0
     assert "loaded afresh in" in done.stderr
 
 
+def test_a_model_under_another_name_of_its_file_is_reloaded() -> None:
+    """Of two names /api/ps shows the one that loaded first, in any case: digests tell that it is ours."""
+    engine = Engine()
+    engine.digests = {"Qwen:3B": "sha256:1", "qwen:3b-instruct": "sha256:1"}
+    engine.loaded.add("qwen:3b-instruct")
+    with running(engine):
+        script.load_afresh(script.Arm("a", "ollama", engine.url, "QWEN:3b", "reload"), SETTINGS)
+    unloads = [payload["model"] for _, payload in engine.log if payload.get("keep_alive") == 0]
+    assert unloads == ["qwen:3b-instruct"]
+
+
+def test_a_run_ends_at_its_first_failure_where_that_is_asked_for() -> None:
+    """The requests that were never sent are no failures; the caller measures the whole run again."""
+    with running(Engine(cut_after=1)) as engine:
+        call = ["--model", "m", "--exo", f"exo={engine.url}", "--only", "exo:1", "--samples", "-", "--warmup", "0"]
+        done = run(*call, "--stop-at-failure", "--attempt", "2")
+    assert [(s.request, s.attempt, bool(s.error)) for s in lines(done.stdout)] == [(0, 2, True)]
+
+
 def _kind(path: str, payload: dict[str, Any]) -> str:
-    if path == "/api/ps":
-        return "ps"
+    if not payload:
+        return path.rpartition("/")[2]
     return "unload" if payload.get("keep_alive") == 0 else "ask" if payload.get("prompt") else "load"
 
 
@@ -146,8 +170,8 @@ def test_server_that_keeps_the_model_is_not_taken_for_unloaded(monkeypatch: pyte
     engine = Engine()
     engine.loaded.add("m:latest")
     engine.never_unloads = True
-    with running(engine), pytest.raises(script.ServerError, match="still lists m"):
-        script.load_afresh(script.Arm("a", "ollama", engine.url, "m", "reload"), 5)
+    with running(engine), pytest.raises(script.ServerError, match="still holds m"):
+        script.load_afresh(script.Arm("a", "ollama", engine.url, "m", "reload"), SETTINGS)
 
 
 @pytest.mark.parametrize(

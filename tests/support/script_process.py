@@ -29,7 +29,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def lines(output: str) -> list[Sample]:
     """Read JSON lines as samples, refusing keys that a Sample does not have."""
-    known = set(Sample.__struct_encode_fields__)
+    known = set(script.SAMPLE_KEYS)
     for line in output.splitlines():
         assert set(json.loads(line)) == known
     return [msgspec.json.decode(line, type=Sample) for line in output.splitlines()]

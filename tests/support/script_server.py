@@ -30,6 +30,8 @@ class Engine:
         """From so many requests at once on, answer with other text (EXO 0.0.15 does)."""
         self.never_unloads = False
         self.loaded: set[str] = set()
+        self.digests: dict[str, str] = {}
+        """Model on its disk -> digest; runners are kept by it, as Ollama does."""
         self.log: list[Asked] = []
         self.url = ""
         self.in_flight = 0
@@ -75,7 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
         """List the loaded models."""
         with self.served.lock:
             self.served.log.append((self.path, {}))
-            models = [{"name": name, "model": name} for name in self.served.loaded]
+            names = self.served.digests if self.path == "/api/tags" else self.served.loaded
+            models = [{"name": name, "model": name, "digest": self.served.digests.get(name)} for name in names]
         self._json(200, {"models": models})
 
     def do_POST(self) -> None:

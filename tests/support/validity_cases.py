@@ -8,6 +8,7 @@ import msgspec
 
 from records.campaign import Campaign
 from records.facts import OllamaModel
+from records.samples import Sample
 from tests.support.campaigns import changed, with_conditions, with_failed_step, with_result
 from tests.support.made_records import NODES
 from tests.support.validity_cases_prefill import PREFILL_CASES
@@ -15,14 +16,18 @@ from tests.support.validity_changes import (
     coarse,
     controlled,
     failing,
+    held,
     in_blocks,
     in_run,
     labelled_twice,
     longer,
+    lost_run,
     noted,
+    noted_of,
     of_arm,
     rehearsed_partly,
     rising,
+    seen_in_memory,
     torn,
     under_other_settings,
     without_bench_record,
@@ -35,6 +40,23 @@ MODELS = {
     "rog": OllamaModel("rog", "m", "1", quantization="Q4_K_M", parameter_size=None, size_bytes=1),
 }
 BUSY = dict.fromkeys(NODES, 7.0)
+
+
+def queued(s: Sample, rest_s: float) -> Sample:
+    """Have rog tell durations that leave `rest_s` of its request's time unexplained."""
+    if s.arm != "rog":
+        return s
+    parts = {"load_duration": 0.01, "prompt_eval_duration": 0.5, "eval_duration": 1.0}
+    told = {name: seconds * 1e9 for name, seconds in parts.items()}
+    return replace(s, server=told | {"total_duration": (sum(parts.values()) + rest_s) * 1e9})
+
+
+def often_lost(campaign: Campaign) -> Campaign:
+    """Have EXO lose three runs of six, all of them measured again."""
+    for run in (1, 2, 3):
+        campaign = lost_run("exo", run, "cut off")(campaign)
+    return campaign
+
 
 CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
     *PREFILL_CASES,
@@ -52,6 +74,13 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
         "unknown",
         lambda c: with_failed_step(c, 3, "Yeast"),
         "3: srv2: Yeast",
+    ),
+    (
+        "right software",
+        "Ollama changed in between",
+        "fatal",
+        lambda c: with_result(c, 12, ollama_versions={"rog": ["0.32.14", "0.33.0"]}),
+        "rog: Ollama was 0.32.14 and then 0.33.0",
     ),
     (
         "whole cluster",
@@ -93,6 +122,13 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
         "fatal",
         lambda c: changed(c, in_run("rog", 2, 1, prompt_sha256="else")),
         "1 of 18 prompts",
+    ),
+    (
+        "same work",
+        "other templates",
+        "warn",
+        lambda c: changed(c, of_arm("exo", prompt_tokens=89)),
+        "prompts of 89 tokens for EXO, 60 for rog",
     ),
     ("same work", "no hashes", "unknown", lambda c: changed(c, of_arm("rog", prompt_sha256="")), "not comparable"),
     (
@@ -159,13 +195,65 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
         lambda c: changed(c, lambda s: replace(s, prompt_tokens=3)),
         "more than 10 tokens",
     ),
+    (
+        "device",
+        "an Ollama on no GPU does not tell",
+        "unknown",
+        lambda c: with_conditions(
+            with_result(c, 12, gpu_kinds={"exo": "gpu", "rog": "gpu", "srv1": "unknown"}),
+            noted_of("srv1", ollama_size_vram_bytes=None),
+        ),
+        "srv1 did not tell where it computed",
+    ),
     ("device", "not told", "unknown", lambda c: with_result(c, 12, gpu_kinds={"exo": "gpu"}), "rog should be on a GPU"),
     (
         "no neighbour",
         "model in memory",
         "fatal",
         lambda c: with_conditions(c, noted("exo", 2, neighbours_loaded=["rog: llama"])),
-        "rog: llama in memory",
+        "exo run 2: rog: llama in memory",
+    ),
+    (
+        "no neighbour",
+        "one appeared at the measured server",
+        "fatal",
+        seen_in_memory("rog", 2, {"rog": [held("ours")]}, {"rog": [held("ours"), held("theirs")]}),
+        "rog run 2: rog: theirs in memory after the run",
+    ),
+    (
+        "no neighbour",
+        "ours was loaded anew",
+        "fatal",
+        seen_in_memory("rog", 2, {"rog": [held("ours")]}, {"rog": [held("ours", context_length=131072)]}),
+        "loaded anew by another client (context 131072)",
+    ),
+    (
+        "no neighbour",
+        "ours was asked by another",
+        "fatal",
+        seen_in_memory("rog", 2, {"rog": [held("ours")]}, {"rog": [held("ours", expires_in_s=299.0)]}),
+        "another client asked ours: it would stay 299 s, and we asked for 960 s",
+    ),
+    (
+        "no neighbour",
+        "ours is gone",
+        "fatal",
+        seen_in_memory("rog", 2, {"rog": [held("ours")]}, {"rog": []}),
+        "ours was gone from memory after the run",
+    ),
+    (
+        "no neighbour",
+        "a second runner",
+        "fatal",
+        seen_in_memory("rog", 2, {"rog": [held("ours")]}, {"rog": [held("ours"), held("ours")]}),
+        "rog: ours in memory after the run",
+    ),
+    (
+        "no neighbour",
+        "a request in line",
+        "warn",
+        lambda c: changed(c, lambda s: queued(s, 1.4 if (s.run, s.request) == (2, 2) else 0.007)),
+        "rog run 2 request 2: 1.39 s in no figure of its server",
     ),
     (
         "no neighbour",
@@ -184,6 +272,12 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
         "not voting",
     ),
     ("instrument", "no calibration", "unknown", lambda c: with_result(c, 10, calibration=[]), "no calibration"),
+    ("errors", "a lost run, and its repeat", "warn", lost_run("rog", 2, "HTTP 500"), "rog run 2 was lost (HTTP 500)"),
+    ("complete", "a lost run, and its repeat", "pass", lost_run("rog", 2, "HTTP 500"), "all 54 planned requests"),
+    ("same work", "a lost run, and its repeat", "pass", lost_run("rog", 2, "HTTP 500"), "equal prompts"),
+    ("errors", "a lost round", "warn", lost_run("rog", 2, "HTTP 500", again=False), "rog: 1 round of 6 lost"),
+    ("complete", "a lost round", "warn", lost_run("rog", 2, "HTTP 500", again=False), "lost: rog run 2"),
+    ("errors", "loses again and again", "fatal", often_lost, "exo lost 3 runs"),
     ("errors", "2 of 18", "fatal", lambda c: changed(c, failing(2)), "exo 2 of 18"),
     ("errors", "1 of 18", "fatal", lambda c: changed(c, failing(1)), "run 1 request 1: the stream ended"),
     (

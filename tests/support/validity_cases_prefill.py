@@ -8,8 +8,8 @@ import msgspec
 
 from records.campaign import Campaign
 from records.samples import Sample
-from tests.support.campaigns import changed
-from tests.support.validity_changes import in_run, of_arm
+from tests.support.campaigns import changed, with_conditions
+from tests.support.validity_changes import in_run, noted_of, of_arm
 
 
 def compiling(s: Sample) -> Sample:
@@ -18,8 +18,27 @@ def compiling(s: Sample) -> Sample:
     return msgspec.structs.replace(s, first_token_s=uneven[s.request]) if s.arm == "exo" and not s.warmup else s
 
 
+def loading(campaign: Campaign, load_s: float, begun_s: float | None) -> Campaign:
+    """Have rog tell `load_s` in every request, after loads of `begun_s` at the start of its runs."""
+    told = with_conditions(campaign, noted_of("rog", load_s=begun_s))
+    return changed(told, of_arm("rog", load_s=load_s))
+
+
+def evaluated(campaign: Campaign, quick: dict[tuple[int, int], float]) -> Campaign:
+    """Have rog tell 670 ms of evaluation for each prompt of 60 tokens, and `quick` seconds for these requests."""
+
+    def tell(s: Sample) -> Sample:
+        spent_s = quick.get((s.run, s.request), 0.67)
+        return msgspec.structs.replace(s, server={"prompt_eval_duration": spent_s * 1e9}) if s.arm == "rog" else s
+
+    return changed(campaign, tell)
+
+
 PREFILL_CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
     ("warm", "load told", "fatal", lambda c: changed(c, in_run("srv1", 2, 1, load_s=1.8)), "1.80 s of loading"),
+    ("warm", "every request loads", "fatal", lambda c: loading(c, 0.9, 1.0), "0.90 s of loading"),
+    ("warm", "constant 101 ms", "pass", lambda c: loading(c, 0.101, None), "rog: 101 ms (101 to 101) before"),
+    ("warm", "constant 300 ms of 0.32.14", "pass", lambda c: loading(c, 0.3, 0.9), "without it the ratio would be"),
     (
         "warm",
         "late first token",
@@ -72,6 +91,21 @@ PREFILL_CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] =
         "fatal",
         lambda c: changed(c, in_run("rog", 2, 2, prompt_tokens=None)),
         "rog run 2 request 2: 0 evaluated",
+    ),
+    (
+        "no cache",
+        "counted, and not evaluated",
+        "fatal",
+        lambda c: evaluated(c, {(2, 2): 0.021}),
+        "rog run 2 request 2: evaluated in 3% of the usual time",
+    ),
+    ("no cache", "evaluated every time", "pass", lambda c: evaluated(c, {}), "evaluated in 11.17 to 11.17 ms a token"),
+    (
+        "no cache",
+        "0.33.3 tells the cache",
+        "pass",
+        lambda c: changed(c, of_arm("rog", cached_prompt_tokens=6)),
+        "rog: at most 6 cached tokens",
     ),
     ("no cache", "prompt sent twice", "unknown", lambda c: changed(c, of_arm("exo", prompt_sha256="same")), "twice"),
 ]

@@ -9,8 +9,8 @@ import msgspec
 
 from records.campaign import Campaign
 from records.facts import Calibration
-from records.samples import Conditions, Sample, TornLine
-from tests.support.campaigns import failed, measurement, with_records
+from records.samples import Conditions, LoadedModel, Sample, TornLine, marked
+from tests.support.campaigns import failed, measurement, with_conditions, with_records
 
 replace = msgspec.structs.replace
 
@@ -33,6 +33,44 @@ def of_arm(arm: str, **fields: object) -> Callable[[Sample], Sample]:
 def noted(arm: str, run: int, **fields: object) -> Callable[[Conditions], Conditions]:
     """Return a change of what was noted before one run."""
     return lambda c: replace(c, **fields) if (c.arm, c.run) == (arm, run) else c
+
+
+def noted_of(arm: str, **fields: object) -> Callable[[Conditions], Conditions]:
+    """Replace these fields in what was noted around every run of one arm."""
+    return lambda note: replace(note, **fields) if note.arm == arm else note
+
+
+def held(name: str, **fields: object) -> LoadedModel:
+    """Return a model in memory, as /api/ps told it."""
+    return replace(LoadedModel(name, f"sha256:{name}", 7_000_000_000, 7_000_000_000, 4096, 960.0), **fields)
+
+
+def seen_in_memory(
+    arm: str, run: int, before: dict[str, list[LoadedModel]], after: dict[str, list[LoadedModel]], lost: str = ""
+) -> Callable[[Campaign], Campaign]:
+    """Have one run of an Ollama called `ours` begin and end with this in the servers' memory."""
+    fields = {"memory_before": before, "memory_after": after, "ollama_name": "ours", "lost": lost}
+    return lambda c: with_conditions(c, noted(arm, run, **fields))
+
+
+def lost_run(arm: str, run: int, reason: str, again: bool = True) -> Callable[[Campaign], Campaign]:
+    """Have one run lost by its first timed request; with `again` it was measured once more, in order."""
+
+    def change(campaign: Campaign) -> Campaign:
+        samples, notes = [], []
+        for s in campaign.samples[12]:
+            if (s.arm, s.run) != (arm, run):
+                samples.append(s)
+                continue
+            samples += [failed(s, reason)] if s.request == 1 else [s] if s.warmup else []
+            samples += [replace(s, attempt=2)] if again else []
+        for note in campaign.conditions[12]:
+            notes += [note] if (note.arm, note.run) != (arm, run) else [replace(note, lost=reason)]
+            notes += [replace(note, attempt=2)] if again and (note.arm, note.run) == (arm, run) else []
+        told = replace(campaign, conditions={**campaign.conditions, 12: notes})
+        return replace(told, samples={**campaign.samples, 12: marked(samples, notes)})
+
+    return change
 
 
 def longer(s: Sample) -> Sample:

@@ -70,6 +70,10 @@ def test_shipped_file_holds_the_plan(tmp_path: Path) -> None:
         ({"profiles/llama-0015/models/small/exo": None}, ["profiles.llama-0015.models.small", "exo"]),
         ({"profiles/llama-0015/models/large/ollama": " "}, ["profiles.llama-0015.models.large.ollama", "every model"]),
         ({"profiles/llama-0015/exo/nodes/srv9": {}}, ["profiles.llama-0015.exo.nodes.srv9"]),
+        (
+            {"profiles/llama-0015/exo/node_overrides": {"rog": ["tinygrad==0.11.0"]}},
+            ["profiles.llama-0015.exo.node_overrides", "as `overrides` into", "nodes.NODE", "for rog"],
+        ),
         ({"decision/confidence": 1.5}, ["decision.confidence"]),
     ],
 )

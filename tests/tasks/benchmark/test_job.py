@@ -1,13 +1,17 @@
-"""What an earlier call has left is taken up, or moved aside; nothing is appended to what cannot be read."""
+"""What an earlier call has left is taken up or stays; nothing is appended to what cannot be read or is another's."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+import pytest
+
 from records import plan
-from records.samples import read_samples
+from records.samples import Conditions, read_samples
 from records.settings import ModelPair
-from tasks.benchmark.job import Job, take_up
+from tasks.benchmark.job import Job, finished, take_up, timed_count, turn_of
+from tasks.errors import NothingDoneError
 from tests.support.full_campaign import write_campaign
 
 STEP = plan.step_named("bench-comparison")
@@ -26,18 +30,73 @@ def test_an_interrupted_schedule_is_taken_up_where_it_stands(tmp_path: Path) -> 
     """Two of three runs are there: they are handed back, and the file stays."""
     write_campaign(tmp_path, runs=2)
     wanted = job(tmp_path, 3)
-    timed = {turn: len([s for s in samples if not s.warmup]) for turn, samples in take_up(wanted, 3).items()}
-    assert timed == {(arm, run): 3 for arm in wanted.arms for run in (1, 2)}
+    went_on, turns = take_up(wanted, 3)
+    assert {key: (timed_count(turn.samples), turn.over) for key, turn in turns.items()} == {
+        (arm, run): (3, True) for arm in wanted.arms for run in (1, 2)
+    }
+    assert went_on == wanted
     assert wanted.samples.exists()
 
 
-def test_a_finished_schedule_is_moved_aside(tmp_path: Path) -> None:
-    """Typed once more, it begins anew; what was measured lies in the archive."""
+def test_a_finished_schedule_stays(tmp_path: Path) -> None:
+    """Typed once more, nothing is missing and nothing is moved; its record is known as that of this very job."""
     write_campaign(tmp_path, runs=2)
     wanted = job(tmp_path, 2)
-    assert take_up(wanted, 3) == {}
-    assert not wanted.samples.exists()
-    assert len(list((tmp_path / "archive").glob(f"*/{STEP.samples_name}"))) == 1
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    went_on, turns = take_up(wanted, 3)
+    assert went_on == wanted
+    assert sum(len(turn.samples) for turn in turns.values()) == len(read_samples(wanted.samples)[0])
+    assert all(turn.over for turn in turns.values())
+    record = finished(wanted)
+    assert record is not None
+    assert record.step == STEP.number
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / STEP.record_name).unlink()
+    assert finished(wanted) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [("another-12-llama-exo-3", "another hosts.yaml"), ("0123456789ab-12-llama-exo-99", "with other options")],
+)
+def test_what_was_measured_otherwise_is_never_put_aside_unasked(tmp_path: Path, label: str, words: str) -> None:
+    """Another hosts.yaml, another number of runs: refused with --fresh as the way on, and every file stays."""
+    write_campaign(tmp_path, runs=2)
+    there = job(tmp_path, 2)
+    samples = [
+        msgspec.structs.replace(s, campaign="0123456789ab-12-llama-exo-2") for s in read_samples(there.samples)[0]
+    ]
+    there.samples.write_bytes(b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    wanted = msgspec.structs.replace(there, label=label)
+    for ask in (lambda: take_up(wanted, 3), lambda: finished(wanted)):
+        with pytest.raises(NothingDoneError, match=words) as refused:
+            ask()
+        assert "--fresh" in refused.value.problem.do
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_lost_run_is_measured_again_as_a_whole(tmp_path: Path) -> None:
+    """A run with a failed request, and one that its conditions call lost, have nothing to go on with.
+
+    A lost repeat that answered is over, one that never answered is not.
+    """
+    write_campaign(tmp_path, runs=2)
+    samples = read_samples(tmp_path / STEP.samples_name)[0]
+    arm = samples[0].arm
+    notes = [Conditions(1, arm, 2, "", attempt=1, lost="rog: a neighbour")]
+
+    def turn(run: int, notes: list[Conditions], *, attempt: int = 1, error: str | None = None) -> tuple[int, int, bool]:
+        changed = [msgspec.structs.replace(s, attempt=attempt, error=s.error or error) for s in samples]
+        of_run = turn_of(arm, run, changed, notes, 3)
+        return of_run.attempts, timed_count(of_run.samples), of_run.over
+
+    assert turn(1, notes) == (1, 3, True)
+    assert turn(1, [], error="cut off") == (1, 0, False)
+    assert turn(2, notes) == (1, 0, False)
+    again = [*notes, Conditions(1, arm, 2, "", attempt=2, lost="rog: a neighbour")]
+    assert turn(2, again, attempt=2) == (2, 0, True)
+    assert turn(2, again, attempt=2, error="refused") == (2, 0, False)
 
 
 def test_samples_of_another_schema_are_moved_aside(tmp_path: Path) -> None:
@@ -46,6 +105,6 @@ def test_samples_of_another_schema_are_moved_aside(tmp_path: Path) -> None:
     wanted = job(tmp_path, 3)
     wanted.samples.write_text(wanted.samples.read_text().replace('"schema":1', '"schema":99'))
     assert read_samples(wanted.samples)[0] == []
-    assert take_up(wanted, 3) == {}
+    assert take_up(wanted, 3)[1] == {}
     assert not wanted.samples.exists()
     assert len(list((tmp_path / "archive").glob(f"*/{STEP.samples_name}"))) == 1

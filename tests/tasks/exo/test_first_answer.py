@@ -17,9 +17,10 @@ from tasks.exo.first_answer import first_answer
 from tasks.machines import daemon
 from tasks.machines.daemon import Launch
 from tasks.machines.lab import Lab
+from tests.support.ports import free_port
 
 PAIR = ModelPair("llama-3.2-3b", "llama3.2:3b-instruct-fp16", "fp16", "F16")
-EXO = Exo("0.0.15", "/srv/exo", ports=Ports(31995, 31996))
+EXO = Exo("0.0.15", "/srv/exo", ports=Ports(free_port(), free_port()))
 INVENTORY = Inventory(
     profile="p",
     nodes={"srv1": NodeSpec(host="localhost", local=True, address="127.0.0.1")},
@@ -37,7 +38,7 @@ class Chat(http.server.BaseHTTPRequestHandler):
         body = json.dumps(body).encode()
         self.send_response(status); self.send_header("Content-Length", str(len(body))); self.end_headers()
         self.wfile.write(body)
-http.server.ThreadingHTTPServer(("127.0.0.1", 31995), Chat).serve_forever()
+http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Chat).serve_forever()
 """
 
 
@@ -57,7 +58,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExoClus
 def ask(cluster: ExoCluster, work: str) -> float:
     """Start a server that does `work` before it answers, and wait for its first answer; return the seconds."""
     exo = cluster.entry
-    argv = [sys.executable, "-u", "-c", SERVER.replace("WORK", work)]
+    argv = [sys.executable, "-u", "-c", SERVER.replace("PORT", str(EXO.ports.api)).replace("WORK", work)]
     daemon.start(exo.node, exo.run_folder, Launch(argv, {}, {}, ()))
     while not exo.ports_taken():
         time.sleep(0.05)
@@ -76,6 +77,19 @@ def test_a_hung_ring_is_told_soon(cluster: ExoCluster) -> None:
         ask(cluster, "time.sleep(25)")
     assert time.monotonic() - begin < 15
     assert "hangs" in caught.value.problem.needed
+
+
+def test_whoever_gives_up_hangs_up(cluster: ExoCluster, tmp_path: Path) -> None:
+    """The connection of a chat that nobody awaits any more is closed at once, and EXO can see that it is."""
+    closed = tmp_path / "closed"
+    work = f"print('half -inf'); open({str(closed)!r}, 'w').write(str(self.connection.recv(1)))"
+    with pytest.raises(StepError, match="half -inf"):
+        ask(cluster, work)
+    deadline = time.monotonic() + 10
+    while not closed.exists() or not closed.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert closed.read_text() == "b''"
 
 
 def test_a_line_of_the_log_ends_the_wait(cluster: ExoCluster) -> None:

@@ -126,7 +126,24 @@ def test_device_text_of_an_amd_gpu_survives_exos_missing_f_string() -> None:
     """On AMD, 0.0.15 sends the literal `{gpu_name}` as model and the name as chip."""
     said = '{"nodes": {"rog": {"model": "Linux Box ({gpu_name})", "chip": "AMD RADEON GRAPHICS"}}, "peer_graph": {}}'
     device = gen0.parse_topology(said, PEERS).nodes["rog"]
-    assert (device, gen0.device_kind(device)) == ("Linux Box (AMD RADEON GRAPHICS), AMD RADEON GRAPHICS", "gpu")
+    assert (device, gen0.device_kind(device)) == ("Linux Box (AMD RADEON GRAPHICS)", "gpu")
+
+
+@pytest.mark.parametrize(
+    ("model", "chip", "text"),
+    [
+        ("Linux Box (Device: CPU)", "Unknown Chip (Device: CPU)", "Linux Box (Device: CPU)"),
+        ("Linux Box (NVIDIA H200)", "NVIDIA H200", "Linux Box (NVIDIA H200)"),
+        ("Linux Box", "Unknown Chip", "Linux Box"),
+        ("", "Unknown Chip", "Unknown Chip"),
+        ("Mac Studio", "Apple M2 Ultra", "Mac Studio, Apple M2 Ultra"),
+    ],
+)
+def test_a_device_is_named_once(model: str, chip: str, text: str) -> None:
+    """The chip is added only where it says more than the model does; the memory by which layers are dealt is read."""
+    said = json.dumps({"nodes": {"rog": {"model": model, "chip": chip, "memory": 512}}, "peer_graph": {}})
+    topology = gen0.parse_topology(said, PEERS)
+    assert (topology.nodes["rog"], topology.memory_bytes["rog"]) == (text, 512 * 2**20)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Make the virtual environment once: the plan's first step takes most of the time."""
     folder = tmp_path_factory.mktemp("home") / "home with space"
-    plan = gen0_install.install_plan(exo(source=str(wheel)), "rog", str(folder), sys.executable)
+    plan = gen0_install.install_plan(exo(source=str(wheel), extras=["amd-gpu"]), "rog", str(folder), sys.executable)
     ran = bash(plan.steps[0].command)
     assert ran.returncode == 0, ran.stderr
     return str(folder)
@@ -151,13 +151,19 @@ def test_install_really_installs_converges_and_tells_its_revision(wheel: Path, h
 
 
 def test_install_fails_on_an_extra_that_does_not_exist_and_leaves_nothing(wheel: Path, home: str) -> None:
-    """Where pip only warns and exits 0, the step exits 3 with pip's line last, and EXO is not there."""
+    """Where pip only warns and exits 0, the step exits 3 with pip's line last, and EXO is not there.
+
+    Nor is what another extra had brought: the virtual environment is made anew.
+    """
+    brought = Path(home, "venv/brought-by-amd-gpu")
+    brought.touch()
     plan = gen0_install.install_plan(exo(source=str(wheel), extras=["amd"]), "rog", home, sys.executable)
     codes = [(ran := bash(step.command)).returncode for step in plan.steps]
     assert codes == [0, 3]
     assert "does not provide the extra 'amd'" in ran.stderr.splitlines()[-1]
     assert not Path(plan.exo).exists()
     assert bash(plan.revision).returncode != 0
+    assert not brought.exists()
 
 
 def test_copying_a_source_leaves_its_builds_behind(tmp_path: Path) -> None:

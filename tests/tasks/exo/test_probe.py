@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from records.facts import ComputeProbe
 from tasks.exo import probe
+from tasks.machines.environment import exports
 
 GOOD: dict[str, Any] = {"device": "CPU", "versions": {"tinygrad": "0.10.2"}}
 
@@ -62,9 +67,36 @@ SAID = [
     ("OSError: /opt/none/lib/libhsa-runtime64.so: cannot open shared object file", "ROCM_PATH is set", "ROCM_PATH"),
     ("FileNotFoundError: [Errno 2] No such file or directory: 'clang'", "with clang", "install clang on rog"),
     ("AttributeError: module 'tinygrad.runtime.autogen.cuda' has no attribute 'cuInit'", "CUDA was chosen", "CUDA=1"),
-    ("ModuleNotFoundError: No module named 'tinygrad'", "not installed", "fab install-rog"),
+    ("ModuleNotFoundError: No module named 'tinygrad'", "is not in EXO's", "fab install-rog"),
+    ("RuntimeError: Unsupported arch: gfx1151", "does not know the GPU", "AMD_LLVM"),
+    ("RuntimeError: Device hang detected", "GPU faulted", "linux-firmware"),
+    ("subprocess.CalledProcessError: Command '['clang', '-c', '-x', 'c']' returned non-zero exit status 1.",
+     "cannot compile", "newer one"),
+    ("ImportError: /lib/x86_64-linux-gnu/libstdc++.so.6: version `GLIBCXX_3.4.32' not found", "newer Linux", "older"),
+    ("OSError: libgomp.so.1: cannot open shared object file: No such file or directory", "not on the node", "rog"),
+    ("MemoryError: Failed to allocate memory", "too little memory", "free -h"),
     ("ArithmeticError: wrong numbers: [0. 0.], right are [1. 2.]", "computes wrong numbers", "another version"),
 ]  # fmt: skip
+# Other words for the same: of another version, another library, another file.
+ALIKE = [
+    ("CompileError: src:9:2: error: floating point constant invalid for type", "half -inf"),
+    ("OSError: libamd_comgr.so.3: cannot open shared object file: No such file or directory", "there is none where"),
+    ("AttributeError: /usr/lib/libamd_comgr.so.2: undefined symbol: amd_comgr_populate_mangled_names", "refuses"),
+    ("CompileError: comgr fail 1, ERROR", "refuses"),
+    ("CompileError: error: undefined value '@llvm.amdgcn.s.waitcnt'", "LLVM 18"),
+    ("OSError: libLLVM.so.19.1: cannot open shared object file: No such file or directory", "no LLVM library"),
+    ("AttributeError: module 'tinygrad.runtime.autogen.llvm' has no attribute 'LLVMInitializeX86Target'", "no LLVM"),
+    ("LLVM ERROR: 'gfx1151' is not a recognized processor for this target", "does not know the GPU"),
+    ("PermissionError: [Errno 13] Permission denied: '/dev/dri/renderD128'", "may not open"),
+    ("PermissionError: [Errno 1] Operation not permitted: '/dev/kfd'", "may not open"),
+    ("OSError: /opt/rocm/lib/librocm_smi64.so: cannot open shared object file", "pyrsmi finds no"),
+    ("RuntimeError: RSMI_STATUS_INIT_ERROR", "neither the GPU's name"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: 'clang-18'", "the node has none"),
+    ("ModuleNotFoundError: No module named 'numpy'", "is not in EXO's virtual environment"),
+    ("URLError: <urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed>", "download Linux headers"),
+    ("HTTPError: HTTP Error 407: Proxy Authentication Required", "download Linux headers"),
+    ("AssertionError: CPU=1 is deprecated, use DEV=CPU instead", "from 0.13 on"),
+]
 SAID_BY_MLX = [
     ("ImportError: libcublasLt.so.13: cannot open shared object file: No such file or directory",
      "build for CUDA", "extras: [cpu]"),
@@ -81,6 +113,12 @@ def test_each_failure_of_tinygrad_has_its_own_cause(error: str, cause: str, reme
     assert cause in failure.cause
     assert remedy in failure.remedy
     assert failure.said == " ".join(error.split())
+
+
+@pytest.mark.parametrize(("error", "cause"), ALIKE)
+def test_other_words_for_the_same_failure(error: str, cause: str) -> None:
+    """A cause is known in the words of other versions, libraries and files too."""
+    assert cause in failing(error).failures[0].cause
 
 
 @pytest.mark.parametrize(("error", "cause", "remedy"), SAID_BY_MLX)
@@ -130,14 +168,53 @@ def test_what_is_not_known_is_passed_on() -> None:
     assert found.failures[0].said == "KeyError: 'gfx1151'"
 
 
+HALF = printed({"stage": "import"} | GOOD, ended=False)
+
+
 @pytest.mark.parametrize(
-    "text", ["", "bash: /x/python: No such file or directory", printed({"stage": "import"} | GOOD, ended=False)]
+    ("text", "code", "words", "cause"),
+    [
+        ("", None, "no answer after 180 s", "hung"),
+        (HALF, None, "no answer after 180 s; the last thing done: import", "hung"),
+        (HALF, 139, "ended by SIGSEGV", "crashed"),
+        (HALF, 134, "ended by SIGABRT", "crashed"),
+        (HALF, 132, "ended by SIGILL", "instructions"),
+        (HALF, 137, "ended by SIGKILL", "want of memory"),
+        ("Fatal Python error: init_fs_encoding", 1, "exit code 1 after 180 s; .*: Fatal Python error", "gave up"),
+        ("env: '/x/python': No such file or directory", 127, "exit code 127 .*: env: '/x/python'", "gave up"),
+    ],
 )
-def test_a_probe_that_did_not_end_does_not_work(text: str) -> None:
-    """No end mark: it hung, was killed or never ran; how far it came is told."""
-    found = probe.read("srv2", "tinygrad", {}, text, 180)
+def test_a_probe_that_did_not_end_says_how_it_died(text: str, code: int | None, words: str, cause: str) -> None:
+    """No end mark: it hung, was killed or never ran; how far it came, signal or exit code, and words are told."""
+    found = probe.read("srv2", "tinygrad", {}, text if code is None else f"{text}\n\n{probe._CODE} {code}\n", 180)
     assert found.works is False
-    assert "no answer after 180 s" in found.failures[0].said
+    assert re.search(words, found.failures[0].said)
+    assert cause in found.failures[0].cause
+
+
+def test_a_probe_that_dies_in_a_shell_is_read_by_its_signal(tmp_path: Path) -> None:
+    """The command itself tells the signal, for a node's shell does not always: a Python that kills itself."""
+    script = tmp_path / "probe.py"
+    script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", encoding="utf-8")
+    words = ["bash", "-c", probe.command(sys.executable, str(script), "tinygrad", exports({"CPU": "1"}))]
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert "ended by SIGSEGV" in probe.read("rog", "tinygrad", {}, ran.stdout, 1).failures[0].said
+
+
+def test_the_probe_computes_in_the_environment_of_exo(tmp_path: Path) -> None:
+    """No proxy of the login reaches it, in whatever case or for whatever protocol; one of hosts.yaml does."""
+    script = tmp_path / "probe.py"
+    script.write_text("import os\nprint(*sorted(n for n in os.environ if 'proxy' in n.lower()))", encoding="utf-8")
+    login = dict.fromkeys(("http_proxy", "HTTPS_PROXY", "grpc_proxy", "ALL_PROXY", "no_proxy"), "http://proxy.example")
+    words = [
+        "bash",
+        "-c",
+        probe.command(sys.executable, str(script), "tinygrad", exports({"https_proxy": "http://ours.example"})),
+    ]
+    ran = subprocess.run(
+        words, capture_output=True, text=True, timeout=60, check=True, env={"PATH": "/usr/bin:/bin"} | login
+    )
+    assert ran.stdout.splitlines()[0] == "https_proxy"
 
 
 @pytest.mark.parametrize(

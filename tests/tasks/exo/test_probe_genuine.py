@@ -17,6 +17,7 @@ import pytest
 
 from records.facts import ComputeProbe
 from tasks.exo import probe
+from tasks.machines.environment import exports
 from tests.support.packages import package
 
 MOCKGPU = os.environ.get("TINYGRAD_MOCKGPU", "")
@@ -30,7 +31,7 @@ def probed(engine: str, environment: dict[str, str], *folders: Path) -> ComputeP
     settings = environment | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     begin = time.monotonic()
     ran = subprocess.run(
-        ["/bin/bash", "-c", probe.command(sys.executable, str(probe.SCRIPT), engine, settings)],
+        ["/bin/bash", "-c", probe.command(sys.executable, str(probe.SCRIPT), engine, exports(settings))],
         capture_output=True, text=True, timeout=probe.TIMEOUT_S, check=False,
     )  # fmt: skip
     return probe.read("rog", engine, environment, ran.stdout, time.monotonic() - begin)

@@ -53,6 +53,37 @@ def test_a_line_about_this_pairs_repository_ends_the_wait() -> None:
     assert "HF_ENDPOINT" in problem.do
 
 
+@pytest.mark.parametrize(
+    ("cause", "needed", "do"),
+    [
+        ("OSError: [Errno 28] No space left on device", "room on the disk", "EXO_HOME in exo.nodes.srv2"),
+        ("PermissionError: [Errno 13] Permission denied: '/home/exo/.cache/exo'", "may write to", "EXO_HOME"),
+        (
+            "AssertionError: Failed to download config.json from http://hub/x: 403",
+            "wants a token",
+            "token on every node",
+        ),
+        (
+            "aiohttp.client_exceptions.ClientConnectorCertificateError: Cannot connect to host hub.example:443 ssl:True"
+            " [SSLCertVerificationError: (1, '[SSL: CERTIFICATE_VERIFY_FAILED]')]",
+            "certificate srv2 trusts",
+            "SSL_CERT_FILE",
+        ),
+        ("aiohttp.client_exceptions.ServerDisconnectedError: Server disconnected", "every node reaches", "HF_ENDPOINT"),
+        ("asyncio.exceptions.TimeoutError", "every node reaches", "HF_ENDPOINT"),
+        ("Exception: Downloaded file x has hash 1 but remote hash is 2", "every node reaches", "HF_ENDPOINT"),
+    ],
+)
+def test_each_way_in_which_a_download_fails_has_its_remedy(cause: str, needed: str, do: str) -> None:
+    """A full disk and a folder of somebody else's are no fault of the hub; a token and a certificate are told too."""
+    head = OTHERS.replace("someone/other-70b", "unsloth/Llama-3.2-3B-Instruct").rpartition("AssertionError")[0]
+    problem = said(f"{head}{cause}\n")
+    assert problem is not None
+    assert (cause.partition(": ")[2] or "TimeoutError") in problem.found
+    assert needed in problem.needed
+    assert do in problem.do
+
+
 @pytest.mark.parametrize(("log", "line"), [(READ_ONLY, "start_layer=9, end_layer=17"), (EMPTY, "IndexError: list")])
 def test_a_ring_that_stands_still_has_one_line_in_one_log(log: str, line: str) -> None:
     """Both silent ends of a ring are quoted with the node whose log has them, between progress bars and colours."""

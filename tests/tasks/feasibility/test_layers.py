@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from records.facts import NodePython
 from records.settings import NodeExo
+from tasks.exo.dealing import empty_share
 from tasks.feasibility.assess import assess
 from tasks.feasibility.layers import Memory, deal
 from tasks.inventory import load_inventory
@@ -19,7 +20,7 @@ from tests.support.amd import amd_node
 from tests.support.recorded import recorded
 from tests.tasks.feasibility.test_feasibility import HOSTS, NODES, TAILNET, changed, node, row
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 
 
 def with_gpu(key: str, memory_gib: float, vram_gib: float, gtt_gib: float = 0.0) -> NodePython:
@@ -46,6 +47,20 @@ def test_layers_are_dealt_as_exo_deals_them(case: dict[str, Any]) -> None:
 def test_every_layer_is_dealt_once(memory_mib: list[int], layers: int) -> None:
     """Whatever the memory, the shares add up to the model."""
     assert sum(deal({f"n{i}": Memory(m * 2**20, 0) for i, m in enumerate(memory_mib)}, layers).values()) == layers
+
+
+def test_a_node_without_a_layer_is_named_by_what_exo_itself_tells() -> None:
+    """Of 33 GB a node with 512 MiB before the ring's last one gets none of 28 layers, and some of 80: both are told."""
+    seen = {"srv1": 32 * GIB, "rog": 600 * MIB, "srv2": 500 * MIB}
+    error = empty_share(seen, "llama-3.2-3b", 28)
+    assert error is not None
+    assert [problem.what for problem in error.problems] == ["rog"]
+    assert "none of the 28 layers of `llama-3.2-3b`" in error.problems[0].found
+    assert empty_share(seen, "llama-3.1-70b", 80) is None
+    untold = empty_share(seen | {"rog": -MIB}, "llama-3.2-3b", 28)
+    assert untold is not None
+    assert untold.problems[0].found == "does not tell EXO how much memory it has"
+    assert empty_share({}, "llama-3.2-3b", 28) is None
 
 
 def test_unknown_memory_deals_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,12 +45,13 @@ def test_a_model_as_its_server_describes_it() -> None:
     """Quantisation, size and digest come from /api/tags; where it computes comes from /api/ps."""
     found = ollama.parse_model("srv1", "smollm2:135m", TAGS)
     assert found == OllamaModel("srv1", "smollm2:135m", DIGEST, "Q4_1", "134.52M", 98363033)
-    loaded = ollama.parse_loaded("srv1", "smollm2:135m", LOADED)
-    assert loaded is not None
-    assert loaded.size_vram_bytes == 0
+    (held,) = ollama.parse_memory(LOADED, 0)
+    loaded = ollama.with_memory(found, held)
+    assert (loaded.size_bytes, loaded.size_vram_bytes) == (98363033, 0)
+    assert loaded.memory_bytes != loaded.size_bytes  # the footprint holds the context, too
     assert ollama.device_of(loaded) == ("CPU (size_vram 0)", "cpu")
     assert ollama.parse_model("srv1", "qwen2.5:3b", TAGS) is None
-    assert ollama.parse_loaded("srv1", "smollm2:135m", EMPTY) is None
+    assert ollama.parse_memory(EMPTY, 0) == []
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,7 @@ def test_fields_that_other_versions_leave_out() -> None:
         ("llama3.2:3b", "llama3.2", False),
         ("hf.co/a/b", "hf.co/a/b:latest", True),
         ("host:5000/a/b", "host:5000/a/b:latest", True),
+        ("SMOL1:135M", "smol1:135m", True),
     ],
 )
 def test_a_missing_tag_is_latest(one: str, other: str, same: bool) -> None:
@@ -93,9 +96,15 @@ def test_changes_between_two_states() -> None:
     assert ollama.changes(before, after) == [
         "srv1: version 0.5.13 is now 0.6.0",
         "srv1: c is gone",
+        "srv1: d is new",
         "srv1: b has another digest",
     ]
     assert ollama.changes(before, OllamaState("srv1", URL, None, {}, error="refused")) == ["srv1: refused"]
+    seen = msgspec.structs.replace(before, boot="b1", started="1 100")
+    restarted = msgspec.structs.replace(seen, started="7 900")
+    assert ollama.changes(seen, restarted) == ["srv1: its process was started anew"]
+    assert ollama.changes(seen, msgspec.structs.replace(restarted, boot="b2")) == ["srv1: its node was started anew"]
+    assert ollama.changes(before, seen) == []  # nothing is known of before
 
 
 @settings(max_examples=200, deadline=None)

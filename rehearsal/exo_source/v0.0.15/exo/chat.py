@@ -14,7 +14,7 @@ from .cards import TINYGRAD
 from .crowd import Crowd
 from .download import Downloads, weights_of
 from .engine.lines import Line
-from .engine.pace import Speed, paced, sleep_until
+from .engine.pace import Speed, sleep_until
 from .engine.wire import Exchange
 from .engine.words import said, tokenize
 from .node import Node
@@ -51,20 +51,22 @@ class Chat:
         request_id, request = str(uuid.uuid4()), next(self._requests)
         lines: list[Line] = []
         try:
-            with self._crowd:
+            with self._crowd.place() as place:
                 self._ask_ring(model, request_id, lines)
                 start = self._warm_up(exchange, model)
                 tokens = said(self._length(), prompt)
                 schedule = self._speed(model).schedule(len(tokens), self._run, request)
                 sleep_until(start + schedule[0] / 2)  # the real one's headers come after its own layers' first pass
                 self._send_first_back(model, lines)
-                tokens, schedule = self._crowd.disturb(tokens, schedule)
+                answer = place.answer(start, tokens, schedule)
                 if stream:
-                    self._stream(exchange, headers, model, request_id, tokens, start, schedule, lines)
+                    self._stream(exchange, headers, model, request_id, answer, len(tokens), lines)
                     return None
-                for index in paced(start, schedule):
+                text = ""
+                for index, token in enumerate(answer):
                     self._check(lines, index)
-                return _whole(model, request_id, prompt, "".join(tokens))
+                    text += token
+                return _whole(model, request_id, prompt, text)
         except PeerLostError as error:
             time.sleep(self._flags.chatgpt_api_response_timeout)
             raise TimeoutError from error
@@ -144,17 +146,16 @@ class Chat:
             except OSError as error:
                 raise PeerLostError from error
 
-    def _stream(self, exchange, headers, model, request_id, tokens, start, schedule, lines) -> None:
+    def _stream(self, exchange, headers, model, request_id, answer, length, lines) -> None:
         cut = self._node.settings.get("cut_stream_at", None)
         exchange.start_chunks("200 OK", headers)
-        last = len(tokens) - 1
         try:
-            for index in paced(start, schedule):
-                if cut is not None and index >= float(cut) * len(tokens):
+            for index, token in enumerate(answer):
+                if cut is not None and index >= float(cut) * length:
                     time.sleep(self._node.settings.number("cut_silence_s", 0.5))
                     break
                 self._check(lines, index)
-                event = _event(model, request_id, tokens[index], "length" if index == last else None)
+                event = _event(model, request_id, token, "length" if index == length - 1 else None)
                 exchange.chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
         except PeerLostError:
             time.sleep(self._flags.chatgpt_api_response_timeout)

@@ -5,6 +5,10 @@ for three, 82.6 s for four; HTTP 200 throughout.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .engine.pace import paced
 
 SLOWER = {1: 1.0, 2: 1.8, 3: 23.7}
 FOUR_AND_MORE = 38.6
@@ -13,26 +17,36 @@ NONSENSE = ["\ufffd\ufffd\ufffd", "ed", "\ufffd\ufffd", "\x0f", " of", "ur"]
 """Its beginning is said once, its last four tokens again and again."""
 
 
+class Place:
+    """One chat among the others. `most` is how many were under way at once while it was, itself included."""
+
+    def __init__(self) -> None:
+        self.most = 1
+
+    def answer(self, start: float, tokens: list[str], schedule: list[float]) -> Iterator[str]:
+        """Yield each token when it is due, and what becomes of both once others have come."""
+        for index in paced(start, (due * SLOWER.get(self.most, FOUR_AND_MORE) for due in schedule)):
+            nonsense = NONSENSE[index] if index < 2 else NONSENSE[2 + (index - 2) % 4]
+            yield nonsense if self.most >= NONSENSE_FROM else tokens[index]
+
+
 class Crowd:
-    """Counts the chats under way: one enters with `with`."""
+    """The chats under way."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
+        self._inside: list[Place] = []
 
-    def __enter__(self) -> "Crowd":
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """Give one chat its place for as long as it lasts."""
+        own = Place()
         with self._lock:
-            self._inside += 1
-        return self
-
-    def __exit__(self, *_) -> None:
-        with self._lock:
-            self._inside -= 1
-
-    def disturb(self, tokens: list[str], schedule: list[float]) -> tuple[list[str], list[float]]:
-        """Return what becomes of an answer's tokens and their times with as many chats under way as there are now."""
-        inside = self._inside
-        slower = SLOWER.get(inside, FOUR_AND_MORE)
-        if inside >= NONSENSE_FROM:
-            tokens = [NONSENSE[k] if k < 2 else NONSENSE[2 + (k - 2) % 4] for k in range(len(tokens))]
-        return tokens, [due * slower for due in schedule]
+            self._inside.append(own)
+            for place in self._inside:
+                place.most = max(place.most, len(self._inside))
+        try:
+            yield own
+        finally:
+            with self._lock:
+                self._inside.remove(own)

@@ -3,6 +3,8 @@
 import os
 
 NO_FLOPS = {"fp32": 0.0, "fp16": 0.0, "int8": 0.0}
+MEMORY_MIB = 32768
+"""Of a CPU node: by all the memory of a large machine the GPU's would be dealt no layer."""
 
 
 def capabilities() -> dict:
@@ -19,8 +21,8 @@ def capabilities() -> dict:
         # The braces are 0.0.15's own: it forgot the f of its f-string.
         return {"model": "Linux Box ({gpu_name})", "chip": chip, "memory": memory, "flops": NO_FLOPS}
     return {
-        "model": "Linux Box (Device: CLANG)",
-        "chip": "Unknown Chip (Device: CLANG)",
-        "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20,
+        "model": "Linux Box (Device: CPU)",
+        "chip": "Unknown Chip (Device: CPU)",
+        "memory": MEMORY_MIB,
         "flops": NO_FLOPS,
     }

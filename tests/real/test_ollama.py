@@ -1,0 +1,233 @@
+"""Step 11, and once the whole plan, on a genuine Ollama (OLLAMA, OLLAMA_GGUF) with what happens to one in a campaign.
+
+EXO is the rehearsal's: what is proven here is what the product sees and says of Ollama.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from records.campaign import Campaign, load_campaign
+from records.samples import read_samples
+from rehearsal import cluster
+from rehearsal.layout import Layout
+from reports.checks.answers import errors, same_model
+from reports.checks.prefill import no_cache, warm
+from reports.checks.quiet import no_neighbour
+from reports.verdict.decision import decide
+from tasks.benchmark.models import ollama_models, seen_loaded
+from tasks.benchmark.steps import bench_baseline
+from tasks.errors import StepError
+from tasks.inventory import load_inventory
+from tasks.machines.lab import Lab
+from tasks.ollama import api as ollama
+from tasks.ollama import servers
+from tasks.ollama.servers import ask_servers
+from tasks.steps import StepNotes
+from tests.real.ollama_server import MODEL, OTHER, TWIN, GenuineOllama, absent, again_and_again, once
+from tests.support.fab import fab
+
+SAMPLES = "11-bench-baseline.samples.jsonl"
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(bool(absent()), reason=absent())]
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    """Bring up the rehearsal's nodes; the one baseline is the genuine server on rog's address."""
+    laid = cluster.up(tmp_path_factory.mktemp("ollama"))
+    change(laid)
+    yield laid
+    cluster.down(laid.root)
+
+
+@pytest.fixture(scope="module")
+def models(layout: Layout) -> GenuineOllama:
+    """Make the models once."""
+    server = genuine(layout)
+    server.start()
+    server.make_models()
+    server.stop()
+    return server
+
+
+@pytest.fixture
+def server(models: GenuineOllama) -> Iterator[GenuineOllama]:
+    """Give the running server."""
+    models.start()
+    yield models
+    models.stop()
+
+
+@pytest.fixture
+def lab(layout: Layout) -> Iterator[Lab]:
+    """Give a Lab with logs of its own."""
+    for path in (layout.root / "logs").rglob("*.json*"):
+        path.unlink()
+    made = Lab(load_inventory(layout.hosts_file), layout.hosts_file)
+    yield made
+    made.close()
+    change(layout)
+
+
+def genuine(layout: Layout) -> GenuineOllama:
+    """Return the server on rog's address."""
+    return GenuineOllama(layout.root / "genuine", layout.node("rog").address, layout.ollama_port + 1)
+
+
+def change(layout: Layout, model: str = MODEL, **baseline: Any) -> None:
+    """Write the hosts file: one genuine baseline, short runs."""
+    head, _, body = layout.hosts_file.read_text(encoding="utf-8").partition("\n")
+    hosts = json.loads(body)
+    hosts["ollama"] = {"rog": {"node": "rog", "url": genuine(layout).url} | baseline}
+    pair = hosts["profiles"][hosts["profile"]]["models"]["small"]
+    pair |= {"ollama": model, "ollama_precision": "Q4_1"}
+    hosts["bench"] |= {"runs": 4, "max_tokens": 16, "requests": 2, "num_ctx": 1024, "request_timeout_s": 120}
+    hosts["decision"] |= {"load_per_cpu": 50}  # whatever else this machine does
+    layout.hosts_file.write_text(f"{head}\n{json.dumps(hosts)}\n", encoding="utf-8")
+
+
+def reopened(layout: Layout, **baseline: Any) -> Lab:
+    """Return a Lab on a changed hosts file."""
+    change(layout, **baseline)
+    return Lab(load_inventory(layout.hosts_file), layout.hosts_file)
+
+
+def asked(lab: Lab, count: int) -> bool:
+    """Tell whether so many requests have ended."""
+    return len(read_samples(lab.logs / SAMPLES)[0]) >= count
+
+
+def measured(lab: Lab, runs: int = 1) -> Campaign:
+    """Measure the baseline and return what was left."""
+    bench_baseline(lab, runs=str(runs))
+    return load_campaign(lab.logs)
+
+
+def show(what: str, *words: str) -> None:
+    """Print what was said, for the note of who ran this."""
+    sys.stdout.write(f"\n[{what}] " + "\n    ".join(words) + "\n")
+
+
+def test_a_healthy_server_has_no_fatal_check(layout: Layout, server: GenuineOllama, lab: Lab) -> None:
+    """All fifteen steps with a genuine baseline: no check is fatal, and the constant overhead stands in the report."""
+    done = fab("preflight", "install", "start", "bench", "report", "cleanup", hosts=layout.hosts_file, timeout_s=800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    campaign = load_campaign(lab.logs)
+    decision = decide(campaign)
+    version = server.ask("GET", "/api/version")[1]["version"]
+    fatal = {check.name: check.evidence for check in decision.checks if check.status == "fatal"}
+    told = {check.name: check for check in decision.checks}
+    show(f"healthy {version}", decision.headline, *(f"{c.name}: {c.status}: {c.evidence}" for c in decision.checks))
+    assert fatal == {}
+    assert "before each prompt" in told["warm"].evidence
+    assert campaign.benchmark(12).ollama_versions["rog"] == [version, version]  # type: ignore[union-attr]
+    assert campaign.cleaned is not None
+    assert campaign.cleaned.ollama_changes == []
+
+
+def test_the_name_in_capitals_and_a_server_that_keeps_nothing(layout: Layout, models: GenuineOllama) -> None:
+    """Names ignore case, and OLLAMA_KEEP_ALIVE=0 does not reload between requests: each of ours says how long."""
+    models.start(OLLAMA_KEEP_ALIVE="0")
+    lab = reopened(layout, model=MODEL.upper())
+    try:
+        campaign = measured(lab, 2)
+    finally:
+        lab.close()
+        models.stop()
+        change(layout)
+    found = [check(campaign, 11) for check in (same_model, warm, no_cache, no_neighbour, errors)]
+    show("capitals, keep-alive 0", *(f"{c.name}: {c.status}: {c.evidence}" for c in found))
+    assert [c.status for c in found if c.name in ("same model", "warm", "no neighbour")] == ["pass"] * 3
+    assert campaign.benchmark(11).reload == {"rog": "reload"}  # type: ignore[union-attr]
+
+
+def test_another_name_of_the_file_is_let_go_of(server: GenuineOllama, lab: Lab) -> None:
+    """A model loaded under another name of its file is unloaded under that name, and loaded afresh."""
+    server.load(TWIN, -1)
+    campaign = measured(lab)
+    assert campaign.benchmark(11).reload == {"rog": "reload"}  # type: ignore[union-attr]
+    assert campaign.conditions[11][0].load_s
+
+
+def test_whoever_pins_the_file_is_named_first(server: GenuineOllama, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that loads the file again and again under another name is named before anything is measured."""
+    monkeypatch.setattr(servers, "UNLOAD_TIMEOUT_S", 3)
+    server.load(TWIN)
+    with again_and_again(lambda: server.load(TWIN)), pytest.raises(StepError) as caught:
+        bench_baseline(lab, runs="1")
+    show("pinned", str(caught.value), caught.value.problem.do)
+    assert TWIN in caught.value.problem.found
+    assert not (lab.logs / SAMPLES).exists()
+
+
+def test_a_neighbour_in_a_run_is_named(server: GenuineOllama, lab: Lab) -> None:
+    """Another model that appears and stays ends the campaign at that moment, by name; the lost run is in the data."""
+    with once(lambda: asked(lab, 1), lambda: server.load(OTHER, -1)), pytest.raises(StepError) as caught:
+        measured(lab)
+    show("neighbour", str(caught.value), caught.value.problem.do)
+    assert f"{OTHER} in memory" in caught.value.problem.found
+
+
+@pytest.mark.parametrize("harm", ["runner killed", "server restarted"])
+def test_a_run_that_broke_is_measured_again(harm: str, server: GenuineOllama, lab: Lab) -> None:
+    """The run is lost, told once with its reason, and measured again as a whole; cleanup would see the restart."""
+    before = ask_servers(lab)["rog"]
+
+    def restart() -> None:
+        server.stop()
+        server.start()
+
+    act = server.kill_runner if harm == "runner killed" else restart
+    with once(lambda: asked(lab, 1) and bool(server.runners()), act):
+        campaign = measured(lab)
+    found = errors(campaign, 11)
+    show(harm, f"{found.status}: {found.evidence}", *ollama.changes(before, ask_servers(lab)["rog"]))
+    assert found.status == "warn"
+    assert [s.attempt for s in campaign.samples[11] if not s.lost] == [2] * 3
+    assert [note.attempt for note in campaign.conditions[11]] == [1, 2]
+    if harm == "server restarted":
+        assert "rog: its process was started anew" in ollama.changes(before, ask_servers(lab)["rog"])
+
+
+def test_a_model_that_is_deleted_is_told_with_its_server(server: GenuineOllama, lab: Lab) -> None:
+    """The model is gone for good: the repeat cannot be loaded, and the message names arm, address and Ollama's log."""
+    server.command("cp", MODEL, "gone:135m")
+    pair = lab.profile.models.small
+    assert pair.ollama == MODEL
+    with once(lambda: asked(lab, 1), lambda: server.command("rm", MODEL)), pytest.raises(StepError) as caught:
+        measured(lab, 2)
+    server.command("cp", "gone:135m", MODEL)
+    show("deleted", str(caught.value), caught.value.problem.do)
+    words = f"{caught.value} {caught.value.problem.do}"
+    assert all(word in words for word in ("rog", server.url, "journalctl -u ollama"))
+    assert "EXO" not in words
+
+
+def test_the_cpu_under_a_gpu_claim_is_said_first(layout: Layout, server: GenuineOllama) -> None:
+    """A CPU-only server under `gpu: true` is refused when its model is loaded once, with the remedy."""
+    lab = reopened(layout, gpu=True)
+    pair = lab.profile.models.small
+    try:
+        with pytest.raises(StepError) as caught:
+            seen_loaded(lab, StepNotes(9), pair, ollama_models(lab, pair))
+    finally:
+        lab.close()
+        change(layout)
+    show("CPU under a GPU claim", str(caught.value), caught.value.problem.do)
+    assert server.url in caught.value.problem.found
+    assert "OLLAMA_IGPU_ENABLE=1" in caught.value.problem.do
+
+
+def test_what_is_asked_is_the_context_of_the_runner(server: GenuineOllama, lab: Lab) -> None:
+    """bench.num_ctx reaches the server, and what /api/ps tells of it stands in the record."""
+    campaign = measured(lab)
+    told = {m.context_length for note in campaign.conditions[11] for m in note.memory_after["rog"]}
+    assert told <= {1024, None}
+    assert Path(lab.logs / SAMPLES).exists()

@@ -1,0 +1,160 @@
+"""One operator at a time: real locks, held by real processes, on this machine as a node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from records.settings import NodeSpec
+from tasks.machines import lock
+from tasks.machines.local import LocalNode
+from tasks.machines.lock import ClusterLock, FileLock, Holder, LockedError, NodeLock, this_call
+from tests import PROJECT
+
+ANNA = Holder("anna@laptop", 4242, "2026-01-31 12:00:00 UTC", "fab bench --runs 5")
+BERT = Holder("bert\x1b[31m@desk", 7, "2026-01-31 12:05:00 UTC", "fab cleanup")
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNode:
+    """Give this machine as a node with a home folder of its own."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return LocalNode("srv1", NodeSpec(host="localhost", local=True))
+
+
+def until_empty(path: Path) -> None:
+    """Wait until the keeper has given the lock back."""
+    for _ in range(100):
+        if not path.read_text(encoding="utf-8"):
+            return
+        time.sleep(0.02)
+    raise AssertionError(path.read_text(encoding="utf-8"))
+
+
+def test_a_live_operator_is_named_and_keeps_the_lock(node: LocalNode) -> None:
+    """The second is told who, what, since when and which PID; when the first gives it back, the second gets it."""
+    first, second = NodeLock(node, ANNA, "a"), NodeLock(node, BERT, "b")
+    first.take()
+    with pytest.raises(LockedError) as refused:
+        second.take()
+    assert refused.value.problem.what == "srv1"
+    assert "`fab bench --runs 5` of anna@laptop, PID 4242, since 2026-01-31 12:00:00 UTC" in str(refused.value)
+    assert "--wait" in refused.value.problem.do
+    first.release()
+    until_empty(Path(node.home(), ".exo-phase1/lock"))
+    second.take()
+    with pytest.raises(LockedError, match="bert@desk") as refused:
+        first.take()
+    assert "\x1b" not in str(refused.value)
+    second.release()
+
+
+def test_the_own_lock_is_taken_again_over_a_new_link(node: LocalNode) -> None:
+    """A keeper whose link died in silence stands in nobody's way who has its token; to others it is still held."""
+    first = NodeLock(node, ANNA, "a")
+    first.take()
+    dead, first._stream = first._stream, None  # nobody closes it: sshd has not noticed yet
+    first.take()
+    with pytest.raises(LockedError):
+        NodeLock(node, BERT, "b").take()
+    dead.close()
+    first.release()
+
+
+def test_an_operator_who_is_gone_is_said_and_followed(node: LocalNode, capsys: pytest.CaptureFixture[str]) -> None:
+    """A link that ends without a word gives the lock back; who takes it over says whose it was."""
+    first, second = NodeLock(node, ANNA, "a"), NodeLock(node, BERT, "b")
+    first.take()
+    first._stream.close()
+    for _ in range(100):
+        try:
+            second.take()
+            break
+        except LockedError:
+            time.sleep(0.02)
+    assert "took over the lock of `fab bench --runs 5` of anna@laptop" in capsys.readouterr().out
+    second.release()
+
+
+def test_a_keeper_that_hears_nothing_gives_up(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller without power leaves a lock for its lease alone; one that beats keeps it."""
+    monkeypatch.setattr(lock, "LEASE_S", 1)
+    first = NodeLock(node, ANNA, "a")
+    first.take()
+    for _ in range(4):
+        time.sleep(0.5)
+        first.beat()
+    with pytest.raises(LockedError):
+        NodeLock(node, BERT, "b").take()
+    time.sleep(1.5)
+    second = NodeLock(node, BERT, "b")
+    second.take()
+    second.release()
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from tasks.machines.lock import FileLock, this_call
+FileLock(Path(sys.argv[1]), "this machine").take(this_call())
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_lock_of_this_machine_ends_with_its_process(tmp_path: Path) -> None:
+    """Held by another living process it is refused with that PID; SIGKILL gives it back, whatever its file says."""
+    path = tmp_path / "logs/.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(path)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(LockedError, match=f"PID {other.pid}"):
+            FileLock(path, "this machine").take(this_call())
+        other.send_signal(signal.SIGKILL)
+    mine = FileLock(path, "this machine")
+    mine.take(this_call())
+    assert str(os.getpid()) in path.read_text(encoding="utf-8")
+    assert path.stat().st_mode & 0o777 == 0o600
+    mine.release()
+
+
+class HomedNode(LocalNode):
+    """The same machine once more, with another home folder."""
+
+    def talk(self, command: str) -> socket.socket:
+        """Start `command` at home."""
+        return super().talk(f'export HOME="$HOME"/{self.key}; mkdir -p "$HOME"; {command}')
+
+
+def test_all_or_none(node: LocalNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two controllers see each other on the nodes: who is refused on one holds none, and who waits gets them all."""
+    monkeypatch.setattr(lock, "WAIT_POLL_S", 0.1)
+    nodes = {key: HomedNode(key, node.spec) for key in ("srv1", "rog")}
+    first, second = (ClusterLock(tmp_path / name, dict(nodes), "srv1") for name in ("one", "two"))
+    theirs = NodeLock(HomedNode("rog", node.spec), BERT, "b")
+    theirs.take()
+    with pytest.raises(LockedError, match="bert@desk") as refused:
+        first.take()
+    assert [problem.what for problem in refused.value.problems] == ["rog"]
+    theirs.release()
+    second.take(wait=True)
+    with pytest.raises(LockedError) as refused:
+        first.take()
+    assert refused.value.problem.what == "srv1"
+    waiting = threading.Thread(target=lambda: first.take(wait=True))
+    waiting.start()
+    second.release()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    first.release()
