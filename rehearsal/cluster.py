@@ -35,7 +35,8 @@ OURS = (
     "ollama.log",
     "uv.py",
 )
-UP_TIMEOUT_S = 20.0
+UP_TIMEOUT_S = 90.0
+"""Python takes half a minute to begin on a machine with twenty others at work."""
 
 
 def up(

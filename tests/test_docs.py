@@ -264,9 +264,8 @@ def test_every_fab_call_in_a_paper_is_one(paper: str) -> None:
     if paper.startswith("docs/decisions/"):
         pytest.skip("a decision may name what it did away with")
     for words in fab_commands(paper):
-        words = ["rehearse" if word == "..." else word for word in words if word not in ("STEP", "GROUP")]
-        if not words or words[0].startswith("-") or words[0].endswith(("-", "*")):
-            continue  # options of Fabric itself, and families of tasks
+        if not words or words[0].startswith("-") or words == ["compare"] or "..." in words:
+            continue  # options of Fabric itself, a task that is only named, and a sketch
         Parser(contexts=fabfile.ns.to_contexts()).parse_argv(words)
 
 
@@ -277,7 +276,7 @@ def test_what_the_papers_call_harmless_runs_on_any_machine(tmp_path: Path) -> No
     shown = [" ".join(words) for words in fab_commands("docs/operating.md")]
     for words, said in (
         (["plan"], "15  stop-cluster"),
-        (["history"], "campaign"),
+        (["history"], "nothing has been measured yet"),
         (["--print-completion-script", "bash"], "complete"),
     ):
         assert any(line.startswith(" ".join(words)) for line in shown)
