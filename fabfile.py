@@ -16,6 +16,8 @@ sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 from tasks.command_line import (  # noqa: E402
     NODES_HELP,
     PROJECT,
+    check_bench,
+    check_runs,
     command,
     explaining,
     nodes_named,
@@ -23,8 +25,6 @@ from tasks.command_line import (  # noqa: E402
     strictly,
     whole_number,
 )
-
-strictly()
 
 
 @command(options={"strict": "fail where a model pair of the profile in force cannot run"}, long=True)
@@ -99,13 +99,13 @@ def verify_cluster(c: Any) -> None:
         step(lab)
 
 
-@command(long=True, lock=True)
-def download_model(c: Any) -> None:
+@command(options={"anyway": "go on where the verdict could only be INVALID"}, long=True, lock=True)
+def download_model(c: Any, anyway: bool = False) -> None:
     """Step 9: Make the model pair available and prove by one answer that the cluster serves it."""
     from tasks.benchmark.models import download_model as step
 
     with operating(c) as lab:
-        step(lab)
+        step(lab, anyway=anyway)
 
 
 @command(options={"anyway": "go on where the verdict could only be INVALID"}, long=True, lock=True)
@@ -229,8 +229,8 @@ def start_group(c: Any, nodes: str = "") -> None:
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
-        "fresh": "begin anew; what is there moves to the archive",
         "anyway": "go on where the verdict can only be INVALID",
+        "fresh": "begin anew; what is there moves to the archive",
     },
     long=True,
     lock=True,
@@ -241,8 +241,8 @@ def bench_group(
     until_decided: bool = False,
     control: bool = False,
     concurrency: str = "",
-    fresh: bool = False,
     anyway: bool = False,
+    fresh: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
     from tasks import closing
@@ -250,13 +250,7 @@ def bench_group(
 
     with operating(c) as lab:
         benchmark.bench_group(
-            lab,
-            runs,
-            until_decided=until_decided,
-            control=control,
-            concurrency=concurrency,
-            fresh=fresh,
-            anyway=anyway,
+            lab, runs, until_decided=until_decided, control=control, concurrency=concurrency, anyway=anyway, fresh=fresh
         )
         closing.after_group("bench", lab.finished)
         closing.show_verdict(lab)
@@ -458,6 +452,19 @@ def _root(named: str) -> Path:
     return Path(named).expanduser().resolve() if named else ROOT
 
 
+def _check_rehearsal(
+    root: str, speedup: str, noise: str, trap: str, seed: str, generation: str, nodes: str, **_: object
+) -> None:
+    from tasks import rehearse as rehearsal
+
+    rehearsal.check(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes))
+
+
+strictly(
+    {"bench": check_bench}
+    | dict.fromkeys(("bench-baseline", "bench-comparison", "bench-scale-up"), check_runs)
+    | dict.fromkeys(("rehearse", "rehearsal-up"), _check_rehearsal)
+)
 ns = Collection()
 ns.configure({"exo": {"inventory": "hosts.yaml", "profile": ""}})
 for _task in (

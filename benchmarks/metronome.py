@@ -58,7 +58,7 @@ class Truth(msgspec.Struct, frozen=True):
         return [min(max(gap, low), high) for gap, low, high in zip(seen_s, shortest, longest, strict=True)]
 
 
-def gaps(stamps: list[float]) -> list[float]:
+def gaps(stamps: Sequence[float]) -> list[float]:
     """Return the differences of neighbours."""
     return [later - earlier for earlier, later in itertools.pairwise(stamps)]
 

@@ -27,7 +27,7 @@ from records.facts import (
     Started,
 )
 from records.record import Record, RecordUnreadableError, decoded_result, decoded_settings, read_record
-from records.samples import Conditions, Sample, TornLine, marked, read_conditions, read_samples
+from records.samples import Conditions, Sample, TornLine, compact, each_sample, marked, read_conditions
 from records.settings import Limits, Settings
 
 CONTROL_NAME = "control.samples.jsonl"
@@ -230,7 +230,7 @@ def load_campaign(folder: Path) -> Campaign:
         if result is not None:
             results[step.number] = result
     _stand_in(records, node_records.values())
-    samples = {name: read_samples(folder / name) for name in _names_of_samples()}
+    samples = {name: _samples(folder / name) for name in _names_of_samples()}
     conditions = {step.conditions_name: read_conditions(folder / step.conditions_name) for step in plan.STEPS}
     torn = {name: lines for name, (_, lines) in (*samples.items(), *conditions.items()) if lines}
     return Campaign(
@@ -263,6 +263,11 @@ def _stand_in(records: dict[int, Record], others: Iterable[Record]) -> None:
             records.setdefault(step.number, mine[0])
 
 
+def _samples(path: Path) -> tuple[list[Sample], list[TornLine]]:
+    torn: list[TornLine] = []
+    return [compact(sample) for sample in each_sample(path, torn)], torn
+
+
 def _names_of_samples() -> list[str]:
     return [*(step.samples_name for step in plan.STEPS), CONTROL_NAME, CONCURRENCY_NAME]
 
@@ -271,4 +276,9 @@ def _hashes(folder: Path) -> dict[str, str]:
     own = plan.step_numbered(REPORT_STEP).record_name
     files = [*folder.glob("*.json"), *folder.glob("*.jsonl")] if folder.is_dir() else []
     wanted = sorted(path for path in files if path.is_file() and path.name != own and not path.name.startswith("."))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wanted}
+    return {path.name: _sha256(path) for path in wanted}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -233,6 +233,16 @@ class Cluster(msgspec.Struct, frozen=True):
     expected_nodes: list[str]
     expected_edges: int
     complete: bool
+    stood_s: float = 0.0
+    """For how long all nodes were complete together, with no election, no crash and no new connection."""
+    joined_by: dict[str, str] = {}
+    """1.x: node -> how it came in: `link to srv1`, or `multicast` where EXO's own discovery reached it."""
+    joins: dict[str, int] = {}
+    """1.x: node -> how often it was started until it was in; more than once where it ended at its change of master."""
+    elections: dict[str, int] = {}
+    """1.x: node -> elections in its log since its start."""
+    connections: dict[str, int] = {}
+    """Node -> established connections of its peer port at the end of that time."""
 
 
 StopMethod = Literal["TERM", "KILL", "not running"]

@@ -26,6 +26,10 @@ Status = Literal["ok", "already", "failed", "interrupted", "skipped", "broken"]
 broken: a bug of ours."""
 
 
+CONNECTING = "open the SSH connection"
+"""Stands for a command where a connection was opened; a dozen round trips, where a command takes two."""
+
+
 class Command(msgspec.Struct, frozen=True):
     """One command that a step ran on a host; `exit_code` is None where it never came back."""
 
@@ -34,7 +38,10 @@ class Command(msgspec.Struct, frozen=True):
     exit_code: int | None
     elapsed_s: float
     stdout: str = ""
+    """Empty where it was read line by line into a file of its own: the samples."""
     stderr: str = ""
+    times: int = 1
+    """How often it was asked in a row with the same answer: a poll; `elapsed_s` is of all."""
 
 
 class Deviation(msgspec.Struct, frozen=True):
@@ -74,6 +81,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False):
     """The profile and the limits of hosts.yaml in force, as plain JSON."""
     result: dict[str, Any] = {}
     commands: list[Command] = []
+    round_trips: dict[str, int] = {}
+    """Host -> how often the step waited for it: connections, commands, requests. Absent in older records."""
     deviations: list[Deviation] = []
     warnings: list[str] = []
     errors: list[Problem] = []

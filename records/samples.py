@@ -7,7 +7,9 @@ moment the request's first byte was about to be written, unless said otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -52,7 +54,7 @@ class Sample(msgspec.Struct, frozen=True):
     prompt_sha256: str = ""
     prompt_tokens: int | None = None
     max_tokens: int | None = None
-    frame_times_s: list[float] = []
+    frame_times_s: Sequence[float] = []
     """Arrival of every frame with content."""
     first_frame_tokens: int | None = None
     """Tokens in the first content frame; 1 unless the server packs several into a frame."""
@@ -68,6 +70,10 @@ class Sample(msgspec.Struct, frozen=True):
     """Requests in flight together; more than 1 only in the separate concurrency experiment."""
     attempt: int = 1
     """Which try at its run: a run that was lost is measured again as a whole."""
+    held_up_s: float | None = None
+    """How long another program had the processor when the script was ready to send or to see the first token.
+
+    By so much at most is `first_token_s` too long, through no fault of the server's. None where nothing tells."""
     lost: str = ""
     """Why the try that it belongs to counts for nothing; told by the conditions (`marked`), never by its own line."""
 
@@ -84,6 +90,16 @@ class LoadedModel(msgspec.Struct, frozen=True):
     context_length: int | None = None
     expires_in_s: float | None = None
     """Seconds until the server lets go of it, by the clock that noted it."""
+
+
+class ExoSeen(msgspec.Struct, frozen=True):
+    """What of EXO was in the memory of one node."""
+
+    processes: int
+    memory_bytes: int
+    """Resident, all of them together."""
+    runners: int
+    """Of 1.x, those that hold a model."""
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -113,6 +129,8 @@ class Conditions(msgspec.Struct, frozen=True):
     notes: list[str] = []
     topology_complete_after: dict[str, bool] = {}
     """Likewise just after an EXO run, every process of ours alive: what broke in it is not restarted away."""
+    exo_seen: dict[str, ExoSeen] = {}
+    """What of EXO was in memory on every node just before an Ollama run; must hold no model."""
     attempt: int = 1
     lost: str = ""
     """Why this try at the run counts for nothing: a request failed, or something else was at work."""
@@ -136,6 +154,9 @@ class TornLine(msgspec.Struct, frozen=True):
 
     line: int
     reason: str
+
+
+_SHARED = ("arm", "model_asked", "model_answered", "campaign", "finish_reason")
 
 
 def marked(samples: Iterable[Sample], conditions: Iterable[Conditions]) -> list[Sample]:
@@ -172,27 +193,38 @@ def append_conditions(path: Path, conditions: Conditions) -> None:
 
 def read_samples(path: Path) -> tuple[list[Sample], list[TornLine]]:
     """Read every sample of `path`, and name the lines that are none (a crash may tear one)."""
-    return _read_lines(path, msgspec.json.Decoder(Sample))
+    torn: list[TornLine] = []
+    return [*each_sample(path, torn)], torn
+
+
+def each_sample(path: Path, torn: list[TornLine]) -> Iterator[Sample]:
+    """Give the samples of `path` one by one, so that a large file needs no memory; lines that are none go to `torn`."""
+    return _lines(path, msgspec.json.Decoder(Sample), torn)
+
+
+def compact(sample: Sample) -> Sample:
+    """Return the sample in a third of the memory: times as plain doubles, words that all samples share kept once."""
+    words = {name: sys.intern(word) for name in _SHARED if isinstance(word := getattr(sample, name), str)}
+    return msgspec.structs.replace(sample, frame_times_s=array("d", sample.frame_times_s), **words)
 
 
 def read_conditions(path: Path) -> tuple[list[Conditions], list[TornLine]]:
     """Read every run's conditions of `path`, and name the lines that are none."""
-    return _read_lines(path, msgspec.json.Decoder(Conditions))
-
-
-def _read_lines(path: Path, decoder: msgspec.json.Decoder[LineT]) -> tuple[list[LineT], list[TornLine]]:
-    good: list[LineT] = []
     torn: list[TornLine] = []
+    return [*_lines(path, msgspec.json.Decoder(Conditions), torn)], torn
+
+
+def _lines(path: Path, decoder: msgspec.json.Decoder[LineT], torn: list[TornLine]) -> Iterator[LineT]:
     if not path.is_file():
-        return good, torn
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            good.append(_read_line(line, decoder))
-        except msgspec.DecodeError as error:
-            torn.append(TornLine(number, str(error)))
-    return good, torn
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield _read_line(line, decoder)
+            except msgspec.DecodeError as error:
+                torn.append(TornLine(number, str(error)))
 
 
 def _read_line(line: bytes, decoder: msgspec.json.Decoder[LineT]) -> LineT:

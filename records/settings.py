@@ -120,8 +120,10 @@ class Exo(Strict, frozen=True):
     """After which one command of an install is ended."""
     start_timeout_s: Seconds = 120
     """Within which a started EXO must answer on its port."""
-    cluster_timeout_s: Seconds = 90
+    cluster_timeout_s: Seconds = 180
     """Within which every node must see all nodes."""
+    stands_s: Seconds = 10
+    """How long all nodes must be complete together, without an election or a new connection, before it counts."""
     download_timeout_s: Seconds = 7200
     """Within which the model must be on the nodes."""
 
@@ -230,7 +232,8 @@ class Bench(Strict, frozen=True):
     request_timeout_s: Seconds = 900
     """After which a request has failed."""
     exo_reload: Literal["restart", "reload", "keep"] = "restart"
-    """How EXO is loaded afresh for each run: restart the cluster, reload the model (1.x), or keep it loaded."""
+    """How EXO is loaded afresh for each run: restart what holds the model (0.0.x: EXO; 1.x: its runners, which is the
+    same as reload), reload the model (1.x), or keep it loaded."""
     ollama_reload: Literal["reload", "keep"] = "reload"
     """How Ollama is loaded afresh for each run."""
 

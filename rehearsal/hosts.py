@@ -74,6 +74,7 @@ def _exo(layout: Layout, release: str) -> dict[str, Any]:
         "install_timeout_s": 180,
         "start_timeout_s": 30,
         "cluster_timeout_s": 20,
+        "stands_s": 0.5,
         "download_timeout_s": 60,
     }
 

@@ -102,12 +102,13 @@ def lay_programs(layout: Layout, key: str) -> None:
 
 
 def _lay_builders(layout: Layout, folder: Path) -> None:
-    """Write what installing EXO 1.x calls: uv, cargo and rustup with a nightly, node and npm."""
+    """Write what installing EXO 1.x calls: uv, cargo and rustup with a nightly, node and npm, a C compiler."""
     program = layout.root / "uv.py"
     program.write_text((Path(__file__).parent / "uv_standin.py").read_text(encoding="utf-8"))
     put(folder / "uv", f'exec {shlex.quote(base_python())} {shlex.quote(str(program))} "$@"')
     put(folder / "cargo", 'echo "cargo 1.92.0-nightly (344c4567c 2026-11-01)"')
     put(folder / "rustup", 'echo "rustup 1.28.2 (e4f3ad6f8 2025-04-28)"')
+    put(folder / "cc", 'echo "cc (Debian 12.2.0-14) 12.2.0"')
     put(folder / "node", "echo v22.11.0")
     # `npm ci` has nothing to fetch; `npm run build` does what package.json says, which is one line of shell.
     build = 'exec sh -c "$(sed -n \'s/^ *"build": "\\(.*\\)".*/\\1/p\' package.json)"'

@@ -51,6 +51,12 @@ def lay_loginctl(layout: Layout) -> None:
         put(node.bin / "loginctl", f'[ "$1" = enable-linger ] && mkdir -p {folder} && : >{folder}/"${{2:-$USER}}"')
 
 
+def redial(layout: Layout, key: str, exo: dict[str, Any]) -> None:
+    """Have a node dial another's own address beside its link, as a list of all peers does."""
+    peers = f"/ip4/{layout.node('srv1').address}/tcp/{layout.peer_port}"
+    exo.setdefault("nodes", {}).setdefault(key, {}).update(flags=["--bootstrap-peers", peers])
+
+
 def start_stale_exo(layout: Layout) -> None:
     """Start an EXO that nobody remembers on srv2; it holds the API port."""
     node = layout.node("srv2")
@@ -63,15 +69,21 @@ def start_stale_exo(layout: Layout) -> None:
     _wait_until_taken(node.address, layout.api_port)
 
 
+def kill_leader(layout: Layout, key: str) -> None:
+    """Kill the main process of a node's EXO behind everybody's back; its runners live on."""
+    node = layout.node(key)
+    for pid, command in marked(layout.root).items():
+        if str(node.home) in command and "/venv/bin/exo" in command:
+            os.kill(pid, signal.SIGKILL)
+
+
 def recycle_pid(layout: Layout, key: str) -> None:
     """Kill the EXO of a node behind everybody's back, and let its noted PID be that of an innocent process.
 
     The innocent process is a `sleep` with the rehearsal's mark; its PID stands in `bystander.pid` of the node's folder.
     """
+    kill_leader(layout, key)
     node = layout.node(key)
-    for pid, command in marked(layout.root).items():
-        if str(node.home) in command and "/venv/bin/exo" in command:
-            os.kill(pid, signal.SIGKILL)
     start_detached(["sleep", "86400"], layout.root, {"PATH": os.environ["PATH"]}, node.home, node.folder / "sleep.log")
     deadline = time.monotonic() + 5
     bystanders: list[int] = []

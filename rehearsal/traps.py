@@ -228,6 +228,14 @@ TRAPS: dict[str, Trap] = {
         "`fab start`: the ports must be free before, and the listening socket must be our own process's after",
         starts=lambda layout: act.start_stale_exo(layout),
     ),
+    "redialled-peers": Trap(
+        "three processes run, three APIs answer, every topology is complete",
+        "EXO 1.0.71 dials the addresses of --bootstrap-peers again every five seconds, and each connection starts an "
+        "election: complete all the while, and no command is taken",
+        "`fab verify-cluster`, profile `qwen-1x`: all nodes must be complete together for a time in which no log tells "
+        "of an election, no connection is new, and a POST is answered promptly",
+        lambda layout, hosts: act.redial(layout, "srv2", exo_of(hosts)),
+    ),
     "logout-kills": Trap(
         "PID file written, process exists, port answers",
         "logind ends what a login leaves behind (`KillUserProcesses=yes`): EXO is gone with the SSH connection",
@@ -329,6 +337,13 @@ TRAPS: dict[str, Trap] = {
         "srv2's EXO is long gone, and its PID belongs to somebody else's process, which the plan kills",
         "`fab cleanup` signals a process only if PID, start time, boot and command line are those noted at its start",
         springs=("stop-cluster", lambda layout: act.recycle_pid(layout, "srv2")),
+    ),
+    "killed-leader": Trap(
+        "`kill $(cat pid)`: no such process; nothing runs",
+        "srv2's EXO 1.x was killed, and its runner lives on with the model in its memory",
+        "`fab cleanup`, profile `qwen-1x`: what an EXO of ours has started is found by a mark that it inherits, with "
+        "its leader gone",
+        springs=("stop-cluster", lambda layout: act.kill_leader(layout, "srv2")),
     ),
     "ollama-changed": Trap(
         "Ollama still answers with a number of models",

@@ -27,6 +27,7 @@ import errno
 import gc
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -173,6 +174,9 @@ class Exchange(NamedTuple):
     connect_s: Optional[float]
     pieces: List[Piece]
     failure: Optional[str]
+    held_up: Sequence[float] = ()
+    """By piece: how long this program, since the start, was ready and another one had the processor, and no stamp of
+    the kernel's makes up for it. By so much at most is the piece's own stamp late. Empty where the system tells not."""
 
 
 def request_for(arm: Arm, text: str, settings: Settings) -> Tuple[str, Dict[str, Any]]:
@@ -210,31 +214,64 @@ def exchange(url: str, path: str, payload: Optional[Dict[str, Any]], timeout_s: 
     connect_s = clock() - before_s
     with connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if KERNEL_STAMPS:
-            with contextlib.suppress(OSError):
-                connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        _ask_for_stamps(connection)
         connection.settimeout(timeout_s)
         start_utc, offset_s = _utc(), _realtime_offset_s()
-        start_s = clock()
-        try:
-            connection.sendall(message)
-            failure = _receive(connection, start_s + timeout_s, arrivals)
-        except socket.timeout:
-            failure = f"no complete answer within {timeout_s:g} s"
-        except OSError as error:
-            failure = f"the connection broke: {_reason(error)}"
+        with _Waiting() as waiting:
+            start_s = clock()
+            try:
+                connection.sendall(message)
+                failure = _receive(connection, start_s + timeout_s, arrivals, waiting)
+            except socket.timeout:
+                failure = f"no complete answer within {timeout_s:g} s"
+            except OSError as error:
+                failure = f"the connection broke: {_reason(error)}"
     stepped = abs(_realtime_offset_s() - offset_s) > 50e-6
     pieces = _settle(arrivals, start_s, None if stepped else offset_s)
-    return Exchange(start_utc, start_s, connect_s, pieces, failure)
+    late_s = itertools.accumulate(map(lambda came, piece: came[0] - piece[0], arrivals, pieces))
+    held_up = [*map(lambda waited_s, made_up_s: max(0.0, waited_s - made_up_s), waiting.told(), late_s)]
+    return Exchange(start_utc, start_s, connect_s, pieces, failure, held_up)
 
 
-def _receive(connection: socket.socket, deadline_s: float, arrivals: List[Arrival]) -> Optional[str]:
+class _Waiting:
+    """What Linux tells of how long this thread was ready to run and did not: nanoseconds, the second figure there."""
+
+    def __init__(self) -> None:
+        self._file = -1
+        self._read: List[bytes] = []
+
+    def __enter__(self) -> "_Waiting":
+        with contextlib.suppress(OSError):
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        self.note()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+    def note(self) -> None:
+        """Take down the kernel's figure as it is now; it is read when there is time."""
+        if self._file >= 0:
+            self._read.append(os.pread(self._file, 64, 0))
+
+    def told(self) -> List[float]:
+        """Return the seconds from the first note to every later one."""
+        try:
+            waited = [int(line.split()[1]) / 1e9 for line in self._read]
+        except (IndexError, ValueError):
+            return []
+        return [later - waited[0] for later in waited[1:]]
+
+
+def _receive(connection: socket.socket, deadline_s: float, arrivals: List[Arrival], waiting: _Waiting) -> Optional[str]:
     """Take down arrivals until the answer is whole or the server closes; of the bytes only the framing is looked at."""
     size, announced, tail = 0, None, b""
     while True:
         connection.settimeout(max(deadline_s - clock(), 0.001))
-        data, ancillary = connection.recvmsg(65536, 64)[:2] if KERNEL_STAMPS else (connection.recv(65536), [])
-        arrivals.append((clock(), ancillary, data))
+        arrivals.append(_take(connection))
+        waiting.note()
+        data = arrivals[-1][2]
         if not data:
             return None
         size += len(data)
@@ -248,6 +285,17 @@ def _receive(connection: socket.socket, deadline_s: float, arrivals: List[Arriva
             return f"the answer is larger than {ANSWER_LIMIT_BYTES // 1024**2} MiB"
         if arrivals[-1][0] > deadline_s:
             raise socket.timeout
+
+
+def _ask_for_stamps(connection: socket.socket) -> None:
+    if KERNEL_STAMPS:
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+
+def _take(connection: socket.socket) -> Arrival:
+    data, ancillary = connection.recvmsg(65536, 64)[:2] if KERNEL_STAMPS else (connection.recv(65536), [])
+    return clock(), ancillary, data
 
 
 def _settle(arrivals: Sequence[Arrival], start_s: float, offset_s: Optional[float]) -> List[Piece]:
@@ -689,7 +737,7 @@ SAMPLE_KEYS = (
     "token_source", "first_token_s", "last_token_s", "total_s", "error", "campaign", "start_utc", "start_monotonic_s",
     "connect_s", "headers_s", "prompt_sha256", "prompt_tokens", "max_tokens", "frame_times_s", "first_frame_tokens",
     "load_s", "cached_prompt_tokens", "finish_reason", "server", "text_sha256", "text_head", "concurrency",
-    "attempt",
+    "attempt", "held_up_s",
 )  # fmt: skip
 
 
@@ -710,8 +758,17 @@ def ask(
         "prompt_sha256": _sha256(text), "concurrency": concurrency, "attempt": settings.attempt,
         **read_answer(taken.pieces, taken.start_s, taken.failure),
     }  # fmt: skip
+    sample["held_up_s"] = held_up_s(taken, sample["first_token_s"])
     sample["error"] = judge_model(sample["error"], sample["model_answered"], arm.model)
     return {key: sample[key] for key in SAMPLE_KEYS}
+
+
+def held_up_s(taken: Exchange, first_token_s: Optional[float]) -> Optional[float]:
+    """Return by how much at most the time to the first token is this program's own delay, None where nobody tells."""
+    if first_token_s is None or not taken.held_up:
+        return None
+    came = min(range(len(taken.held_up)), key=lambda at: abs(taken.pieces[at][0] - taken.start_s - first_token_s))
+    return round(taken.held_up[came], 6)
 
 
 def judge_model(error: Optional[str], answered: Optional[str], asked: str) -> Optional[str]:
@@ -1153,6 +1210,7 @@ def serve_metronome() -> None:
     from threading import Thread
 
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    _ask_for_stamps(listener)  # every accepted connection inherits it
     print(listener.getsockname()[1], flush=True)
     truths: List[Dict[str, Any]] = []
 
@@ -1171,14 +1229,15 @@ def serve_metronome() -> None:
 def beat(connection: socket.socket, truths: List[Dict[str, Any]]) -> None:
     """Answer one request: frames at absolute times (no drift), in the engine's format that the path asks for."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    raw, size = b"", None
+    raw, size, offset_s = b"", None, _realtime_offset_s()
+    arrivals: List[Arrival] = []
     while size is None or len(raw) < size:
-        piece = connection.recv(65536)
-        if not piece:
+        arrivals.append(_take(connection))
+        if not arrivals[-1][2]:
             return
-        raw += piece
+        raw += arrivals[-1][2]
         size = _announced_size(raw)
-    received_s = clock()
+    received_s = _settle(arrivals, 0.0, offset_s)[-1][0]  # when it came, not when a busy machine let us look at it
     path = raw.split(b" ", 2)[1]
     asked = parse_object(raw[raw.find(b"\r\n\r\n") + 4 :]) or {}
     shape = re.fullmatch(r"metronome-([\d.]+)-(\d+)-(\d+)-([\d.]+)(:latest)?", str(asked.get("model")))

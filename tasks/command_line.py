@@ -14,7 +14,6 @@ import atexit
 import contextlib
 import errno
 import functools
-import importlib
 import inspect
 import os
 import re
@@ -298,20 +297,29 @@ _GONE = {
     "--parallel": "nodes are worked side by side by themselves",
 }
 """Options of older Fabrics."""
-CHECKED = dict.fromkeys(
-    ("bench", "bench-baseline", "bench-comparison", "bench-scale-up"), "tasks.benchmark.steps"
-) | dict.fromkeys(("rehearse", "rehearsal-up"), "tasks.rehearse")
-"""Tasks whose options are looked at before anything runs -> the module that calls `check_options`."""
-_checks: dict[str, Callable[..., object]] = {}
 
 
-def check_options(task: str, check: Callable[..., object]) -> None:
-    """Have `check` called with the options of `task` before the first task of a call begins; it raises Exit."""
-    _checks[task] = check
+def check_bench(
+    runs: str = "", *, until_decided: bool = False, control: bool = False, concurrency: str = "", **_: object
+) -> None:
+    """Refuse options of `fab bench` that cannot be read or exclude each other. Raises Exit with one line."""
+    count = whole_number("runs", runs)
+    at_most_one({"--until-decided": until_decided, "--control": control, "--concurrency": concurrency})
+    at_most_one({"--runs": count, "--until-decided": until_decided, "--concurrency": concurrency})
+    if concurrency and not re.fullmatch(r"\d{1,2}(,\d{1,2})*", concurrency):
+        raise usage_error(f"--concurrency {concurrency}: needs whole numbers like 1,2,4")
 
 
-def strictly() -> None:
+def check_runs(runs: str = "", *, until_decided: bool = False, **_: object) -> None:
+    """Refuse options of a single benchmark step likewise."""
+    whole_number("runs", runs)
+    at_most_one({"--runs": runs, "--until-decided": until_decided})
+
+
+def strictly(checks: Mapping[str, Callable[..., object]]) -> None:
     """Change how Fabric's own program reads this call. Called by the fabfile, which it loads before it parses tasks.
+
+    `checks` has for a task's name what refuses its options (given by name) with an Exit, before any task begins.
 
     Fabric offers no hook for any of this: the two methods of its class are replaced, once.
     """
@@ -326,9 +334,7 @@ def strictly() -> None:
             parse(self)
         except ParseError as error:
             words = next((f"{option}: {why}" for option, why in _GONE.items() if option in self.core.unparsed), "")
-            from reports.text.escape import clean
-
-            raise usage_error(words or clean(str(error))) from error
+            raise usage_error(words or str(error)) from error
 
     def check_and_execute(self: Any) -> None:
         for option, instead in REFUSED.items():
@@ -338,9 +344,7 @@ def strictly() -> None:
         if self.config.run.dry:
             raise usage_error(f"run.dry (FABRIC_RUN_DRY): is not followed here; {REFUSED['dry']}")
         for context in self.tasks:
-            if context.name in CHECKED:
-                importlib.import_module(CHECKED[context.name])
-            if check := _checks.get(context.name):
+            if check := checks.get(context.name):
                 known = inspect.signature(check).parameters
                 given = {name.replace("-", "_"): argument.value for name, argument in context.args.items()}
                 check(**{name: value for name, value in given.items() if name in known})

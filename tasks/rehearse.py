@@ -12,7 +12,7 @@ from invoke.exceptions import Exit
 from tasks import console
 from tasks.benchmark.steps import bench_group
 from tasks.cleanup import stop_cluster
-from tasks.command_line import EXIT_FAILED, EXIT_USAGE, PROJECT, check_options
+from tasks.command_line import EXIT_FAILED, EXIT_USAGE, PROJECT
 from tasks.errors import StepError
 from tasks.install import install_group
 from tasks.inventory import load_inventory
@@ -83,16 +83,6 @@ def _locked(root: Path) -> FileLock:
     lock = FileLock(root.with_name(f"{root.name}.lock"), f"the rehearsal in {root}")
     lock.take(this_call())
     return lock
-
-
-def _check_options(root: str = "", speedup: str = "", noise: str = "", trap: str = "", seed: str = "",
-                   generation: str = "", nodes: str = "", **_: object) -> None:  # fmt: skip
-    folder = Path(root).expanduser().resolve() if root else ROOT
-    check(folder, RehearsalOptions(speedup, noise, trap, seed, generation, nodes))
-
-
-for _task in ("rehearse", "rehearsal-up"):
-    check_options(_task, _check_options)
 
 
 def take_down(root: Path) -> list[str]:

@@ -44,11 +44,18 @@ def verify_cluster(lab: Lab, notes: StepNotes) -> Cluster:
     """Prove the cluster: every node's own topology shows all nodes."""
     notes.deviation(
         "look at the dashboard, grep the log for peers, list /v1/models",
-        "every node's own topology was polled until it held all nodes and all N(N-1) edges",
+        "every node's own topology was polled until all held all nodes and all N(N-1) edges, together and for a time",
         "an island has a dashboard and lists 73 models as ready, and a healthy log holds no line that the grep finds",
     )
-    cluster = ExoCluster(lab).wait_until_complete(lab.profile.exo.cluster_timeout_s)
+    cluster = ExoCluster(lab).stand(lab.profile.exo.cluster_timeout_s)
     notes.summary = f"{len(cluster.nodes)} nodes see all of {', '.join(cluster.expected_nodes)}"
+    notes.summary += f", together for {cluster.stood_s:g} s"
+    if cluster.joined_by:
+        ways = "; ".join(f"{key} by {how}" for key, how in cluster.joined_by.items())
+        notes.summary += f" ({ways}; {max(cluster.elections.values(), default=0)} elections)"
+    for key, starts in cluster.joins.items():
+        if starts > 1:
+            notes.warn(f"{key}: joined at its {starts}. start: EXO 1.x may end at a node's change of master")
     return cluster
 
 

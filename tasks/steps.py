@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -29,10 +30,6 @@ from tasks.inventory import campaign_id
 from tasks.machines.lab import Lab, side_by_side
 from tasks.machines.node import journal
 from tasks.redact import secrets_of, without_secrets
-
-LOCKING = ("install", "start", "bench", "cleanup")
-"""The groups that change what others would measure or stop: one operator at a time (tasks.machines.lock)."""
-WAIT_HELP = "where another operator works on this cluster, wait for them instead of giving up"
 
 
 class StepNotes:
@@ -149,6 +146,7 @@ class Step(Generic[Result]):
             settings=settings_carried(inventory),
             result=facts,
             commands=notes.commands,
+            round_trips=_round_trips(notes.commands),
             deviations=notes.deviations,
             warnings=notes.warnings,
             errors=errors,
@@ -178,6 +176,14 @@ def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem
     error = f"{type(failure).__name__}: {failure}"
     problem = Problem("this program", error, "no error that nobody foresaw", "report it with this record")
     return "broken", [problem], "".join(traceback.format_exception(failure))
+
+
+def _round_trips(commands: list[Command]) -> dict[str, int]:
+    """Return how often each host was waited for."""
+    counted: Counter[str] = Counter()
+    for command in commands:
+        counted[command.host] += command.times
+    return dict(sorted(counted.items()))
 
 
 def _save(folder: Path, record: Record) -> None:

@@ -131,6 +131,7 @@ class Api:
         if model is None:
             send_json(exchange, {"error": f"model '{name}' not found"}, 404)
             return
+        answered = self.memory.answered
         self.gpu.enter()
         try:
             answer(self.memory, exchange, model, data)
@@ -139,7 +140,7 @@ class Api:
         finally:
             self.gpu.leave()
         self.answered += 1
-        if self.settings.get("forgets_models", False):
+        if self.settings.get("forgets_models", False) and self.memory.answered > answered:
             self.memory.unload(model)
 
 

@@ -11,6 +11,7 @@ from records.samples import Sample
 from reports.charts.figure import ALARM, BAND, CARD, INK, QUIET, SMALL, ArmMark
 from reports.stats.arms import ArmEstimate
 from reports.stats.runs import rate_tokens_per_s
+from reports.stats.summary import summary_of_values
 from reports.text import format as fmt
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 NUMBERED = 30
 """With more runs than these there is no room for their numbers."""
+SINGLE = 2000
+"""Requests that are drawn one by one at most: with more, marks cover each other and the picture takes minutes."""
+COLUMNS = 240
+"""Slices of the time axis that a larger series is cut into, each drawn as quantiles; an eye tells no more apart."""
 
 
 class RequestPoint(msgspec.Struct, frozen=True):
@@ -84,42 +89,79 @@ class RequestsChart(msgspec.Struct, frozen=True):
         return f"{counts} {'; '.join(ranges)}." if ranges else counts
 
     def draw(self, figure: Figure) -> None:
-        """Draw every request on its run's band; warm-ups hollow, failures as crosses at 0."""
+        """Draw every request on its run's band, warm-ups hollow; a large series as quantiles. Failures are crosses."""
         figure.set_figheight(4.2)
         axes = figure.subplots()
-        rates = [point.rate_tokens_per_s for point in self.points if point.rate_tokens_per_s is not None]
+        points = self.points
+        rates = [point.rate_tokens_per_s for point in points if point.rate_tokens_per_s is not None]
         top = max(rates, default=1.0) * 1.12
-        for number, band in enumerate(self.bands):
-            first, last = band.points[0].place, band.points[-1].place
-            if number % 2:
-                axes.axvspan(first - 0.5, last + 0.5, color=BAND, linewidth=0, zorder=0)
-            for point in band.points:
-                _request(axes, point, band.mark)
-            if band.mean_tokens_per_s is not None:
-                axes.plot([first - 0.3, last + 0.3], [band.mean_tokens_per_s] * 2, color=INK, linewidth=1.3, zorder=1)
-            if len(self.bands) <= NUMBERED:
-                axes.text((first + last) / 2, top, str(band.run), ha="center", va="top", fontsize=8, color=QUIET)
+        single = len(points) <= SINGLE
+        if single:
+            self._runs(axes, top)
+        marks = sorted({band.mark for band in self.bands}, key=lambda mark: mark.order)
+        for mark in marks:
+            series = [point for band in self.bands if band.mark == mark for point in band.points]
+            _requests(axes, series, mark) if single else _quantiles(axes, series, mark, len(points))
+        failed = [point.place for point in points if point.rate_tokens_per_s is None]
+        if failed:
+            axes.plot(failed, [0] * len(failed), "X", color=ALARM, markersize=9, linestyle="", clip_on=False, zorder=5)
         axes.set_ylim(0, top)
-        axes.set_xlim(0.3, len(self.points) + 0.7)
+        axes.set_xlim(0.3, len(points) + 0.7)
         axes.grid(axis="y")
         axes.set_ylabel("output tokens per second")
-        axes.set_xlabel("requests in the order they were sent; a band is one run, its number on top", **SMALL)
-        marks = sorted({band.mark for band in self.bands}, key=lambda mark: mark.order)
+        what = "a band is one run, its number on top" if single else "the warm-ups, which are discarded, not drawn"
+        axes.set_xlabel(f"requests in the order they were sent; {what}", **SMALL)
         handles = [axes.plot([], [], m.shape, color=m.colour, markersize=7, label=m.label)[0] for m in marks]
-        handles += axes.plot([], [], "o", color=CARD, markeredgecolor=QUIET, label="hollow: warm-up, discarded")
-        handles += axes.plot([], [], color=INK, linewidth=1.3, label="mean of a run")
-        if len(rates) < len(self.points):
+        if single:
+            handles += axes.plot([], [], "o", color=CARD, markeredgecolor=QUIET, label="hollow: warm-up, discarded")
+            handles += axes.plot([], [], color=INK, linewidth=1.3, label="mean of a run")
+        else:
+            label = f"median of a {COLUMNS}th, p10 to p90 around it"
+            handles += axes.plot([], [], color=INK, linewidth=1.3, label=label)
+        if failed:
             handles += axes.plot([], [], "X", color=ALARM, markersize=8, linestyle="", label="failed")
         figure.legend(
             handles=handles, loc="outside upper left", ncols=3, fontsize=9, handletextpad=0.5, columnspacing=1.6
         )
 
+    def _runs(self, axes: Axes, top: float) -> None:
+        """Draw what tells the runs apart: shades, each one's mean, and its number where there is room."""
+        ends = [(band.points[0].place, band.points[-1].place) for band in self.bands]
+        shaded = [(first - 0.5, last - first + 1) for first, last in ends[1::2]]
+        axes.broken_barh(shaded, (0, top), color=BAND, linewidth=0, zorder=0)
+        means = [
+            (first - 0.3, last + 0.3, band.mean_tokens_per_s)
+            for band, (first, last) in zip(self.bands, ends, strict=True)
+            if band.mean_tokens_per_s is not None
+        ]
+        if means:
+            left, right, heights = zip(*means, strict=True)
+            axes.hlines(heights, left, right, color=INK, linewidth=1.3, zorder=1)
+        if len(self.bands) <= NUMBERED:
+            for band, (first, last) in zip(self.bands, ends, strict=True):
+                axes.text((first + last) / 2, top, str(band.run), ha="center", va="top", fontsize=8, color=QUIET)
 
-def _request(axes: Axes, point: RequestPoint, mark: ArmMark) -> None:
-    if point.rate_tokens_per_s is None:
-        axes.plot([point.place], [0], "X", color=ALARM, markersize=9, clip_on=False, zorder=5)
-        return
-    face = CARD if point.warmup else mark.colour
+
+def _requests(axes: Axes, series: list[RequestPoint], mark: ArmMark) -> None:
+    """Draw one arm's requests one by one, in two artists."""
+    for warmup, face in ((True, CARD), (False, mark.colour)):
+        drawn = [(p.place, rate) for p in series if p.warmup == warmup and (rate := p.rate_tokens_per_s) is not None]
+        places, rates = [place for place, _ in drawn], [rate for _, rate in drawn]
+        axes.plot(places, rates, mark.shape, color=face, markeredgecolor=mark.colour, markersize=6.5)
+
+
+def _quantiles(axes: Axes, series: list[RequestPoint], mark: ArmMark, total: int) -> None:
+    """Draw one arm's timed requests as the median and the p10 to p90 of every slice of the time axis."""
+    slices: dict[int, list[float]] = {}
+    for point in series:
+        if point.rate_tokens_per_s is not None and not point.warmup:
+            slices.setdefault((point.place - 1) * COLUMNS // total, []).append(point.rate_tokens_per_s)
+    middles = [(column + 0.5) * total / COLUMNS for column in slices]
+    spreads = [spread for rates in slices.values() if (spread := summary_of_values(rates))]
+    low, high = [spread.p10 for spread in spreads], [spread.p90 for spread in spreads]
+    axes.fill_between(middles, low, high, color=mark.colour, alpha=0.35, linewidth=0)
+    every = max(1, len(middles) // 12)
     axes.plot(
-        [point.place], [point.rate_tokens_per_s], mark.shape, color=face, markeredgecolor=mark.colour, markersize=6.5
-    )
+        middles, [spread.median for spread in spreads],
+        color=mark.colour, linewidth=1.3, marker=mark.shape, markevery=every, markersize=6.5,
+    )  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+import msgspec
+
 from records.campaign import Campaign
 from records.samples import Conditions, Sample
 from reports.stats.runs import in_schedule
@@ -40,6 +42,18 @@ def lost_tries(campaign: Campaign, step: int) -> list[Conditions]:
 def lost_runs(campaign: Campaign, step: int) -> set[tuple[str, int]]:
     """Return the (arm, run) whose last try was lost: their rounds are lost."""
     return {key for key, of_run in conditions_by_run(campaign, step).items() if any(note.lost for note in of_run)}
+
+
+def with_last_tries(campaign: Campaign, step: int) -> Campaign:
+    """Return the campaign with every run's last try taken as one that counts, lost or not."""
+    last: dict[tuple[str, int], int] = {}
+    for s in campaign.samples.get(step, []):
+        last[s.arm, s.run] = max(s.attempt, last.get((s.arm, s.run), 1))
+    samples = [
+        msgspec.structs.replace(s, lost="") if s.lost and s.attempt == last[s.arm, s.run] else s
+        for s in campaign.samples.get(step, [])
+    ]
+    return msgspec.structs.replace(campaign, samples={**campaign.samples, step: samples})
 
 
 def unreadable_of(campaign: Campaign, steps: Iterable[int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What Ollama's /api/ps tells about a run: another's model in memory, our own that was not ours alone."""
+"""What /api/ps and the nodes' processes tell about a run: another's model in memory, our own not ours alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def strangers(note: Conditions) -> list[str]:
     here: it shows as slowness alone.
     """
     found = [f"{model} in memory before the run" for model in note.neighbours_loaded]
+    found += [
+        f"{node}: {seen.runners} EXO runners in memory before the run ({seen.memory_bytes / 1e6:.0f} MB)"
+        for node, seen in sorted(note.exo_seen.items())
+        if seen.runners
+    ]
     for when, memory in (("before", note.memory_before), ("after", note.memory_after)):
         for server, models in memory.items():
             own = _own(note, models) if server == note.arm else None

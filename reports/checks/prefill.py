@@ -9,7 +9,7 @@ import msgspec
 from records.campaign import Campaign
 from records.samples import Sample
 from reports.checks.check import Check
-from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
+from reports.checks.evidence import first_few, schedule_samples, timed_by_arm, with_last_tries
 from reports.stats.intervals import median_of_sorted
 from reports.stats.runs import is_good
 
@@ -34,6 +34,7 @@ def warm(campaign: Campaign, step: int) -> Check:
     timed request for as long as prompts differed in length, and no single one stood out.
     """
     name, why = "warm", "A load takes seconds and belongs to no token."
+    campaign = with_last_tries(campaign, step)  # a run may be lost, and its repeat, because its server lets go
     by_arm = timed_by_arm(campaign, step)
     if not by_arm:
         return Check(name, "unknown", "nothing was measured", why)
@@ -255,7 +256,9 @@ def _cold(silent: list[Sample]) -> list[Sample]:
         return []
     usual = median_of_sorted(waits)
     extra = max(COLD_FLOOR_S, COLD_SHARE * median_of_sorted(totals))
-    first = {run: min(s.request for s in silent if s.run == run) for run in {s.run for s in silent}}
+    first: dict[int, int] = {}
+    for s in silent:
+        first[s.run] = min(s.request, first.get(s.run, s.request))
     return [
         s
         for s in silent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 from records.campaign import Campaign
 from records.samples import Conditions, Sample
@@ -23,6 +24,8 @@ DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_du
 QUEUE_FACTOR, QUEUE_SHARE = 5.0, 0.1
 OWN_LOAD_PER_CPU = 1.1
 """What a run of ours may add at most while it lasts: every CPU busy, and a little queueing."""
+FORGOTTEN_S = 30 * LOAD_MINUTE_S
+"""Work that ended so long ago adds less than 1e-13 to the average; and no request lasts so long."""
 
 
 def no_neighbour(campaign: Campaign, step: int) -> Check:
@@ -107,7 +110,7 @@ def _loads(settings: Settings, note: Conditions) -> dict[str, float]:
 
 
 def _own_spans(campaign: Campaign, step: int) -> dict[str, list[tuple[float, float]]]:
-    """Return per node when requests of ours computed there, as (start, end) in seconds."""
+    """Return per node when requests of ours computed there, as (start, end) in seconds, by their end."""
     spans: dict[str, list[tuple[float, float]]] = {}
     settings = campaign.settings_of(step)
     everywhere = {node for note in campaign.conditions.get(step, []) for node in note.load_1m}
@@ -118,11 +121,11 @@ def _own_spans(campaign: Campaign, step: int) -> dict[str, list[tuple[float, flo
         node = settings.node_of(sample.arm) if sample.engine == "ollama" else None
         for name in {node} if node else everywhere:
             spans.setdefault(name, []).append((start, start + (sample.total_s or 0.0)))
-    return spans
+    return {name: sorted(of_node, key=_end) for name, of_node in spans.items()}
 
 
 def _own_load(spans: list[tuple[float, float]], note: Conditions) -> float:
-    """Return the most that our own work up to then can have added to the load average per CPU.
+    """Return the most that our own work up to then can have added to the load average per CPU; `spans` by their end.
 
     Every second of work at load l adds l to an average that fades as exp(-t / 60 s). Loading a model afresh just
     before the note is our work too.
@@ -132,8 +135,13 @@ def _own_load(spans: list[tuple[float, float]], note: Conditions) -> float:
         return 0.0
     reload = (now - note.reload_s, now) if note.reload_s else None
     total = 0.0
-    for start, end in [*spans, *([reload] if reload else [])]:
+    near = slice(*(bisect_left(spans, now + far, key=_end) for far in (-FORGOTTEN_S, FORGOTTEN_S)))
+    for start, end in [*spans[near], *([reload] if reload else [])]:
         if start < now:
             faded = math.exp(-(now - min(end, now)) / LOAD_MINUTE_S) - math.exp(-(now - start) / LOAD_MINUTE_S)
             total += max(0.0, faded)
     return OWN_LOAD_PER_CPU * min(1.0, total)
+
+
+def _end(span: tuple[float, float]) -> float:
+    return span[1]

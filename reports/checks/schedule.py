@@ -29,13 +29,14 @@ def complete(campaign: Campaign, step: int) -> Check:
     if benchmark is None:
         return Check(name, "unknown", f"step {step} has not ended", why)
     count = Counter((s.arm, s.run, s.request) for s in schedule_samples(campaign, step) if not s.warmup)
-    missing = []
+    present = Counter((arm, run) for arm, run, _ in count)
     lost = lost_runs(campaign, step)
-    for arm in benchmark.arms:
-        for run in range(1, benchmark.runs + 1):
-            present = sum(1 for key in count if key[:2] == (arm, run))
-            if present < benchmark.requests and (arm, run) not in lost:
-                missing.append(f"{arm} run {run} has {present} of {benchmark.requests} requests")
+    missing = [
+        f"{arm} run {run} has {present[arm, run]} of {benchmark.requests} requests"
+        for arm in benchmark.arms
+        for run in range(1, benchmark.runs + 1)
+        if present[arm, run] < benchmark.requests and (arm, run) not in lost
+    ]
     if missing:
         evidence = first_few(missing) + (f" (unreadable: {first_few(torn)})" if torn else "")
         return Check(name, "fatal", evidence, why)

@@ -45,7 +45,12 @@ def right_software(campaign: Campaign, step: int) -> Check:
         if len(set(versions)) > 1:
             wrong.append(f"{arm}: Ollama was {' and then '.join(v or 'not told' for v in versions)}")
     told = {arm: versions[0] for arm, versions in (benchmark.ollama_versions if benchmark else {}).items() if versions}
-    evidence = "; ".join([evidence, *(f"{arm}: Ollama {version or 'not told'}" for arm, version in told.items())])
+    evidence = "; ".join(
+        [
+            *([evidence] if evidence else []),
+            *(f"{arm}: Ollama {version or 'not told'}" for arm, version in told.items()),
+        ]
+    )
     if wrong:
         return Check("right software", "fatal", f"{'; '.join(wrong)} ({evidence})", why)
     if lacking:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 from records import facts
 from records.campaign import Campaign
 from reports.checks.evidence import lost_tries, timed_by_arm
 from reports.checks.prefill import overhead_of
+from reports.stats.runs import is_good
 from reports.stats.sample_size import plan_from_control
 from reports.text import format as fmt
 from reports.text.table import clip
+
+HELD_UP_S = 0.0005
+"""What the instrument's own error may be; a sample that was held up longer is told of."""
 
 
 def methods_said(campaign: Campaign) -> list[str]:
@@ -28,12 +34,13 @@ def methods_said(campaign: Campaign) -> list[str]:
         "NO-GO an upper bound below it against one; where the two methods disagree the verdict is INCONCLUSIVE.",
     ]
     sentences += _control(campaign)
+    sentences += _held_up(campaign)
     sentences += _overheads(campaign)
     sentences += _lost(campaign)
     for number, title in ((11, "Baseline (step 11)"), (12, "Comparison (step 12)"), (13, "Larger model (step 13)")):
         benchmark = campaign.benchmark(number)
         if benchmark:
-            sentences.append(f"{title}: {_schedule(benchmark)}")
+            sentences.append(f"{title}: {_schedule(benchmark)}{_time_spent(campaign, number, benchmark)}")
     return sentences
 
 
@@ -79,6 +86,34 @@ def _control(campaign: Campaign) -> list[str]:
         f"{fmt.fraction(settling.rate_cv)}; at that noise {needed} {settling.alternative_ratio:.2f}× against "
         f"{settling.target_ratio:.2f}× with {fmt.fraction(settling.error)} error either way."
     ]
+
+
+def _held_up(campaign: Campaign) -> list[str]:
+    """Return how often the script itself was late, where Linux told."""
+    told = [s for s in campaign.samples.get(12, []) if is_good(s) and s.held_up_s is not None]
+    late_s = [s.held_up_s for s in told if s.held_up_s is not None and s.held_up_s > HELD_UP_S]
+    if not late_s:
+        return []
+    return [
+        f"In {fmt.count(len(late_s), 'timed request')} of {len(told)} another program had the bench node's processor "
+        f"when the script was ready, for {fmt.duration(max(late_s))} at most: their TTFT is too long by so much "
+        "(`held_up_s` of the samples)."
+    ]
+
+
+def _time_spent(campaign: Campaign, step: int, benchmark: facts.Benchmark) -> str:
+    """Return what became of the step's time; nothing where several calls made it, of which the last alone is known."""
+    elapsed_s = campaign.records[step].elapsed_s
+    requests_s = math.fsum((s.total_s or 0.0) + (s.connect_s or 0.0) for s in campaign.samples.get(step, []))
+    loading_s = math.fsum(note.reload_s or 0.0 for note in campaign.conditions.get(step, []))
+    rest_s = elapsed_s - requests_s - loading_s
+    if benchmark.resumed or not requests_s or rest_s < 0:
+        return ""
+    return (
+        f" Of its {fmt.duration(elapsed_s)}, requests and warm-ups took {fmt.fraction(requests_s / elapsed_s)}, taking "
+        f"models out of memory and restarting EXO {fmt.fraction(loading_s / elapsed_s)}, everything else "
+        f"{fmt.fraction(rest_s / elapsed_s)}."
+    )
 
 
 def _overheads(campaign: Campaign) -> list[str]:

@@ -46,6 +46,8 @@ def clean(text: str) -> str:
 
     Newlines and tabs stay. Unassigned and private characters stay too: they show as boxes and do nothing.
     """
+    if text.isprintable():  # so is nearly everything, the base64 of the charts included
+        return text
     without = _ANSI.sub("", text.replace("\r\n", "\n"))
     return "".join(c if c in "\n\t" or unicodedata.category(c) not in _UNSEEN else "�" for c in without)
 

@@ -1,7 +1,7 @@
 """Load, unload and watch the arms of a benchmark, so that only the one that runs is in memory, and that is known.
 
 Ollama: through its own API, verified with /api/ps. EXO 0.0.x keeps a model until it is restarted, so it is restarted;
-EXO 1.x deletes the instance.
+EXO 1.x deletes the instance, and no instance is placed before EXO's own run.
 """
 
 from __future__ import annotations
@@ -12,30 +12,51 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from records.samples import SCHEMA_VERSION, Conditions, LoadedModel
+from records.samples import SCHEMA_VERSION, Conditions, ExoSeen, LoadedModel
 from records.settings import ModelPair
+from tasks import console
+from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
+from tasks.exo.first_answer import first_answer
+from tasks.exo.node import ExoNode
+from tasks.exo.serving import POLL_S, serve
 from tasks.machines.lab import Lab
 from tasks.ollama.servers import OllamaServer, servers_of
 
 T = TypeVar("T")
+PROOF_S = 180.0
+"""For the chat that proves a ring before a run; the slowest stage seen took 1.4 s a token."""
+RUNNERS_END_S = 20.0
 CONDITIONS = r"""
 echo "load $(cut -d' ' -f1 "${EXO_PHASE1_SYSROOT:-}/proc/loadavg")"; echo "cpus $(nproc)"
 sed -n 's/^MemAvailable: *\([0-9]*\).*/memory \1/p' /proc/meminfo
 cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null | sort -n | tail -n 1 | sed 's/^/temperature /'
 cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq 2>/dev/null | sort -n | tail -n 1 | sed 's/^/clock /'
+for s in /proc/[0-9]*/stat; do
+  { read -r line <"$s"; } 2>/dev/null || continue
+  case $line in *"(llama-server) Z"*) ;; *"(llama-server)"*)
+    set -- ${line##*) }; name=; { read -r name <"/proc/$2/comm"; } 2>/dev/null
+    [ "$name" = ollama ] || echo "orphan ${line%% *}" ;;
+  esac
+done
 """
+"""The last part names engines of Ollama's (0.30 and later) whose server is gone: /api/ps shows no such one."""
 
 
 class ExoArm:
-    """The EXO cluster as an arm that can be loaded afresh; remembers whether it is fresh already."""
+    """The EXO cluster as an arm that can be loaded afresh; remembers whether it is fresh already.
+
+    On 1.x a model lives in runner processes of its own, which end with its instance: loading it afresh is placing it
+    again, and the cluster need not form anew. On 0.0.x EXO keeps a model until it is restarted.
+    """
 
     def __init__(self, lab: Lab, pair: ModelPair) -> None:
         self.cluster = ExoCluster(lab)
         self.pair = pair
         self.fresh = False
         """Restarted (or unloaded) since its last request, so no model is in its memory."""
-        self.reload = lab.inventory.bench.exo_reload
+        wanted = lab.inventory.bench.exo_reload
+        self.reload = "reload" if wanted == "restart" and self.cluster.generation.CAN_RELOAD else wanted
 
     def refresh(self) -> float:
         """Take the model out of memory as `bench.exo_reload` says, unless it is out; returns the seconds it took."""
@@ -44,21 +65,63 @@ class ExoArm:
             return 0.0
         if self.reload == "reload":
             self.cluster.unload(self.pair)
+            self._wait_for_runners()
         else:
             self.cluster.restart()
-            if self.cluster.generation.CAN_RELOAD:
-                self.cluster.make_ready(self.pair)  # a restarted 1.x has no instance to answer from
         self.fresh = True
         return time.monotonic() - begin
 
     def load(self) -> None:
-        """Bring the model where a run needs it; on 0.0.x the first (warm-up) request does that."""
-        if self.reload == "reload":
-            self.cluster.make_ready(self.pair)
+        """Bring the model where a run needs it, and prove by a chat that it answers; bring a lost ring back.
+
+        On 0.0.x the first (warm-up) request loads it. Raises StepError.
+        """
+        if self.cluster.generation.CAN_RELOAD:
+            try:
+                self._place_and_prove()
+            except StepError as error:
+                console.note("exo", f"{error}; the cluster is looked at and the model placed again")
+                self.recover()
+                self._place_and_prove()
         self.fresh = False
 
+    def recover(self) -> None:
+        """Bring the cluster back after a loss, starting again what does not run or come together. Raises StepError."""
+        for key in self.cluster.gone():
+            console.note(key, "its EXO is not running: is started again")
+            serve(self.cluster.nodes[key])
+        try:
+            self.cluster.stand(self.cluster.exo.cluster_timeout_s)
+            self.cluster.unload(self.pair)
+        except StepError as error:
+            console.note("exo", f"{error}; the whole cluster is started again")
+            self.cluster.restart()
+        self.fresh = True
 
-def alone(lab: Lab, arm: str, exo: ExoArm | None, ollama_model: str) -> tuple[list[str], float]:
+    def _place_and_prove(self) -> None:
+        logs = self.cluster.each(lambda exo: exo.log_size())
+        self.cluster.make_ready(self.pair)
+        first_answer(self.cluster, self.pair, PROOF_S, logs)
+
+    def _wait_for_runners(self) -> None:
+        """Wait until no runner is left: it gives its memory back some time after its instance is gone."""
+        deadline = time.monotonic() + RUNNERS_END_S
+        while time.monotonic() < deadline and any(seen.runners for seen in seen_of(self.cluster).values()):
+            time.sleep(POLL_S)
+
+
+def seen_of(cluster: ExoCluster) -> dict[str, ExoSeen]:
+    """Return what of EXO is in the memory of every node now."""
+
+    def look(exo: ExoNode) -> ExoSeen:
+        family = exo.family()
+        runners = [one for one in family if exo.generation.holds_model(one.command)]
+        return ExoSeen(len(family), sum(one.memory_bytes for one in family), len(runners))
+
+    return cluster.each(look)
+
+
+def alone(lab: Lab, arm: str, exo: ExoArm, ollama_model: str) -> tuple[list[str], float]:
     """Take every arm but `arm` out of memory; return what of EXO is still there and the seconds spent.
 
     Raises StepError where an Ollama cannot be made to let go, with the name that holds the model.
@@ -67,7 +130,7 @@ def alone(lab: Lab, arm: str, exo: ExoArm | None, ollama_model: str) -> tuple[li
     for server in neighbours_of(lab, arm).values():
         server.unload(ollama_model)
     still = []
-    if exo is not None and arm != "exo":
+    if arm != "exo" and any(seen.processes for seen in seen_of(exo.cluster).values()):
         exo.refresh()
         if not exo.fresh:
             still.append(f"exo: {exo.pair.exo}")
@@ -90,7 +153,10 @@ def memory_of(lab: Lab, arm: str) -> dict[str, list[LoadedModel]]:
 
 def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:
     """Return the conditions under which a run begins, asked of all nodes at once."""
-    facts = lab.each(lambda node: _conditions(node.run(CONDITIONS, check=False).stdout))
+    told = lab.each(lambda node: node.run(CONDITIONS, check=False).stdout)
+    facts = {key: _conditions(text) for key, text in told.items()}
+    on = lab.inventory.ollama[arm].node if arm in lab.inventory.ollama else None
+    still = still + [orphan for key, text in told.items() if on in (None, key) for orphan in orphans(key, text)]
     return Conditions(
         schema=SCHEMA_VERSION,
         arm=arm,
@@ -105,7 +171,15 @@ def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float
         temperature_c=_column(facts, "temperature", lambda thousandths: float(thousandths) / 1000),
         clock_mhz=_column(facts, "clock", lambda khz: float(khz) / 1000),
         topology_complete=ExoCluster(lab).complete_now() if arm == "exo" else {},
+        exo_seen=seen_of(ExoCluster(lab)) if arm != "exo" else {},
     )
+
+
+def orphans(node: str, text: str) -> list[str]:
+    """Name the engines on a node that no Ollama has: they compute, or hold memory, and no /api/ps tells of them."""
+    return [
+        f"{node}: llama-server (PID {pid}), which no Ollama lists," for pid in re.findall(r"^orphan (\d+)$", text, re.M)
+    ]
 
 
 def _conditions(text: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from records.archive import archive, archive_campaign
 from records.facts import Benchmark
 from records.plan import PlanStep
 from records.record import Record, RecordUnreadableError, decoded_result, read_record
-from records.samples import Conditions, Sample, read_conditions, read_samples
+from records.samples import Conditions, Sample, TornLine, each_sample, read_conditions
 from records.settings import ModelPair
 from tasks import console
 from tasks.errors import NothingDoneError
@@ -61,20 +61,17 @@ def finished(job: Job) -> Record | None:
 
     Raises NothingDoneError where something lies there that was measured under other settings.
     """
-    samples, _ = read_samples(job.samples)
-    others = [sample.campaign for sample in samples if sample.campaign != job.label]
-    if others:
-        raise _refused(job, others[0], len(samples))
     try:
         record = read_record(job.samples.parent / job.step.record_name)
         result = decoded_result(record)
     except (FileNotFoundError, RecordUnreadableError):
-        return None
-    if not samples or record.status not in ("ok", "already") or not isinstance(result, Benchmark):
-        return None
-    notes = read_conditions(job.conditions)[0]  # an older record may lie beside samples that are not whole yet
-    turns = [(arm, run) for arm in job.arms for run in range(1, result.runs + 1)]
-    return record if all(turn_of(*turn, samples, notes, result.requests).over for turn in turns) else None
+        result = None
+    done = record.status in ("ok", "already") if result is not None else False
+    whole = isinstance(result, Benchmark) and done
+    requests, runs = (result.requests, result.runs) if isinstance(result, Benchmark) else (1, 0)
+    _, turns = take_up(job, requests, told=False)  # an older record may lie beside samples that are not whole yet
+    wanted = [(arm, run) for arm in job.arms for run in range(1, runs + 1)]
+    return record if whole and all(turns.get(key, NOTHING).over for key in wanted) else None
 
 
 def begin_anew(lab: Lab, steps: Sequence[PlanStep]) -> None:
@@ -92,9 +89,11 @@ def begun(job: Job) -> Job:
     The label is part of every prompt: a campaign that is repeated must not ask what a server remembers.
     """
     what = job.label.partition("@")[0]
-    labels = [s.campaign for s in read_samples(job.samples)[0] if s.campaign.partition("@")[0] == what]
-    now = f"{what}@{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    return msgspec.structs.replace(job, label=labels[-1] if labels else now)
+    label = f"{what}@{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    for sample in each_sample(job.samples, []):
+        if sample.campaign.partition("@")[0] == what:
+            label = sample.campaign
+    return msgspec.structs.replace(job, label=label)
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -111,24 +110,31 @@ class Turn(msgspec.Struct, frozen=True):
 NOTHING = Turn(0, [], False)
 
 
-def take_up(job: Job, requests: int) -> tuple[Job, dict[tuple[str, int], Turn]]:
+def take_up(job: Job, requests: int, *, told: bool = True) -> tuple[Job, dict[tuple[str, int], Turn]]:
     """Return what this very job has measured so far, by (arm, run), and the job to go on with.
 
     A run is whole with `requests` timed ones. One with a failed request is lost: what is there of it stays, and it is
     measured again. Raises NothingDoneError for samples of another job.
     """
-    samples, torn = read_samples(job.samples)
+    torn: list[TornLine] = []
+    samples, foreign = dict[tuple[str, int], list[Sample]](), ""
+    for sample in each_sample(job.samples, torn):
+        foreign = foreign or (sample.campaign if sample.campaign != job.label else "")
+        samples.setdefault((sample.arm, sample.run), []).append(_without_frames(sample))
     if not samples:
         if torn:  # another version's: nothing may be appended to what this one cannot read
             archive_job(job)
         return begun(job), {}
-    others = [sample.campaign for sample in samples if sample.campaign != job.label]
-    if others:
-        raise _refused(job, others[0], len(samples))
-    notes = read_conditions(job.conditions)[0]
-    turns = {(arm, run): turn_of(arm, run, samples, notes, requests) for arm in job.arms for run in _runs(job)}
-    if not all(turn.over for turn in turns.values()):
-        console.note("", f"taking up an interrupted campaign: {len(samples)} requests are there already")
+    if foreign:
+        raise _refused(job, foreign, sum(map(len, samples.values())))
+    notes: dict[tuple[str, int], list[Conditions]] = {}
+    for note in read_conditions(job.conditions)[0]:
+        notes.setdefault((note.arm, note.run), []).append(note)
+    keys = [(arm, run) for arm in job.arms for run in _runs(job)]
+    turns = {key: turn_of(*key, samples.get(key, []), notes.get(key, []), requests) for key in keys}
+    if told and not all(turn.over for turn in turns.values()):
+        there = sum(map(len, samples.values()))
+        console.note("", f"taking up an interrupted campaign: {there} requests are there already")
     return job, {key: turn for key, turn in turns.items() if turn.attempts}
 
 
@@ -142,6 +148,11 @@ def turn_of(arm: str, run: int, samples: Sequence[Sample], notes: Sequence[Condi
         answered = any(not s.error and not s.warmup for s in last)
         return Turn(attempts, [], attempts > 1 and answered)
     return Turn(attempts, last, timed_count(last) >= requests)
+
+
+def _without_frames(sample: Sample) -> Sample:
+    """Return what going on needs of a sample: without what takes nine tenths of its memory."""
+    return msgspec.structs.replace(sample, frame_times_s=[], server={}, prompt_sha256="", text_sha256="", text_head="")
 
 
 def _runs(job: Job) -> range:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from records.samples import Conditions, LoadedModel, Sample, append_conditions, append_sample
+from records.settings import Settings, settings_carried
 from reports.checks.check import Check
 from reports.checks.memory import strangers
 from scripts.benchmark_exo_vs_ollama import schedule
@@ -21,6 +22,7 @@ from tasks.benchmark.arms import ExoArm, alone, conditions_before, memory_of
 from tasks.benchmark.instrument import ensure_script, script_command
 from tasks.benchmark.job import NOTHING, Job, Turn, archive_job, take_up, timed_count
 from tasks.benchmark.progress import Progress
+from tasks.benchmark.ring import RingWatch
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
 from tasks.gpu.busy import GpuWatch
@@ -29,7 +31,7 @@ from tasks.machines.lab import Lab
 from tasks.machines.node import CommandResult, Node
 from tasks.machines.paths import script_path
 from tasks.ollama.api import LOOK
-from tasks.ollama.servers import servers_of
+from tasks.ollama.servers import OllamaError, servers_of
 
 SERVER_BACK_S = 60.0
 """How long a server that went away in a run may take to answer again before the run is given up."""
@@ -56,7 +58,7 @@ def measure(lab: Lab, job: Job, *, anyway: bool = False) -> Measured:
     end_orphans(lab.bench_node)
     ensure_script(lab.bench_node)
     bench = lab.inventory.bench
-    if fatal_so_far(lab, job):
+    if not anyway and fatal_so_far(lab, job):
         console.note("", "what an earlier call left can only be INVALID: it goes to the archive")
         archive_job(job)
     job, done = take_up(job, bench.requests)
@@ -70,7 +72,8 @@ def measure(lab: Lab, job: Job, *, anyway: bool = False) -> Measured:
         if not anyway and (fatal := fatal_so_far(lab, job)):
             raise _only_invalid(job, fatal)
     schedule_run.unload_all()
-    versions = {arm: [told, schedule_run.versions()[arm]] for arm, told in before.items()}
+    after = schedule_run.versions()
+    versions = {arm: [told, after[arm]] for arm, told in before.items()}
     names = [f"{arm}:{run}" for arm, run in order]
     return Measured(job, names, len(order) - len(left), schedule_run.loaded, versions)
 
@@ -88,13 +91,20 @@ def end_orphans(node: Node) -> None:
 
 def fatal_so_far(lab: Lab, job: Job) -> list[Check]:
     """Return the checks that no further run can mend of what a step has measured; the control's are its own."""
-    from records.campaign import load_campaign
+    from records.campaign import COMPARISON_STEP, load_campaign
     from reports.checks.catalogue import BEYOND_REPAIR
 
     if job.samples.name != job.step.samples_name:
         return []
-    campaign = load_campaign(lab.logs)
-    return [found for check in BEYOND_REPAIR if (found := check(campaign, job.step.number)).status == "fatal"]
+    campaign, step = load_campaign(lab.logs), job.step.number
+    settings = msgspec.convert(settings_carried(lab.inventory), Settings)
+    campaign = msgspec.structs.replace(  # the step's record is that of an earlier measurement, or there is none yet
+        campaign,
+        records={number: record for number, record in campaign.records.items() if number != step},
+        results={number: result for number, result in campaign.results.items() if number != step},
+        settings_by_step=dict.fromkeys((*campaign.settings_by_step, COMPARISON_STEP, step), settings),
+    )
+    return [found for check in BEYOND_REPAIR if (found := check(campaign, step)).status == "fatal"]
 
 
 def _only_invalid(job: Job, fatal: Sequence[Check]) -> StepError:
@@ -112,7 +122,8 @@ class ScheduleRun:
         self.lab = lab
         self.job = job
         self.progress = progress
-        self.exo = ExoArm(lab, job.pair) if "exo" in job.arms else None
+        self.exo = ExoArm(lab, job.pair)
+        """Also where it is not measured: nothing of it may be in memory then."""
         self.servers = servers_of(lab)
         self.loaded: dict[str, LoadedModel] = {}
         self._repeated: set[int] = set()
@@ -132,6 +143,7 @@ class ScheduleRun:
         if lost and run not in self._repeated:
             self._repeated.add(run)
             console.note(arm, f"run {run} is lost ({lost}); it stays in the data, marked, and is measured again")
+            self.progress.again(arm, run)
             self._wait_for(arm)
             lost, good = self._attempt(arm, run, attempt + 1, [])
         if lost and not good:
@@ -155,26 +167,30 @@ class ScheduleRun:
         conditions = conditions_before(self.lab, arm, run, how, reload_s, still)
         conditions = msgspec.structs.replace(conditions, attempt=attempt)
         samples = [*finished]
+        failures: list[str] = []
         try:
             if exo:
                 exo.load()
             else:
                 conditions = self._load(arm, conditions)
             conditions = msgspec.structs.replace(conditions, memory_before=memory_of(self.lab, arm))
-            with GpuWatch(self.lab.nodes.values()) as watch:
-                failure = self._ask_script(arm, run, attempt, samples)
+            with GpuWatch(self.lab.nodes.values(), longest_s(self.lab)) as watch, self._ring_watch(arm) as ring:
+                failures += self._ask_script(arm, run, attempt, samples)
+            failures[:0] = [f"{key}: {words}" for key, words in ring.lost.items()]
             conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy)
             conditions = self._conditions_after(arm, conditions)
-        except StepError as error:
-            failure = str(error)
-        lost = "; ".join([*([failure] if failure else []), *strangers(conditions)])
+        except OllamaError as error:
+            failures.append(str(error))
+        gone = [node for node, whole in conditions.topology_complete_after.items() if not whole]
+        failures += [f"after it {', '.join(gone)} did not see the whole cluster"] if gone else []
+        lost = "; ".join([*failures, *strangers(conditions)])
         append_conditions(self.job.conditions, msgspec.structs.replace(conditions, lost=lost))
         self.progress.end(arm, run, samples)
         return lost, any(not s.error and not s.warmup for s in samples)
 
     def unload_all(self) -> None:
         """Leave no arm in memory."""
-        if self.exo is not None:
+        if "exo" in self.job.arms:
             self.exo.refresh()
         for arm in self.job.arms:
             if arm != "exo":
@@ -183,6 +199,7 @@ class ScheduleRun:
     def _load(self, arm: str, conditions: Conditions) -> Conditions:
         bench, server, model = self.lab.inventory.bench, self.servers[arm], self.job.pair.ollama
         if bench.ollama_reload == "keep" and (held := server.holding(model)):
+            self.loaded[arm] = held[0]
             return _with_loaded(conditions, held[0], seen_unloaded=False)
         load = server.load_afresh(model, bench.num_ctx, bench.request_timeout_s)
         self.loaded[arm] = load.model
@@ -190,12 +207,14 @@ class ScheduleRun:
 
     def _conditions_after(self, arm: str, conditions: Conditions) -> Conditions:
         after = msgspec.structs.replace(conditions, memory_after=memory_of(self.lab, arm))
-        if self.exo is None or arm != "exo":
+        if arm != "exo":
             return after
         return msgspec.structs.replace(after, topology_complete_after=self.exo.cluster.complete_now())
 
     def _wait_for(self, arm: str) -> None:
-        """Give a server that went away the time to come back. Raises StepError where it does not."""
+        """Give a server that went away the time to come back, and bring a lost ring back. Raises StepError."""
+        if arm == "exo" and self.exo.cluster.generation.CAN_RELOAD:
+            self.exo.recover()
         deadline = time.monotonic() + SERVER_BACK_S
         while arm != "exo" and not self.servers[arm].version():
             if time.monotonic() > deadline:
@@ -203,11 +222,16 @@ class ScheduleRun:
                 return
             time.sleep(1)
 
+    def _ring_watch(self, arm: str) -> RingWatch:
+        """Return the watch over a run of EXO 1.x; 0.0.x is restarted for each, and over an Ollama's it sees nothing."""
+        watched = self.exo.cluster if arm == "exo" and self.exo.cluster.generation.CAN_RELOAD else None
+        return RingWatch(watched, self.lab.bench_node, pid_file(self.lab.bench_node))
+
     def _named(self, arm: str) -> str:
         return "" if arm == "exo" else f"{self.servers[arm].url}: "
 
-    def _ask_script(self, arm: str, run: int, attempt: int, samples: list[Sample]) -> str:
-        """Have the script measure what `samples` lacks, and add to it; return why the run is lost, else ""."""
+    def _ask_script(self, arm: str, run: int, attempt: int, samples: list[Sample]) -> list[str]:
+        """Have the script measure what `samples` lacks, and add to it; return why the run is lost, if it is."""
         lab, job = self.lab, self.job
         options = run_options(lab, job, arm, run, attempt)
         if samples:
@@ -220,10 +244,10 @@ class ScheduleRun:
         ran = run_script(lab, job, options, take)
         failed = next((s for s in samples if s.error), None)
         if failed is not None:
-            return f"request {failed.request}: {failed.error}"
+            return [f"request {failed.request}: {failed.error}"]
         if timed_count(samples) < lab.inventory.bench.requests:
-            return (ran.stderr.strip() or "the script said nothing").splitlines()[-1][:300]
-        return ""
+            return [(ran.stderr.strip() or "the script said nothing").splitlines()[-1][:300]]
+        return []
 
 
 def _with_loaded(
@@ -239,13 +263,18 @@ def _with_loaded(
     )
 
 
+def longest_s(lab: Lab) -> float:
+    """Return how long one run of the script may take: every request up to its time-out, and a minute."""
+    bench = lab.inventory.bench
+    return (bench.requests + bench.warmups) * bench.request_timeout_s + 60
+
+
 def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], None] | None = None) -> CommandResult:
     """Have the script measure; every line it prints is on disk before the next one is read, then told to `tell`.
 
     Raises StepError.
     """
-    bench, node = lab.inventory.bench, lab.bench_node
-    budget_s = (bench.requests + bench.warmups) * bench.request_timeout_s + 60
+    node = lab.bench_node
     stray: list[str] = []
 
     def keep(line: str) -> None:
@@ -259,8 +288,8 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
         if tell is not None:
             tell(sample)
 
-    command = f"{script_command(node)} {shlex.join(options)}"
-    ran = node.run(command, check=False, timeout_s=budget_s, on_line=keep)
+    command = f"echo $$ >{shlex.quote(pid_file(node))}; exec {script_command(node)} {shlex.join(options)}"
+    ran = node.run(command, check=False, timeout_s=longest_s(lab), on_line=keep)
     if stray:
         raise StepError(
             f"the script printed no sample: {stray[0][:200]}", "JSON lines", "fab create-benchmark", who=node.key
@@ -273,6 +302,11 @@ def run_options(lab: Lab, job: Job, arm: str, run: int, attempt: int = 1) -> lis
     options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
     options += ["--attempt", str(attempt), "--stop-at-failure"]
     return options if arm == "exo" else [*options, "--reload", f"{arm}=keep"]  # it was loaded before, and that was seen
+
+
+def pid_file(node: Node) -> str:
+    """Return where the PID of the script that measures is noted on the bench node."""
+    return f"{script_path(node)}.pid"
 
 
 def script_options(lab: Lab, job: Job) -> list[str]:

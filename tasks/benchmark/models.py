@@ -20,11 +20,7 @@ from tasks.steps import StepNotes, step
 
 @step
 def download_model(lab: Lab, notes: StepNotes, anyway: bool = False) -> ModelReady:
-    """Make the model pair available and prove by one answer that the cluster serves it.
-
-    Options:
-      anyway: go on where the verdict could only be INVALID
-    """
+    """Make the model pair available and prove by one answer that the cluster serves it."""
     pair = lab.profile.models.small
     notes.deviation(
         "exo download qwen2.5:3b, then find it in /v1/models",

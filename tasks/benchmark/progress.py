@@ -44,6 +44,10 @@ class Progress:
         where = f"[{sample.arm}] run {sample.run} of {self._runs}, {self._of_run} of {self._requests_a_run}"
         self._show(f"{where} ({kind}) {outcome}")
 
+    def again(self, arm: str, run: int) -> None:
+        """Take a run that was lost into account: it is measured once more."""
+        self._left = [*self._left, (arm, run)]
+
     def end(self, arm: str, run: int, samples: Sequence[Sample]) -> None:
         """Show what a run came to, all of whose samples are given."""
         self._done += 1

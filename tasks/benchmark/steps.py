@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from records import plan
 from records.archive import archive_step
 from records.campaign import load_campaign
@@ -16,7 +14,7 @@ from tasks.benchmark.instrument import create_benchmark
 from tasks.benchmark.job import Job, begin_anew, finished, job_for
 from tasks.benchmark.measure import measure
 from tasks.benchmark.models import download_model, make_ready
-from tasks.command_line import at_most_one, check_options, usage_error, whole_number
+from tasks.command_line import at_most_one, check_bench, whole_number
 from tasks.errors import NothingDoneError, all_of
 from tasks.machines.lab import Lab
 from tasks.steps import StepNotes, step
@@ -25,7 +23,7 @@ BASELINE, COMPARISON, SCALE_UP = map(plan.step_named, ("bench-baseline", "bench-
 
 
 @step
-def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False, anyway: bool = False) -> Benchmark:
+def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = False, fresh: bool = False) -> Benchmark:
     """Measure single-node Ollama alone."""
     if fresh:
         begin_anew(lab, [BASELINE])
@@ -48,8 +46,8 @@ def bench_comparison(
     notes: StepNotes,
     runs: str = "",
     until_decided: bool = False,
-    fresh: bool = False,
     anyway: bool = False,
+    fresh: bool = False,
 ) -> Benchmark:
     """Measure EXO and Ollama in one interleaved schedule."""
     at_most_one({"--runs": runs, "--until-decided": until_decided})
@@ -71,7 +69,7 @@ def bench_comparison(
 
 @step
 def bench_scale_up(
-    lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False, anyway: bool = False
+    lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = False, fresh: bool = False
 ) -> Benchmark | Skipped:
     """Repeat with the large model, only if the comparison said GO."""
     verdict = _verdict(lab)
@@ -103,8 +101,8 @@ def bench_group(
     until_decided: bool = False,
     control: bool = False,
     concurrency: str = "",
-    fresh: bool = False,
     anyway: bool = False,
+    fresh: bool = False,
 ) -> None:
     """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2.
 
@@ -131,17 +129,6 @@ def bench_group(
     bench_scale_up(lab, anyway=anyway)
     if all_there:
         console.text("this campaign is finished and stays as it is; a new one: fab bench --fresh")
-
-
-def check_bench(
-    runs: str = "", *, until_decided: bool = False, control: bool = False, concurrency: str = "", **_: object
-) -> None:
-    """Refuse options of `fab bench` that cannot be read or exclude each other. Raises Exit with one line."""
-    count = whole_number("runs", runs)
-    at_most_one({"--until-decided": until_decided, "--control": control, "--concurrency": concurrency})
-    at_most_one({"--runs": count, "--until-decided": until_decided, "--concurrency": concurrency})
-    if concurrency and not re.fullmatch(r"\d{1,2}(,\d{1,2})*", concurrency):
-        raise usage_error(f"--concurrency {concurrency}: needs whole numbers like 1,2,4")
 
 
 def kept(notes: StepNotes, record: Record) -> Benchmark:
@@ -187,13 +174,3 @@ def _verdict(lab: Lab) -> str:
     from reports.verdict.decision import decide
 
     return decide(load_campaign(lab.logs)).verdict
-
-
-def _check_runs(runs: str = "", *, until_decided: bool = False, **_: object) -> None:
-    whole_number("runs", runs)
-    at_most_one({"--runs": runs, "--until-decided": until_decided})
-
-
-check_options("bench", check_bench)
-for _step in (BASELINE, COMPARISON, SCALE_UP):
-    check_options(_step.name, _check_runs)

@@ -1,10 +1,16 @@
-"""The EXO cluster of one Lab: its nodes side by side, its topology as every node sees it, its model."""
+"""The EXO cluster of one Lab: its nodes side by side, brought to stand and proven to, and its model.
+
+A cluster stands when, for a stated time, every node is complete together with all others, all our processes live, no
+log tells of an election or a crash, and no connection is new (`standing`).
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
+
+import msgspec
 
 from records.facts import Cluster, NodeView
 from records.settings import ModelPair
@@ -13,14 +19,20 @@ from tasks.errors import StepError, one_each
 from tasks.exo import models
 from tasks.exo.catalogue import generation_of
 from tasks.exo.dealing import empty_share
+from tasks.exo.forming import form
 from tasks.exo.interface import Generation, Prepared, Topology
+from tasks.exo.logtext import likely_cause
 from tasks.exo.node import ExoNode
 from tasks.exo.serving import POLL_S, serve
+from tasks.exo.standing import watch
 from tasks.machines.http import drive
 from tasks.machines.lab import Lab
+from tasks.machines.node import unjournaled
 from tasks.machines.wire import Flow
 
 T = TypeVar("T")
+GONE_LOOK_S = 10.0
+"""How often a long flow is interrupted by the question whether all our processes live."""
 
 
 class ExoCluster:
@@ -55,26 +67,46 @@ class ExoCluster:
         """Return, for every node, whether its own topology is complete at this moment and its process lives."""
         return self.each(lambda exo: self.is_complete(exo.topology()) and exo.process() is not None)
 
-    def wait_until_complete(self, timeout_s: float, tell: Callable[[str, str], None] = console.doing) -> Cluster:
-        """Poll every node's own topology, side by side, until all are complete; returns what each sees.
+    def stand(self, timeout_s: float, tell: Callable[[str, str], None] = console.doing) -> Cluster:
+        """Bring the nodes together where their EXO does not by itself, and watch them until they stand.
 
-        Complete topologies are believed only while all our processes live: after a loss they stay stale for 9 to 12 s.
-        Raises StepError with what each node sees once `timeout_s` has passed.
+        Raises StepError with what each node sees, or with what stirs, once `timeout_s` has passed.
         """
         begin = time.monotonic()
-        views = self.each(lambda exo: self._watch(exo, begin, timeout_s, tell))
-        dead = [key for key, alive in self.each(lambda exo: exo.process() is not None).items() if not alive]
-        keys = list(self.nodes)
-        complete = all(view.complete for view in views.values()) and not dead
-        cluster = Cluster(views, keys, len(keys) * (len(keys) - 1), complete)
-        if not complete:
-            raise self._not_formed(cluster, dead, timeout_s)
-        return cluster
+        links = self.generation.links(self.exo, self.lab.addresses())
+        joined = form(self.nodes, links, tell)
+        while True:
+            cluster = self._complete_together(begin, timeout_s, tell)
+            with unjournaled():  # a record need not hold three looks a second
+                quiet = self.each(lambda exo: watch(exo, self.exo.stands_s, self.is_complete, steady=bool(links)))
+            stirred = {key: seen.stirred for key, seen in quiet.items() if seen.stirred}
+            if not stirred:
+                return msgspec.structs.replace(
+                    cluster,
+                    stood_s=self.exo.stands_s,
+                    joined_by={key: join.how for key, join in joined.items()},
+                    joins={key: join.starts for key, join in joined.items()},
+                    elections={key: seen.elections for key, seen in quiet.items()} if links else {},
+                    connections={key: len(seen.connections) for key, seen in quiet.items()},
+                )
+            if time.monotonic() - begin > timeout_s:
+                raise one_each(
+                    {key: f"does not stand: {words}" for key, words in stirred.items()},
+                    f"all nodes complete together for {self.exo.stands_s:g} s, without an election, a crash or a new"
+                    " connection",
+                    "fab cleanup start; the EXO logs of the nodes say more",
+                )
+            for key, words in stirred.items():
+                tell(key, f"does not stand yet: {words}")
 
     def restart(self) -> None:
-        """Restart EXO on every node, see it serve there, and wait for the cluster. Raises StepError."""
+        """Restart EXO on every node, see it serve there, and wait until the cluster stands. Raises StepError."""
         self.each(serve)
-        self.wait_until_complete(self.exo.cluster_timeout_s)
+        self.stand(self.exo.cluster_timeout_s)
+
+    def gone(self) -> list[str]:
+        """Return the nodes on which our EXO does not run."""
+        return [key for key, alive in self.each(lambda exo: exo.process() is not None).items() if not alive]
 
     def make_ready(self, pair: ModelPair) -> Prepared:
         """Download (and on 1.x place) the model of `pair`. Raises StepError."""
@@ -95,9 +127,47 @@ class ExoCluster:
         return list(self.nodes), self.entry.key, self.exo.download_timeout_s
 
     def _drive(self, flow: Flow[T]) -> T:
-        return drive(
-            lambda key, request: self.nodes[key].ask(request), flow, lambda progress: console.doing("exo", progress)
-        )
+        """Perform a flow; where it fails or takes its time, which of our processes is gone is asked first."""
+        looked_s = time.monotonic()
+
+        def tell(progress: str) -> None:
+            nonlocal looked_s
+            console.doing("exo", progress)
+            if time.monotonic() - looked_s > GONE_LOOK_S:
+                self._refuse_gone()
+                looked_s = time.monotonic()
+
+        try:
+            return drive(lambda key, request: self.nodes[key].ask(request), flow, tell)
+        except StepError:
+            self._refuse_gone()
+            raise
+
+    def _refuse_gone(self) -> None:
+        with unjournaled():
+            gone = self.gone()
+            causes = {key: likely_cause(self.nodes[key].log_tail()) for key in gone}
+        if gone:
+            raise one_each(
+                {key: f"its EXO is not running any more: {cause}" for key, cause in causes.items()},
+                "EXO alive on every node",
+                "fab cleanup start download-model; what ended it stands at the end of its log and in `dmesg`",
+            )
+
+    def _complete_together(self, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> Cluster:
+        """Poll every node's own topology, side by side, until all are complete; returns what each sees.
+
+        Complete topologies are believed only while all our processes live: after a loss they stay stale for 9 to 12 s.
+        Raises StepError with what each node sees once `timeout_s` has passed.
+        """
+        views = self.each(lambda exo: self._watch(exo, begin, timeout_s, tell))
+        dead = self.gone()
+        keys = list(self.nodes)
+        complete = all(view.complete for view in views.values()) and not dead
+        cluster = Cluster(views, keys, len(keys) * (len(keys) - 1), complete)
+        if not complete:
+            raise self._not_formed(cluster, dead, timeout_s)
+        return cluster
 
     def _watch(self, exo: ExoNode, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> NodeView:
         seen_before = ""

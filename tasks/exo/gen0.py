@@ -20,7 +20,7 @@ from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
 from tasks.exo.gen0_download import about_pair, does_not_run, hub_problem, make_ready, model_requests, unload
 from tasks.exo.gen0_install import install_plan
-from tasks.exo.interface import Answer, Topology
+from tasks.exo.interface import Answer, Lacking, Link, Topology
 from tasks.exo.logtext import start_problems as log_problems
 from tasks.exo.models import LINUX_0
 from tasks.machines.daemon import Launch
@@ -30,6 +30,7 @@ NAME = "0.0.x"
 PYTHON = ">=3.12,<3.14"
 """Its pins (numpy 2.0.0, grpcio 1.68.0, aiohttp 3.10.11) have no wheels for 3.14 and later."""
 CAN_RELOAD = False
+RING_PORTS: tuple[int, ...] = ()
 
 RESPONSE_TIMEOUT_S = 900
 """EXO's own limit for one answer; a stream cut by it looks like a clean end."""
@@ -44,18 +45,25 @@ __all__ = [
     "CAN_RELOAD",
     "NAME",
     "PYTHON",
+    "RING_PORTS",
     "about_pair",
     "chat_request",
     "device_kind",
+    "elections",
     "engine",
+    "holds_model",
     "hub_problem",
     "install_plan",
+    "lacking",
+    "lacking_command",
     "launch",
+    "links",
     "log_problems",
     "make_ready",
     "model_requests",
     "parse_chat",
     "parse_topology",
+    "probe_request",
     "topology_request",
     "unload",
 ]
@@ -70,6 +78,17 @@ def engine(exo: Exo) -> str:
             if name == "--inference-engine":
                 chosen = inline if given else value
     return chosen
+
+
+def lacking_command() -> str:
+    """Return "": pip brings what 0.0.x needs, and `install` asks for git and clang."""
+    return ""
+
+
+def lacking(told: str, exo: Exo) -> list[Lacking]:
+    """Return []: nothing was asked."""
+    del told, exo
+    return []
 
 
 def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int) -> Launch:
@@ -108,6 +127,28 @@ def discovery_file(peers: Mapping[str, str], ports: Mapping[str, int]) -> str:
     blank = {"model": "Linux Box", "chip": "Unknown Chip", "memory": 8192, "flops": {"fp32": 0, "fp16": 0, "int8": 0}}
     nodes = {key: {"address": peers[key], "port": ports[key], "device_capabilities": blank} for key in sorted(peers)}
     return json.dumps({"peers": nodes}, indent=2) + "\n"
+
+
+def holds_model(command: str) -> bool:
+    """Return False: 0.0.x has its model in the one process that does everything."""
+    del command
+    return False
+
+
+def links(exo: Exo, peers: Mapping[str, str]) -> list[Link]:
+    """Return []: 0.0.x connects the nodes of its discovery file by itself."""
+    del exo, peers
+    return []
+
+
+def elections(log: str) -> int:
+    """Return 0: 0.0.x elects nobody."""
+    del log
+    return 0
+
+
+def probe_request() -> None:
+    """Return None: a 0.0.x that answers a GET answers a POST."""
 
 
 def topology_request() -> Request:

@@ -102,15 +102,15 @@ def _asked(exo: Exo) -> str:
 
 
 def _make_venv(venv: str, base_python: str, asked: str) -> str:
-    """Make it, anew where it was made for other packages: pip never takes out what is not asked for any more."""
+    """Make it, anew where other packages were asked for: pip never takes out what is not asked for any more."""
     python, base = shlex.quote(f"{venv}/bin/python"), shlex.quote(base_python)
-    mark = shlex.quote(f"{venv}/made-for")
+    mark, exo = shlex.quote(f"{venv}/made-for"), shlex.quote(f"{venv}/bin/exo")
     version = shlex.quote("import sys; print(sys.version_info[:3])")
     return (
         f'[ "$({python} -I -c {version} 2>/dev/null)" = "$({base} -I -c {version})" ]'
         f" && {python} -m pip --version >/dev/null 2>&1"
-        f' && [ "$(cat {mark} 2>/dev/null)" = {asked} ]'
-        f" || {{ rm -rf {shlex.quote(venv)} && {base} -m venv {shlex.quote(venv)} && echo {asked} > {mark}; }}"
+        f' && {{ [ "$(cat {mark} 2>/dev/null)" = {asked} ] || [ ! -e {mark} ] && [ ! -e {exo} ]; }}'
+        f" || {{ rm -rf {shlex.quote(venv)} && {base} -m venv {shlex.quote(venv)}; }} && echo {asked} > {mark}"
     )
 
 

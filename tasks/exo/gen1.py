@@ -1,7 +1,9 @@
 """EXO 1.x (1.0.69 to 1.0.71, and what comes after): flags, topology, chat. Observed and read on v1.0.71.
 
-Discovery is by mDNS, which does not cross Tailscale, so every node is told the others as libp2p addresses. Node ids
-are random at each start: nodes are known by their addresses. A placement that was accepted (HTTP 200) may never
+Discovery is by mDNS, which does not cross Tailscale. Nodes that are told each other's addresses do not stand either:
+each is dialled again every five seconds, and every connection starts an election. So every node but the first of
+hosts.yaml, which is kept master, is given one link of ours to that one. Node ids are random at each start: nodes are
+known by their addresses. A placement that was accepted (HTTP 200) may never
 happen: gen1_placing waits for the runners. Later commits replaced libp2p by zenoh and have no explicit peers at all.
 """
 
@@ -16,10 +18,12 @@ from tasks.errors import StepError
 from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
 from tasks.exo.gen1_install import install_plan
+from tasks.exo.gen1_log import elections
+from tasks.exo.gen1_log import problems as log_problems
 from tasks.exo.gen1_placing import make_ready, model_requests, unload
 from tasks.exo.gen1_state import keys_by_id, read_state
-from tasks.exo.interface import Answer, Topology
-from tasks.exo.logtext import start_problems as log_problems
+from tasks.exo.gen1_tools import lacking, lacking_command
+from tasks.exo.interface import Answer, Link, Topology
 from tasks.exo.logtext import without_escapes
 from tasks.machines.daemon import Launch
 from tasks.machines.network import in_tailscale_range
@@ -28,26 +32,38 @@ from tasks.machines.wire import Reply, Request, message_of, shortened
 NAME = "1.x"
 PYTHON = ">=3.13,<3.14"
 CAN_RELOAD = True
+RING_PORTS: tuple[int, ...] = (49_153,)
+"""First of those to 65535, of which the MLX ring takes a random one on every node."""
 
 _FIRST_WITH_PEERS = (1, 0, 69)
 _LAST_WITH_LIBP2P = (1, 0, 71)
+_APART_S = 12.0
+"""An election takes 3 s, a node's change of master about as long: two joins at once ended one node in two of seven."""
+_NOBODYS = "exo-phase1/asks-whether-the-api-answers"
 
 __all__ = [
     "CAN_RELOAD",
     "NAME",
     "PYTHON",
+    "RING_PORTS",
     "about_pair",
     "chat_request",
     "device_kind",
+    "elections",
     "engine",
+    "holds_model",
     "hub_problem",
     "install_plan",
+    "lacking",
+    "lacking_command",
     "launch",
+    "links",
     "log_problems",
     "make_ready",
     "model_requests",
     "parse_chat",
     "parse_topology",
+    "probe_request",
     "topology_request",
     "unload",
 ]
@@ -77,10 +93,12 @@ def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_f
         _refuse_tailscale(exo.release, peers)
     mine = exo_on(exo, node)
     ports = mine.ports
-    others = ",".join(f"/ip4/{peers[key]}/tcp/{ports_of(exo, key).peer}" for key in sorted(peers) if key != node)
-    network = (
-        ["--zenoh-port", str(ports.peer)] if head else ["--libp2p-port", str(ports.peer), "--bootstrap-peers", others]
-    )
+    if head:
+        network = ["--zenoh-port", str(ports.peer)]
+    else:
+        link = next((link for link in links(exo, peers) if link.node == node), None)
+        joins = ["--bootstrap-peers", f"/ip4/127.0.0.1/tcp/{link.port}"] if link else ["--force-master"]
+        network = ["--libp2p-port", str(ports.peer), *joins]
     return Launch(
         argv=[executable, "--api-port", str(ports.api), *network, *mine.flags],
         # The namespace keeps somebody else's EXO on the same network out of this cluster.
@@ -94,6 +112,37 @@ def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_f
             " the MLX ring takes a random port of that range",
         ),
     )
+
+
+def holds_model(command: str) -> bool:
+    """Tell runners from the main process and the resource tracker; multiprocessing names its children."""
+    return "multiprocessing.spawn" in command
+
+
+def links(exo: Exo, peers: Mapping[str, str]) -> list[Link]:
+    """Return one link from every other node to the first of `peers`, in their order; [] for releases without them."""
+    version = tuple(int(n) for n in re.findall(r"\d+", exo.release)[:3])
+    if version > _LAST_WITH_LIBP2P:
+        return []
+    centre, *joining = peers
+    at = ports_of(exo, centre)
+    return [
+        Link(
+            node=key,
+            peer=centre,
+            port=ports_of(exo, key).peer + place,
+            target=f"{peers[centre]}:{at.peer}",
+            answer_first=tuple(f"http://{peers[end]}:{ports_of(exo, end).api}/node_id" for end in (key, centre)),
+            again_after_s=2.0 + _APART_S * (place - 1),
+        )
+        for place, key in enumerate(joining, start=1)
+    ]
+
+
+def probe_request() -> Request:
+    """Return a chat with a model that no instance has: 404 at once."""
+    body = {"model": _NOBODYS, "messages": [{"role": "user", "content": "?"}], "max_tokens": 1, "stream": False}
+    return Request("POST", "/v1/chat/completions", body, timeout_s=5)
 
 
 def topology_request() -> Request:

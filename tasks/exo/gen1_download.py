@@ -12,7 +12,7 @@ import msgspec
 
 from reports.text.format import size
 from tasks.errors import StepError
-from tasks.exo.gen1_state import Assignments, State, Tagged, download_of, read_state, shard_of
+from tasks.exo.gen1_state import Assignments, State, Tagged, download_of, shard_of
 from tasks.exo.patience import Patience
 from tasks.machines.wire import Flow, Request, ask, message_of, read_reply, shortened
 
@@ -24,9 +24,10 @@ _STALLED_S = 180.0
 def state_at(entry: str) -> Flow[State]:
     """Ask `entry` for the whole state. Raises StepError."""
     reply = yield from ask(entry, Request("GET", "/state", timeout_s=30))
-    if reply.status != 200:
-        raise StepError(f"EXO's state: {reply.words}", "HTTP 200", f"look at the EXO log of {entry}", who=entry)
-    return read_state(reply.text)
+    try:
+        return read_reply(reply, State, "EXO's state")
+    except StepError as error:
+        raise error.about(entry) from None
 
 
 class _Listed(msgspec.Struct, frozen=True):

@@ -15,8 +15,11 @@ from tasks.exo import gen0_install
 from tasks.exo.interface import InstallPlan, ShellStep
 from tasks.exo.sources import copy_folder, git_address, kind_of, logged
 
-_PATH = 'export PATH="$HOME/.local/bin:$HOME/.cargo/bin:$PATH"\n'
+TOOL_PATH = 'export PATH="$HOME/.local/bin:$HOME/.cargo/bin:$PATH"\n'
 """Where uv and cargo live for a user; non-login shells do not look there."""
+
+_UNUSED = ("torch",)
+"""In the lock of the extra `cpu`, hundreds of megabytes from an index of its own; EXO never imports it on Linux."""
 
 _CHECK_VERSIONS = r"""
 bad=""
@@ -44,7 +47,7 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
     source, venv = f"{home}/src", f"{home}/venv"
     clones = kind_of(exo.source) == "git"
     quoted = shlex.quote(source)
-    steps = [ShellStep("check the versions of uv, node and Rust", _PATH + _CHECK_VERSIONS.strip(), 60)]
+    steps = [ShellStep("check the versions of uv, node and Rust", TOOL_PATH + _CHECK_VERSIONS.strip(), 60)]
     if clones:
         steps.append(ShellStep(f"fetch {exo.source}", _fetch(exo.source, source), 900))
     else:
@@ -81,7 +84,7 @@ def _build_dashboard(source: str, *, always: bool) -> str:
     folder = shlex.quote(f"{source}/dashboard")
     built = "" if always else "[ -f build/index.html ] && { echo 'brought along'; exit 0; }; "
     build = logged("npm ci --no-audit --no-fund --loglevel=error && npm run build", "build.log")
-    return f"{_PATH}set -e; cd {folder}; {built}{build}; test -f build/index.html"
+    return f"{TOOL_PATH}set -e; cd {folder}; {built}{build}; test -f build/index.html"
 
 
 def _sync(exo: Exo, home: str, base_python: str) -> str:
@@ -90,10 +93,10 @@ def _sync(exo: Exo, home: str, base_python: str) -> str:
     if not any(extra.startswith(("cpu", "cuda")) for extra in extras):
         extras.insert(0, "cpu")
     flags = [f"--extra {shlex.quote(extra)}" for extra in extras]
-    flags += [f"--no-install-package {shlex.quote(name)}" for name in _overridden(exo)]
+    flags += [f"--no-install-package {shlex.quote(name)}" for name in dict.fromkeys([*_UNUSED, *_overridden(exo)])]
     sync = f"uv sync --frozen --no-dev --python {shlex.quote(base_python)} {' '.join(flags)}"
     return (
-        f"{_PATH}set -e; cd {shlex.quote(home + '/src')}\n"
+        f"{TOOL_PATH}set -e; cd {shlex.quote(home + '/src')}\n"
         "command -v rustup >/dev/null && export RUSTUP_TOOLCHAIN=nightly\n"
         f"export UV_PROJECT_ENVIRONMENT={shlex.quote(home + '/venv')} UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1\n"
         + logged(sync, shlex.quote(f"{home}/install.log"))
@@ -106,7 +109,7 @@ def _override(exo: Exo, home: str) -> str:
     overrides = shlex.quote(f"{home}/overrides.txt")
     install = f"uv pip install --python {shlex.quote(home + '/venv/bin/python')} --override {overrides} {lines}"
     return (
-        f"{_PATH}set -e; export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1; printf '%s\\n' {lines} > {overrides}\n"
+        f"{TOOL_PATH}set -e; export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1; printf '%s\\n' {lines} > {overrides}\n"
         + logged(install, shlex.quote(f"{home}/override.log"))
     )
 

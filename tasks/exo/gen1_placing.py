@@ -3,18 +3,20 @@
 `POST /place_instance` answers 200 before
 anything is known: too early, or without memory, no instance ever appears, so it is placed again after a while. The
 instance is ready when every runner of its own is `RunnerReady`; runners of former instances stay in the state, failed
-ones too, and do not count. When a runner fails, EXO deletes the instance; the reason then stands in the runners.
+ones too, and do not count. A runner that fails is started again by EXO, up to five times, and can heal; then the
+instance is deleted. A ring that waits for one of its nodes may wait for good: it is deleted and placed again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from records.settings import ModelPair
 from tasks.errors import StepError
 from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, card_requests, download, state_at
-from tasks.exo.gen1_state import Assignments, instances_of, runner_state
+from tasks.exo.gen1_state import Assignments, Runner, instances_of, runner_state
 from tasks.exo.interface import Prepared
 from tasks.exo.patience import Patience
 from tasks.machines.wire import Flow, Request, ask, read_reply, shortened
@@ -23,6 +25,13 @@ _APPEARS_S = 10.0
 """How long an accepted placement may take to show as an instance before it is placed again."""
 _PLACINGS = 12
 _GONE_S = 60.0
+_STALLS = 3
+_STALLED_S = 60.0
+"""Runners that wait for each other need a second or two; `Idle, Connecting, Idle` was seen for six minutes."""
+_COMPUTES_S = 300.0
+"""Loading and the warm-up compute: 37 s were seen for a tiny model on busy CPUs, and a large one takes longer."""
+_COMPUTING = ("RunnerLoading", "RunnerLoaded", "RunnerWarmingUp", "RunnerReady")
+_LIBRARY = re.compile(r"(\S+): cannot open shared object file")
 
 
 def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
@@ -37,7 +46,7 @@ def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: flo
         ids[node] = read_reply(reply, str, f"the id of {node}")
     yield from add_card(pair.exo, entry)
     downloaded = yield from download(pair.exo, ids, entry, patience)
-    instance = yield from _place(pair.exo, len(peers), entry, patience)
+    instance = yield from _place(pair.exo, {key: node for node, key in ids.items()}, entry, patience)
     return Prepared(downloaded, instance=instance)
 
 
@@ -61,15 +70,36 @@ def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) 
     return Prepared(dict.fromkeys(peers, "on disk, not in memory"))
 
 
-def _place(model: str, nodes: int, entry: str, patience: Patience) -> Flow[str]:
-    """Place the model over `nodes` nodes, again and again until it shows, and wait for its runners; returns its id."""
+def _place(model: str, names: Mapping[str, str], entry: str, patience: Patience) -> Flow[str]:
+    """Have one instance of the model over all nodes (EXO's id -> name) and wait for its runners; returns its id.
+
+    One that does not get on is deleted and placed again, a bounded number of times.
+    """
     state = yield from state_at(entry)
     there = instances_of(state, model)
-    whole = [key for key, found in there.items() if len(found.node_to_runner or found.runner_to_shard) == nodes]
+    whole = [key for key, found in there.items() if len(found.node_to_runner or found.runner_to_shard) == len(names)]
     keep = whole[:1]
     yield from _delete([key for key in there if key not in keep], model, entry, patience)
-    if keep:
-        return (yield from _wait_ready(keep[0], there[keep[0]], model, entry, patience))
+    idle = ""
+    for _ in range(_STALLS):
+        if keep:
+            key, found = keep[0], there[keep[0]]
+        else:
+            key, found = yield from _new_instance(model, len(names), entry, patience)
+        idle = yield from _wait_ready(key, found, names, model, entry, patience)
+        if not idle:
+            return key
+        keep = []
+        yield from _delete([key], model, entry, patience)
+    raise StepError(
+        f"'{model}' was placed {_STALLS} times and did not get on: {idle}",
+        "every runner ready",
+        "fab cleanup start download-model; the EXO log of the node named first says more",
+    )
+
+
+def _new_instance(model: str, nodes: int, entry: str, patience: Patience) -> Flow[tuple[str, Assignments]]:
+    """Place the model over `nodes` nodes, again and again until an instance shows."""
     place = model_requests(model, nodes)[-1]
     for attempt in range(1, _PLACINGS + 1):
         reply = yield from ask(entry, place)
@@ -79,7 +109,7 @@ def _place(model: str, nodes: int, entry: str, patience: Patience) -> Flow[str]:
         while patience.waited_s - since_s < _APPEARS_S:
             state = yield from state_at(entry)
             for key, found in instances_of(state, model).items():
-                return (yield from _wait_ready(key, found, model, entry, patience))
+                return key, found
             yield from patience.wait(f"no instance yet, placed {attempt} times", f"an instance of '{model}'")
     raise StepError(
         f"'{model}' was placed {_PLACINGS} times with HTTP 200 and no instance ever appeared",
@@ -89,36 +119,61 @@ def _place(model: str, nodes: int, entry: str, patience: Patience) -> Flow[str]:
     )
 
 
-def _wait_ready(key: str, found: Assignments, model: str, entry: str, patience: Patience) -> Flow[str]:
-    runners = list(found.runner_to_shard)
+def _wait_ready(
+    key: str, found: Assignments, names: Mapping[str, str], model: str, entry: str, patience: Patience
+) -> Flow[str]:
+    """Wait until every runner is ready and return ""; return who does what where nothing changed for too long.
+
+    A failed runner is EXO's to start again, up to five times; it is final once EXO has deleted the instance.
+    """
+    nodes = {runner: names.get(node, node) for node, runner in found.node_to_runner.items()}
+    failures: dict[str, None] = {}
+    before: list[tuple[str, Runner]] = []
+    changed_s = patience.waited_s
     while True:
         state = yield from state_at(entry)
-        states = {runner: runner_state(state, runner) for runner in runners}
-        failed = [told.error_message for name, told in states.values() if name == "RunnerFailed"]
-        if failed or key not in state.instances:
-            raise _runner_failed(model, failed)
+        states = {runner: runner_state(state, runner) for runner in found.runner_to_shard}
+        failures |= dict.fromkeys(told.error_message for name, told in states.values() if name == "RunnerFailed")
+        if key not in state.instances:
+            raise _runner_failed(model, list(failures))
         if all(name == "RunnerReady" for name, _ in states.values()):
-            return key
-        names = [
-            f"loads {told.layers_loaded}/{told.total_layers}"
-            if name == "RunnerLoading"
-            else name.removeprefix("Runner")
-            for name, told in states.values()
-        ]
-        yield from patience.wait(f"runners: {', '.join(names)}", f"every runner of '{model}' ready")
+            return ""
+        if list(states.values()) != before:
+            before, changed_s = list(states.values()), patience.waited_s
+        who = {nodes.get(runner, runner): _state_words(*told) for runner, told in states.items()}
+        words = ", ".join(f"{node} {doing}" for node, doing in who.items())
+        computes = all(name in _COMPUTING for name, _ in states.values())
+        if patience.waited_s - changed_s >= (_COMPUTES_S if computes else _STALLED_S):
+            if failures:
+                raise _runner_failed(model, list(failures))
+            return f"for {patience.waited_s - changed_s:.0f} s {words}"
+        yield from patience.wait(f"runners: {words}", f"every runner of '{model}' ready")
+
+
+def _state_words(name: str, told: Runner) -> str:
+    if name == "RunnerLoading":
+        return f"loads {told.layers_loaded}/{told.total_layers}"
+    return name.removeprefix("Runner")
 
 
 def _runner_failed(model: str, messages: list[str]) -> StepError:
-    why = "; ".join(dict.fromkeys(shortened(text) for text in messages if text))
+    why = "; ".join(shortened(text) for text in messages if text)
     if not why:
         return StepError(
             f"the instance of '{model}' was deleted while it was loading: a node was lost or a runner ended",
             "every runner ready",
             "fab verify-cluster, then: fab download-model; the EXO logs of the nodes say more",
         )
+    found = f"a runner of '{model}' failed for good: {why}"
+    if library := _LIBRARY.search(why):
+        return StepError(
+            found,
+            f"the library {library[1]} on every node; MLX for the CPU needs none of CUDA's",
+            "set exo.extras to [cpu] in hosts.yaml, which brings mlx-cpu, then: fab install start download-model",
+        )
     pin = "new_thread_local_stream" in why or "GenerationBatch" in why
     return StepError(
-        f"a runner of '{model}' failed: {why}",
+        found,
         "every runner ready",
         "as locked, 1.0.71 cannot run a model on Linux: set exo.overrides to mlx==0.31.2 and mlx-cpu==0.31.2 in"
         " hosts.yaml, then: fab install start"

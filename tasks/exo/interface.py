@@ -54,6 +54,31 @@ class Topology(msgspec.Struct, frozen=True):
     """Node key -> the memory by which the layers are dealt (0.0.x); empty where the release does not tell."""
 
 
+class Lacking(msgspec.Struct, frozen=True):
+    """One thing that a node lacks: what was found, what is needed, what brings it."""
+
+    found: str
+    needed: str
+    do: str
+    stops: bool = True
+    """Without it there is no EXO; otherwise it is a warning."""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """One connection that is carried from a node to a peer by a program of ours (scripts/peer_link.py)."""
+
+    node: str
+    peer: str
+    port: int
+    """Where the node's EXO finds it, on the loopback."""
+    target: str
+    """HOST:PORT of the peer's EXO."""
+    answer_first: tuple[str, ...]
+    """URLs of both ends that must answer before anything is carried."""
+    again_after_s: float
+    """Pause before a lost connection is replaced; differs, so that two links do not come back at once."""
+
+
 class Prepared(msgspec.Struct, frozen=True):
     """A model is where the cluster needs it."""
 
@@ -81,6 +106,8 @@ class Generation(Protocol):
     """`0.0.x` or `1.x`."""
     PYTHON: str
     """Versions its releases run on, `>=3.12`."""
+    RING_PORTS: tuple[int, ...]
+    """Ports beside those of hosts.yaml that the nodes need open between them; one stands for a range."""
     CAN_RELOAD: bool
     """Whether a model can be unloaded and loaded again without a restart."""
 
@@ -90,10 +117,28 @@ class Generation(Protocol):
     def install_plan(self, exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
         """Return how to install `exo` on `node` below `home`, with `base_python` (absolute) to make the venv."""
 
+    def lacking_command(self) -> str:
+        """Return a command that prints what a node has of what an install needs; "" where there is nothing to ask."""
+
+    def lacking(self, told: str, exo: Exo) -> list[Lacking]:
+        """Read its output; returns what the node lacks for `exo`."""
+
     def launch(
         self, exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_folder: str, max_tokens: int
     ) -> Launch:
         """Return how to start `node`. Raises StepError where this release forms no cluster over these addresses."""
+
+    def links(self, exo: Exo, peers: Mapping[str, str]) -> list[Link]:
+        """Return the links by which the nodes join one after the other; [] where EXO connects them by itself."""
+
+    def holds_model(self, command: str) -> bool:
+        """Tell by its command line whether a process of EXO's holds a model, and so ends when it is unloaded."""
+
+    def elections(self, log: str) -> int:
+        """Return how many elections a node's log tells of, in which the cluster forms anew; 0 where there are none."""
+
+    def probe_request(self) -> Request | None:
+        """Return a POST that is refused promptly by a healthy API and changes nothing; None where there is none."""
 
     def topology_request(self) -> Request:
         """Return the request whose 200 also proves that the API of this very node serves."""

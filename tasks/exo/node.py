@@ -25,7 +25,7 @@ from tasks.exo.catalogue import generation_of
 from tasks.exo.credentials import without_credentials
 from tasks.exo.interface import Generation, InstallPlan, Topology
 from tasks.machines import daemon, ports
-from tasks.machines.daemon import Daemon, Ending, Launch, Pulse
+from tasks.machines.daemon import Daemon, Ending, Launch, Member, Pulse
 from tasks.machines.environment import exported
 from tasks.machines.http import Line, call
 from tasks.machines.node import Node
@@ -132,6 +132,11 @@ class ExoNode:
         return f"{self.folder}/run"
 
     @property
+    def link_folder(self) -> str:
+        """Where the note and the log of the link lie that the node joins by, where its generation needs one."""
+        return f"{self.folder}/run-link"
+
+    @property
     def log_path(self) -> str:
         """The log of the running EXO."""
         return daemon.log_path(self.run_folder)
@@ -161,15 +166,20 @@ class ExoNode:
         if not logins.netrc:
             yield {}
             return
-        self.node.put(logins.netrc.encode(), netrc)
+        self.node.put(logins.netrc.encode(), netrc, secret=True)
         try:
             yield logins.environment | {"NETRC": netrc}
         finally:
             self.node.run(f"rm -f {shlex.quote(netrc)}", check=False)
 
+    @property
+    def installed(self) -> InstallPlan:
+        """Where everything lies once EXO is installed; made without a Python to install with, which takes a search."""
+        return self.generation.install_plan(without_credentials(self.exo)[0], self.key, self.folder, "")
+
     def executable(self) -> str:
         """Return the path of the installed `exo`. Raises StepError where it is not there."""
-        path = self.install_plan().exo
+        path = self.installed.exo
         if not self.node.run(is_executable(path), check=False).ok:
             raise StepError(f"there is no {path}", "an installed EXO", command_for("install", self.key), who=self.key)
         return path
@@ -190,13 +200,13 @@ class ExoNode:
             return None
         self.node.put(probe.SCRIPT.read_bytes(), self.probe_path)
         environment = past_proxies(mine.environment, self.peers)
-        command = probe.command(self.install_plan().python, self.probe_path, engine, exported(self.node, environment))
+        command = probe.command(self.installed.python, self.probe_path, engine, exported(self.node, environment))
         ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
         return probe.read(self.key, engine, environment, ran.stdout, ran.elapsed_s)
 
     def revision(self) -> str:
         """Return the revision that is installed, as the node tells it now."""
-        return self.node.run(self.install_plan().revision, timeout_s=60).stdout.strip()
+        return self.node.run(self.installed.revision, timeout_s=60).stdout.strip()
 
     def wish(self) -> dict[str, str]:
         """Return what hosts.yaml wants installed, as digests by name; of a local directory its files too."""
@@ -227,8 +237,7 @@ class ExoNode:
 
     def installed_parts(self) -> dict[str, str]:
         """Return what of the install decides how EXO runs: its revision, and every package beside it."""
-        plan = self.install_plan()
-        ran = self.node.run(parts_command(plan), check=False, timeout_s=60)
+        ran = self.node.run(parts_command(self.installed), check=False, timeout_s=60)
         revision, *packages = ran.stdout.strip().splitlines() or [""]
         named = {name: version for name, _, version in (line.partition("==") for line in packages) if name}
         return {"revision": revision} | {f"package {name}": daemon.digest(text) for name, text in named.items()}
@@ -279,7 +288,8 @@ class ExoNode:
         return daemon.start(self.node, self.run_folder, launch, self.installed_parts())
 
     def stop(self) -> Ending:
-        """End our EXO with its whole process group, if it runs. Raises StepError where something survives."""
+        """End our EXO with its whole process group, and its link. Raises StepError where something survives."""
+        daemon.stop(self.node, self.link_folder)
         return daemon.stop(self.node, self.run_folder)
 
     def has_ended(self, process: Daemon) -> bool:
@@ -315,6 +325,14 @@ class ExoNode:
         except StepError:
             return None
 
+    def family(self) -> list[Member]:
+        """Return every process of ours that was started for EXO here, its children included."""
+        return daemon.family(self.node, self.run_folder)
+
+    def connections(self) -> frozenset[str]:
+        """Return the connections to and from our peer port, as the kernel lists them: `local remote` in hex."""
+        return ports.connections(self.node, self.ports.peer)
+
     def log_size(self) -> int:
         """Return how many bytes the log has so far, 0 where there is none."""
         return daemon.log_size(self.node, self.run_folder)
@@ -326,6 +344,10 @@ class ExoNode:
     def pulse(self, process: Daemon, since: int) -> tuple[Pulse, str]:
         """Return what `process` and its children have done so far, and its log beyond the first `since` bytes."""
         return daemon.pulse(self.node, self.run_folder, process, since)
+
+    def log_whole(self) -> str:
+        """Return the log, of a long one the end."""
+        return daemon.log_since(self.node, self.run_folder, 0)
 
     def log_tail(self) -> str:
         """Return the last 200 lines of the log, "" where there is none."""

@@ -22,9 +22,10 @@ def chosen(exo: Exo) -> tuple[int, ...] | None:
     """Return the tinygrad that `exo`, as one node gets it, installs; None where an override does not tell."""
     for text in exo.overrides:
         if override_name(text) == "tinygrad":
-            exact = re.search(r"==\s*([0-9.]+)\s*$", text)
-            # `>=` takes the newest; a URL, a folder or an upper bound may be anything.
-            return _numbers(exact.group(1)) if exact else None if re.search(r"[@<~/]", text) else _NEWEST
+            wanted = text.partition(";")[0]
+            exact = re.search(r"===?\s*v?([0-9.]+)\s*$|tinygrad-([0-9.]+)(?:-[^/]*\.whl|\.tar\.gz|\.zip)", wanted)
+            # `>=` takes the newest; a repository, a folder, a wildcard or an upper bound may be anything.
+            return _numbers(exact[1] or exact[2]) if exact else None if re.search(r"[@<~/*]", wanted) else _NEWEST
     return PINNED
 
 

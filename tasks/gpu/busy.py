@@ -1,47 +1,80 @@
-"""Sample how busy the GPUs are while a run goes on: seeing a GPU is not using it."""
+"""Sample how busy the GPUs are while a run goes on: seeing a GPU is not using it.
+
+Nothing may disturb a timed request, so no command is sent meanwhile. One process a node, started before the run, sleeps
+and reads what the kernel tells, without starting any program; what it saw is fetched after the run.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
+import shlex
+from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 
 from tasks.errors import StepError
 from tasks.gpu import witnesses
+from tasks.machines.lab import side_by_side
 from tasks.machines.node import Node
+from tasks.machines.paths import ROOT
 
 EVERY_S = 0.5
+_FILES = f'"$HOME"/{ROOT}/gpu-busy.'
+
+# Reads on until its file is gone, or for $2 turns. Bash's `read` with a time-out, on a pipe that never says a word, is
+# a sleep without a process of its own.
+_READER = rf"""exec 3<> <(:)
+for ((turn = 0; turn < $2; turn++)); do
+  [ -e "$1" ] || exit
+  for file in "${{EXO_PHASE1_SYSROOT:-}}"/sys/class/drm/card*/device/gpu_busy_percent; do
+    {{ read -r percent <"$file"; }} 2>/dev/null && printf '%s ' "$percent"
+  done
+  echo; read -r -t {EVERY_S} -u 3
+done"""
 
 
 class GpuWatch:
-    """While entered, asks each of `nodes` that has a GPU how busy it is; `busy` then holds the percentages by node."""
+    """While entered, a reader on each of `nodes` that has a GPU; `busy` then holds the percentages by node.
 
-    def __init__(self, nodes: Iterable[Node]) -> None:
+    It ends by itself after `longest_s`, or with the next watch. A watch that fails must not fail the run; its absence
+    is seen in the record.
+    """
+
+    def __init__(self, nodes: Iterable[Node], longest_s: float) -> None:
         self.busy: dict[str, list[float]] = {}
-        self._nodes = [node for node in nodes if node.spec.gpu is not None]
-        self._end = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._nodes = {node.key: node for node in nodes if node.spec.gpu is not None}
+        self._turns = int(longest_s / EVERY_S)
+        self._files: dict[str, str] = {}
 
     def __enter__(self) -> GpuWatch:
-        self._threads = [threading.Thread(target=self._ask, args=(node,), daemon=True) for node in self._nodes]
-        for thread in self._threads:
-            thread.start()
+        begin = (
+            f'mkdir -p "$HOME"/{ROOT} && rm -f {_FILES}* && file=$(mktemp {_FILES}XXXXXX) || exit 1\n'
+            f'setsid bash -c {shlex.quote(_READER)} gpu-busy "$file" {self._turns} >"$file" 2>/dev/null </dev/null &'
+            '\necho "$file"'
+        )
+        self._files = self._on_each(lambda node: node.run(begin, check=False, timeout_s=10).stdout.strip())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(10)
+        def fetched(node: Node) -> str:
+            if not self._files[node.key]:
+                return ""
+            file = shlex.quote(self._files[node.key])
+            return node.run(f"cat {file} && rm -f {file}", check=False, timeout_s=10).stdout
 
-    def _ask(self, node: Node) -> None:
-        while True:
+        told = self._on_each(fetched)
+        percents = {
+            key: [p for line in text.splitlines() if (p := witnesses.read_busy(line)) is not None]
+            for key, text in told.items()
+        }
+        self.busy = {key: of_node for key, of_node in percents.items() if of_node}
+
+    def _on_each(self, work: Callable[[Node], str]) -> dict[str, str]:
+        def tried(node: Node) -> str:
             try:
-                percent = witnesses.read_busy(node.run(witnesses.busy_command(), check=False, timeout_s=5).stdout)
+                return work(node)
             except StepError:
-                return  # a watch that fails must not fail the run; its absence is seen in the record
-            if percent is not None:
-                self.busy.setdefault(node.key, []).append(percent)
-            if self._end.wait(EVERY_S):
-                return
+                return ""
+
+        return side_by_side({key: partial(tried, node) for key, node in self._nodes.items()})

@@ -79,14 +79,9 @@ def read_probe(text: str, node: str, gpu: Gpu) -> GpuTruth:
     )
 
 
-def busy_command() -> str:
-    """Return a command that prints how busy each AMD GPU is, in percent, one a line; nothing where none tells."""
-    return 'cat "${EXO_PHASE1_SYSROOT:-}"/sys/class/drm/card*/device/gpu_busy_percent 2>/dev/null'
-
-
-def read_busy(text: str) -> float | None:
-    """Return the busiest GPU's percentage (0 to 100) from `busy_command`, None where nothing was told."""
-    percents = [float(line) for line in text.split() if re.fullmatch(r"[0-9]{1,3}", line) and int(line) <= 100]
+def read_busy(line: str) -> float | None:
+    """Return the busiest GPU's percentage (0 to 100) from one reading of all of them, None where nothing was told."""
+    percents = [float(word) for word in line.split() if re.fullmatch(r"[0-9]{1,3}", word) and int(word) <= 100]
     return max(percents, default=None)
 
 

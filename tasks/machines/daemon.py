@@ -5,12 +5,17 @@ belongs to and the executable on its command line are those that were noted at i
 given to somebody else since fails that test and is never signalled. The process leads its own session and group
 (`setsid`), so one signal to the group reaches its children too, and it survives the SSH connection.
 
+Children outlive a leader that was killed: EXO 1.x's runners hold the model's memory. They are ours where they carry the
+mark that everything started in the folder inherits in its environment, or lie in the group of the noted leader and run
+from its venv. So they are found with the leader gone, and with the note gone.
+
 Format of the note: `run/daemon.json`, `{"pid", "start_ticks", "boot_id", "executable", "command", "parts"}`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +27,6 @@ from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.machines.environment import exported
 from tasks.machines.node import Node
-from tasks.machines.paths import MARK, ROOT
 
 LOG_CAP_BYTES = 200_000
 """Of a log's end that is fetched from a node; a traceback takes 3 kB."""
@@ -31,6 +35,10 @@ WITHOUT_PROXIES = "unset $(compgen -e | grep -i '_proxy$')"
 gRPC would send what goes between the nodes to such a proxy."""
 TERM_GRACE_S = 12
 """EXO takes 0.6 to 2.7 s to end after SIGTERM; slower machines get more before SIGKILL."""
+ORPHAN_GRACE_S = 2
+"""Children without their leader have nobody to wait for."""
+MARK = "EXO_PHASE1_RUN"
+"""Environment variable whose value is the folder that a process was started in."""
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -81,6 +89,14 @@ class Pulse(msgspec.Struct, frozen=True):
     log_bytes: int = 0
 
 
+class Member(msgspec.Struct, frozen=True):
+    """One process that carries a folder's mark."""
+
+    pid: int
+    memory_bytes: int
+    command: str
+
+
 class Ending(msgspec.Struct, frozen=True):
     """How a stop went."""
 
@@ -118,22 +134,20 @@ members() {  # live PIDs of the group or session that PID $1 leads
     echo "$pid"
   done
 }
+marked() {  # live PIDs that carry the mark of folder $1
+  grep -lzxF -- "EXO_PHASE1_RUN=$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3
+}
+orphans() {  # live PIDs of the group that PID $1 led and that run from the folder $2
+  for pid in $(members "$1"); do
+    tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$2/" && echo "$pid"
+  done
+}
 """
 
 
 def note_path(folder: str) -> str:
     """Return where the note of the process in `folder` lies."""
     return f"{folder}/daemon.json"
-
-
-def read_note(folder: str) -> str:
-    """Return the command that prints the note."""
-    return f"cat {shlex.quote(note_path(folder))} 2>/dev/null"
-
-
-def forget_note(folder: str) -> str:
-    """Return the command that removes the note of a process that runs no more."""
-    return f"rm -f {shlex.quote(note_path(folder))}"
 
 
 def log_path(folder: str) -> str:
@@ -155,7 +169,7 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
     for path, content in launch.files.items():
         node.put(content.encode(), path)
     every = launch.parts | dict(parts or {})
-    told = exported(node, {MARK: f"{node.home()}/{ROOT}"} | launch.environment)
+    told = exported(node, launch.environment | {MARK: folder})
     ran = node.run(start_script(folder, launch, every, told), timeout_s=30)
     fields = ran.stdout.split()
     if len(fields) != 3 or not fields[0].isdigit():
@@ -165,14 +179,41 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
 
 def find(node: Node, folder: str) -> Daemon | None:
     """Return the process that `start` noted in `folder`, where that very process still runs; None otherwise."""
-    ran = node.run(read_note(folder), check=False)
-    if not ran.stdout.strip():
-        return None
+    return read_found(node.run(find_command(shlex.quote(folder)), check=False).stdout)
+
+
+def find_command(folder: str) -> str:
+    """Return the command that prints the note in `folder` (quoted for a shell) and what the kernel says of its PID."""
+    return rf"""note={folder}/daemon.json; cat "$note" 2>/dev/null || exit 0
+echo ====; cat /proc/sys/kernel/random/boot_id
+pid=$(sed -n 's/^{{"pid": \([0-9]*\),.*/\1/p' "$note" | head -n 1); [ -n "$pid" ] || exit 0
+threads=("/proc/$pid/task/"*); echo "${{#threads[@]}}"
+cat "/proc/$pid/stat" 2>/dev/null && tr '\0' ' ' <"/proc/$pid/cmdline" """
+
+
+def read_found(printed: str) -> Daemon | None:
+    """Read what `find_command` printed: the noted process where it still runs as noted, else None; see `state`."""
+    note, _, kernel = printed.partition("\n====\n")
     try:
-        process = decode(ran.stdout, Daemon)
+        process = decode(note, Daemon)
     except msgspec.DecodeError:
         return None
-    return process if state(node, process) == "alive" else None
+    boot_id, threads, stat, command = (*kernel.split("\n", 3), "", "", "", "")[:4]
+    fields = stat.rpartition(") ")[2].split()
+    if boot_id != process.boot_id or len(fields) < 20 or fields[19] != str(process.start_ticks):
+        return None
+    if fields[0] == "Z":  # ended, unless another thread still lives and holds its sockets
+        return process if int(threads) > 1 else None
+    return process if process.executable in command else None
+
+
+def _noted(node: Node, folder: str) -> Daemon | None:
+    """Return the process that `start` noted in `folder`, alive or not; None without a readable note."""
+    ran = node.run(f"cat {shlex.quote(note_path(folder))} 2>/dev/null", check=False)
+    try:
+        return decode(ran.stdout, Daemon)
+    except msgspec.DecodeError:
+        return None
 
 
 def state(node: Node, process: Daemon) -> str:
@@ -186,19 +227,18 @@ def state_command(process: Daemon) -> str:
 
 
 def stop(node: Node, folder: str) -> Ending:
-    """End the process noted in `folder` with its whole group: TERM, wait, KILL; then forget the note.
+    """End what was started in `folder` with its whole group: TERM, wait, KILL; then forget the note.
 
-    Signals nobody where the note's process is not alive as noted. Raises StepError where something survives SIGKILL.
+    Signals nobody who is not ours: see the top. Raises StepError where something survives SIGKILL.
     """
-    process = find(node, folder)
-    if process is None:
-        node.run(forget_note(folder))
-        return Ending("not running", 0.0)
+    process = _noted(node, folder)
     ran = node.run(stop_script(folder, process), timeout_s=TERM_GRACE_S + 20, check=False)
+    if ran.stdout.strip() == "none":
+        return Ending("not running", 0.0)
     signal, milliseconds, *left = ran.stdout.split() or ["?", "0", "?"]
     if left:
         raise StepError(
-            f"processes {' '.join(left)} of EXO's group {process.pid} survive SIGKILL",
+            f"processes {' '.join(left)} of EXO's group {process.pid if process else 0} survive SIGKILL",
             "a node without our processes",
             f"look at them on {node.spec.host}: ps -fp {','.join(left)}",
             who=node.key,
@@ -206,20 +246,44 @@ def stop(node: Node, folder: str) -> Ending:
     return Ending("KILL" if signal == "KILL" else "TERM", int(milliseconds) / 1000)
 
 
-def stop_script(folder: str, process: Daemon) -> str:
-    """Return the command that ends `process` with its group and prints how, in how many ms, and what is left."""
-    pid = process.pid
+def stop_script(folder: str, process: Daemon | None) -> str:
+    """Return the command that ends what is ours with its group and prints how, in how many ms, and what is left."""
+    note, mark = shlex.quote(note_path(folder)), shlex.quote(folder)
+    identity = _identity(process) if process else "0 0 none none"
+    pid = process.pid if process else 0
+    venv = shlex.quote(posixpath.dirname(posixpath.dirname(process.executable))) if process else "/nowhere"
     return f"""{_PROBE}
-start=$(date +%s%N); how=TERM
-[ "$(probe {_identity(process)})" = alive ] && kill -TERM -- -{pid}
-SECONDS=0; while [ -n "$(members {pid})" ] && [ $SECONDS -lt {TERM_GRACE_S} ]; do sleep 0.1; done
-if [ -n "$(members {pid})" ]; then
-  how=KILL; kill -KILL $(members {pid}) 2>/dev/null
-  SECONDS=0; while [ -n "$(members {pid})" ] && [ $SECONDS -lt 5 ]; do sleep 0.1; done
+state=$(probe {identity}); grace={ORPHAN_GRACE_S}
+ours() {{
+  marked {mark}
+  case $state in alive) members {pid};; gone|zombie) orphans {pid} {venv};; esac
+}}
+all() {{ ours | sort -un | tr '\n' ' '; }}
+left=$(all); start=$(date +%s%N); how=TERM
+[ -n "$left" ] || {{ rm -f {note}; echo none; exit 0; }}
+[ "$state" = alive ] && {{ grace={TERM_GRACE_S}; kill -TERM -- -{pid}; }}
+kill -TERM $left 2>/dev/null
+SECONDS=0; while left=$(all); [ -n "$left" ] && [ $SECONDS -lt $grace ]; do sleep 0.1; done
+if [ -n "$left" ]; then
+  how=KILL; kill -KILL $left 2>/dev/null
+  SECONDS=0; while left=$(all); [ -n "$left" ] && [ $SECONDS -lt 5 ]; do sleep 0.1; done
 fi
-left=$(members {pid} | tr '\\n' ' ')
 echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
-[ -z "$left" ] && {forget_note(folder)}"""
+[ -z "$left" ] && rm -f {note}"""
+
+
+def family(node: Node, folder: str) -> list[Member]:
+    """Return the live processes that carry the mark of `folder`, the leader and what it has started."""
+    ran = node.run(
+        f"""{_PROBE}
+for pid in $(marked {shlex.quote(folder)}); do
+  set -- $(cat /proc/$pid/statm 2>/dev/null); [ -n "$2" ] || continue
+  echo "$pid $(($2 * $(getconf PAGESIZE))) $(tr '\\0\\n' '  ' </proc/$pid/cmdline)"
+done""",
+        check=False,
+    )
+    rows = (line.split(" ", 2) for line in ran.stdout.splitlines())
+    return [Member(int(pid), int(size), command) for pid, size, command in rows]
 
 
 def log_size(node: Node, folder: str) -> int:

@@ -2,7 +2,8 @@
 
 Nothing is measured here. http.client is given the stream that `Node.dial` opens, so the same code asks a server behind
 SSH and one on this machine, and no local port is needed. "No answer" is a Reply with status 0 and the reason,
-because most callers poll.
+because most callers poll. An answer that was cut is one of its own kind (`Reply.cut`), and what only reads is asked
+again: half a state is not an empty one.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import contextlib
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
+
+import msgspec
 
 from records.record import Command, capped
 from tasks import console
@@ -23,8 +28,12 @@ from tasks.machines.node import Node, journal
 from tasks.machines.wire import Ask, Flow, Reply, Request, Wait
 
 T = TypeVar("T")
+POLLED_AT_ONCE = 8
+_keeping = threading.Lock()
 ANSWER_CAP_BYTES = 8_000_000
 """A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""
+TRIES = 3
+"""How often a GET is asked while its answer comes cut."""
 
 
 class Line:
@@ -43,11 +52,16 @@ class Line:
 def call(node: Node, host: str, port: int, request: Request, line: Line | None = None) -> Reply:
     """Send `request` from `node` to `host:port` and return the answer; status 0 where there is none. Never raises."""
     start = time.monotonic()
-    reply = _exchange(node, host, port, request, line or Line())
-    commands, asked, elapsed_s = journal.get(), asking(host, port, request), time.monotonic() - start
-    console.ran(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500))
-    if commands is not None and not _repeats(commands, node.key, asked, reply):
-        commands.append(Command(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+    line = line or Line()
+    reply = _exchange(node, host, port, request, line)
+    for _ in range(TRIES - 1):
+        if reply.cut and request.method == "GET":
+            reply = _exchange(node, host, port, request, line)
+    commands, elapsed_s = journal.get(), time.monotonic() - start
+    asked = Command(node.key, asking(host, port, request), reply.status or None, elapsed_s, capped(reply.text, 1500))
+    console.ran(node.key, asked.command, asked.exit_code, elapsed_s, asked.stdout)
+    if commands is not None:
+        _keep(commands, asked)
     return reply
 
 
@@ -87,29 +101,68 @@ def _wait(turn: Wait, tell: Callable[[str], None]) -> None:
     time.sleep(turn.seconds)
 
 
+class _Connection(http.client.HTTPConnection):
+    """One exchange over a stream that is closed by who opened it.
+
+    On "Connection: close" http.client closes its socket once it has the head, trusting that the file made from it
+    lives on. A socket's does; the channel of a tunnel does not, and what had not arrived yet would be lost.
+    """
+
+    def __init__(self, host: str, port: int, stream: Any, timeout_s: float) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self.sock = stream
+
+    def close(self) -> None:
+        """Leave the stream open."""
+
+
 def _exchange(node: Node, host: str, port: int, request: Request, line: Line) -> Reply:
     body = None if request.body is None else json.dumps(request.body).encode()
     headers = {"Accept": "*/*", "Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
-    connection = http.client.HTTPConnection(host, port, timeout=request.timeout_s)
     try:
-        connection.sock = line.sock = cast("Any", node.dial(host, port, request.timeout_s))
-        connection.request(request.method, request.path, body, headers)
-        answer = connection.getresponse()
-        return Reply(answer.status, answer.read(ANSWER_CAP_BYTES).decode("utf-8", "replace"))
+        with closing(node.dial(host, port, request.timeout_s)) as stream:
+            line.sock = stream
+            connection = _Connection(host, port, stream, request.timeout_s)
+            connection.request(request.method, request.path, body, headers)
+            return _read(connection.getresponse(), request.timeout_s)
     except StepError as error:
         return Reply(0, error.problem.found)
     except TimeoutError:
         return Reply(0, f"no answer within {request.timeout_s:g} s")
     except (OSError, EOFError, http.client.HTTPException) as error:
         return Reply(0, f"{type(error).__name__}: {error}")
-    finally:
-        connection.close()
 
 
-def _repeats(commands: list[Command], node: str, asked: str, reply: Reply) -> bool:
-    """Tell whether this is one more turn of a poll with the same answer: a record need not hold hundreds.
+def _read(answer: http.client.HTTPResponse, timeout_s: float) -> Reply:
+    """Return the whole answer, or one that is `cut` with how much of it came."""
+    promised, got, why = answer.length, bytearray(), ""
+    try:
+        while len(got) < ANSWER_CAP_BYTES and (piece := answer.read(65536)):
+            got += piece
+    except TimeoutError:
+        why = f", then nothing for {timeout_s:g} s"
+    except (OSError, EOFError, http.client.HTTPException) as error:
+        why = f", then {type(error).__name__}"
+    short = promised is not None and len(got) < min(promised, ANSWER_CAP_BYTES)
+    if why or short:
+        of = f" of {promised}" if promised is not None else ""
+        return Reply(0, f"the answer was cut: {len(got)}{of} bytes came{why}", cut=True)
+    return Reply(answer.status, got.decode("utf-8", "replace"))
 
-    The same words from two servers are two answers: server and request must be those of before.
+
+def _keep(commands: list[Command], asked: Command) -> None:
+    """Note a request; one more turn of a poll with the same answer is counted at the last: no record needs hundreds.
+
+    Only the very same request is one more turn. Several servers may be polled at once, hence the look a little back.
     """
-    last = next((c for c in reversed(commands[-8:]) if c.host == node and c.command == asked), None)
-    return last is not None and (last.exit_code or 0) == reply.status and last.stdout == capped(reply.text, 1500)
+    with _keeping:
+        for place in range(len(commands) - 1, max(-1, len(commands) - 1 - POLLED_AT_ONCE), -1):
+            last = commands[place]
+            if (last.host, last.command) != (asked.host, asked.command):
+                continue
+            if (last.exit_code, last.stdout) == (asked.exit_code, asked.stdout):
+                times, elapsed_s = last.times + 1, last.elapsed_s + asked.elapsed_s
+                commands[place] = msgspec.structs.replace(last, times=times, elapsed_s=elapsed_s)
+                return
+            break
+        commands.append(asked)

@@ -11,7 +11,7 @@ import ipaddress
 import re
 import shlex
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -90,6 +90,18 @@ def address_command() -> str:
 def parse_address(text: str) -> str | None:
     """Read what `tailscale ip -4` printed: the first IPv4 address of Tailscale's range, None where there is none."""
     return next((word for word in text.split() if in_tailscale_range(word)), None)
+
+
+def probed_from(node: str, nodes: Sequence[str], bench: str) -> list[str]:
+    """Return the nodes that `node` measures its way to: from the bench node all, from another one the next.
+
+    So every node is a neighbour of somebody's, and the work grows as the nodes do, not as their pairs.
+    """
+    if node == bench:
+        return list(nodes)
+    others = [key for key in nodes if key != bench]
+    following = others[(others.index(node) + 1) % len(others)]
+    return [following] if following != node else []
 
 
 def probe_command(peers: Mapping[str, str], port: int) -> str:

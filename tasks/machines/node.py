@@ -6,10 +6,11 @@ back with its output whole. `local_node` and `remote_node` are the two kinds; `l
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -24,6 +25,16 @@ journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("
 
 
 ASK_HOME = 'printf %s "$HOME"'
+
+
+@contextlib.contextmanager
+def unjournaled() -> Iterator[None]:
+    """Keep the commands of a watch out of the step's record, which need not hold a look a second."""
+    kept = journal.set(None)
+    try:
+        yield
+    finally:
+        journal.reset(kept)
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -59,22 +70,24 @@ class Node:
         timeout_s: float = 30.0,
         check: bool = True,
         on_line: Callable[[str], None] | None = None,
+        shown: str = "",
     ) -> CommandResult:
-        """Run `command` in bash and return what came of it.
+        """Run `command` in bash and return what came of it; `shown` stands for it wherever people read.
 
         It ends with its time-out on the node too, so that nothing is left running there. `on_line` gets every line
-        of stdout as it comes. Raises StepError where `check` is set and the exit code is not 0, UnreachableError
-        where the link fails.
+        of stdout as it comes, which the journal then does not keep. Raises StepError where `check` is set and the exit
+        code is not 0, UnreachableError where the link fails.
         """
         # What our commands write is nobody else's business: 0600 and 0700.
         bounded = f"umask 077; env LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
-        start = time.monotonic()
+        start, shown = time.monotonic(), shown or command
         try:
-            ran = self._execute(bounded, command, timeout_s + 10, on_line)
+            ran = self._execute(bounded, shown, timeout_s + 10, on_line)
         except StepError as error:
-            self._note(Command(self.key, command, None, time.monotonic() - start, stderr=capped(error.problem.found)))
+            self._note(Command(self.key, shown, None, time.monotonic() - start, stderr=capped(error.problem.found)))
             raise
-        self._note(Command(self.key, command, ran.exit_code, ran.elapsed_s, capped(ran.stdout), capped(ran.stderr)))
+        kept = "" if on_line else capped(ran.stdout)
+        self._note(Command(self.key, shown, ran.exit_code, ran.elapsed_s, kept, capped(ran.stderr)))
         if check and not ran.ok:
             raise self.failed(ran, timeout_s)
         return ran
@@ -92,8 +105,11 @@ class Node:
             self.remembered["home"] = self.run(ASK_HOME).stdout.strip()
         return str(self.remembered["home"])
 
-    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
-        """Write `data` to the absolute `path` on the node, aside first and then renamed; its folder is made."""
+    def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
+        """Write `data` to the absolute `path` on the node, aside first and then renamed; its folder is made.
+
+        What is `secret` passes over no command line.
+        """
         raise NotImplementedError
 
     def dial(self, host: str, port: int, timeout_s: float) -> Any:

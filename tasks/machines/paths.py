@@ -5,8 +5,7 @@ from __future__ import annotations
 from tasks.machines.node import Node
 
 ROOT = ".exo-phase1"
-MARK = "EXO_PHASE1_FOLDER"
-"""Environment variable of everything that we start as a daemon: our folder on that node."""
+OLLAMA_BEFORE = "ollama-before.json"
 
 
 def state_folder(node: Node, profile: str) -> str:
@@ -21,4 +20,4 @@ def script_path(node: Node) -> str:
 
 def ollama_before_path(node: Node, profile: str) -> str:
     """Return where the state of the Ollama servers before the first step is kept, on the bench node."""
-    return f"{state_folder(node, profile)}/ollama-before.json"
+    return f"{state_folder(node, profile)}/{OLLAMA_BEFORE}"

@@ -14,6 +14,8 @@ _LISTEN = re.compile(
     r"^\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+\s+(\d+)\s+\d+ (\d+)", re.MULTILINE
 )
 
+_ESTABLISHED = re.compile(r"^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 01 ", re.MULTILINE)
+
 
 class Listener(NamedTuple):
     """A socket in state LISTEN."""
@@ -57,6 +59,13 @@ def listens_command(process: Daemon) -> str:
         f' set -- ${{line##*) }}; [ "$3" = {process.pid} ] && readlink /proc/$pid/fd/* 2>/dev/null; done'
     )
     return f"{_TABLE}; echo ====; {links}"
+
+
+def connections(node: Node, port: int) -> frozenset[str]:
+    """Return the established connections of `port`, on either side, as `local remote` in the kernel's hexadecimal."""
+    table = node.run(_TABLE, check=False).stdout
+    ends = (match for match in _ESTABLISHED.finditer(table) if port in (int(match[2], 16), int(match[4], 16)))
+    return frozenset(f"{match[1]}:{match[2]} {match[3]}:{match[4]}" for match in ends)
 
 
 def listening(table: str) -> set[Listener]:

@@ -44,7 +44,7 @@ def fitting_python(node: Node, wanted: str) -> Python:
     Raises StepError naming every Python that was found.
     """
     if "pythons" not in node.remembered:
-        node.remembered["pythons"] = parse_pythons(node.run(PROBE, timeout_s=60).stdout)
+        remember_pythons(node, node.run(PROBE, timeout_s=60).stdout)
     pythons: list[Python] = node.remembered["pythons"]
     for python in pythons:
         if python.can_venv and fits(python.version, wanted):
@@ -56,6 +56,16 @@ def fitting_python(node: Node, wanted: str) -> Python:
         f"on {node.spec.host}: install one (apt install python3.12 python3.12-venv, or pyenv, or uv python install)",
         who=node.key,
     )
+
+
+def probe_command() -> str:
+    """Return the command that finds every Python of a node, for those who ask more in the same round trip."""
+    return PROBE
+
+
+def remember_pythons(node: Node, printed: str) -> None:
+    """Keep what `probe_command` printed on `node` for `fitting_python`."""
+    node.remembered["pythons"] = parse_pythons(printed)
 
 
 def parse_pythons(text: str) -> list[Python]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import shlex
 import threading
@@ -10,11 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from invoke.exceptions import CommandTimedOut
+from paramiko.ssh_exception import SSHException
+
+from records.record import CONNECTING, Command
 from records.settings import NodeSpec
 from tasks.errors import UnreachableError
 from tasks.machines.node import CommandResult, Node, cannot_write
 from tasks.machines.ssh import CONNECT_TIMEOUT_S, Lines, close, connect
 from tasks.machines.threads import run_one
+
+SMALL_BYTES = 16_000
+"""SFTP takes eight round trips; a command line holds 128 kB."""
 
 
 class RemoteNode(Node):
@@ -23,16 +31,27 @@ class RemoteNode(Node):
     def __init__(self, key: str, spec: NodeSpec) -> None:
         super().__init__(key, spec)
         self._link: Any = None
+        self._failure: UnreachableError | None = None
+        self._failed_at = 0.0
         self._lock = threading.RLock()
         self._copying = threading.Lock()
         """Fabric keeps one SFTP client a link, which two threads at once can hang for good."""
 
     def link(self) -> Any:
-        """Return the open Fabric connection. Raises UnreachableError."""
+        """Return the open Fabric connection. Raises UnreachableError, also where another thread just failed."""
+        asked = time.monotonic()
         with self._lock:
+            if self._failure is not None and self._failed_at > asked:
+                raise self._failure
             if self._link is None or not self._link.is_connected or not self._link.transport.is_active():
                 self.close()
-                self._link = connect(self.key, self.spec)
+                begin = time.monotonic()
+                try:
+                    self._link = connect(self.key, self.spec)
+                except UnreachableError as error:
+                    self._failure, self._failed_at = error, time.monotonic()
+                    raise
+                self._note(Command(self.key, CONNECTING, 0, time.monotonic() - begin))
                 if self.on_connect is not None:
                     try:
                         self.on_connect()
@@ -61,9 +80,6 @@ class RemoteNode(Node):
     def _execute(
         self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
     ) -> CommandResult:
-        from invoke.exceptions import CommandTimedOut
-        from paramiko.ssh_exception import SSHException
-
         link, start = self.link(), time.monotonic()
         out, err = Lines(on_line), Lines(None)
         try:
@@ -88,12 +104,21 @@ class RemoteNode(Node):
             f"{found}", "an SSH link that stays up", f"ssh {self.spec.host} true, then type it again", who=self.key
         )
 
-    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
-        """Write `data` to `path` over SFTP; see Node."""
-        from paramiko.ssh_exception import SSHException
-
-        self.run(f"mkdir -p {shlex.quote(str(Path(path).parent))}")
-        aside = f"{path}.part"
+    def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
+        """Write `data` to `path`, a small file within one command and a large or secret one over SFTP; see Node."""
+        folder, aside = shlex.quote(str(Path(path).parent)), f"{path}.part"
+        if len(data) <= SMALL_BYTES and not secret:
+            part, whole = shlex.quote(aside), shlex.quote(path)
+            ran = self.run(
+                f"mkdir -p {folder} && base64 -d <<<{base64.b64encode(data).decode()} >{part}"
+                f" && chmod {mode:o} {part} && mv -f {part} {whole}",
+                check=False,
+                shown=f"write {len(data)} bytes to {path}",
+            )
+            if not ran.ok:
+                raise cannot_write(self.key, path, OSError(ran.stderr.strip() or f"exit code {ran.exit_code}"))
+            return
+        self.run(f"mkdir -p {folder}")
         try:
             with self._copying:
                 sftp = self.link().sftp()
@@ -106,8 +131,6 @@ class RemoteNode(Node):
 
     def dial(self, host: str, port: int, timeout_s: float) -> Any:
         """Open a tunnel through the SSH link; see Node."""
-        from paramiko.ssh_exception import SSHException
-
         try:
             channel = self.link().transport.open_channel(
                 "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s

@@ -13,6 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fabric import Config, Connection
+from paramiko import RejectPolicy
+from paramiko.ssh_exception import (
+    AuthenticationException,
+    BadHostKeyException,
+    NoValidConnectionsError,
+    PasswordRequiredException,
+)
+
 from records.settings import NodeSpec
 from tasks.errors import UnreachableError
 
@@ -57,8 +66,6 @@ def known_hosts_file(spec: NodeSpec, ssh_config: dict[str, Any]) -> Path:
 
 def new_connection(spec: NodeSpec) -> Any:
     """Return an unopened Fabric connection for a node; ssh_config's HostName, User, Port, ProxyJump ... count."""
-    from fabric import Config, Connection
-
     settings: dict[str, Any] = {"banner_timeout": BANNER_TIMEOUT_S, "auth_timeout": AUTH_TIMEOUT_S}
     if spec.identity_file:
         settings |= {"key_filename": str(Path(spec.identity_file).expanduser()), "allow_agent": False}
@@ -85,8 +92,6 @@ def connect(key: str, spec: NodeSpec) -> Any:
 
 def hops(connection: Any) -> Iterator[Any]:
     """Yield a connection and the gateways before it (ProxyJump), the one that is dialled first last."""
-    from fabric import Connection
-
     while isinstance(connection, Connection):
         yield connection
         connection = connection.gateway
@@ -94,8 +99,6 @@ def hops(connection: Any) -> Iterator[Any]:
 
 def be_strict(connection: Any, trusted: Path) -> None:
     """Have a connection and its gateways refuse every host key that is not in `trusted` or everybody's file."""
-    from paramiko import RejectPolicy
-
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints tracebacks of its own otherwise
     for hop in hops(connection):
         for file in (EVERYBODYS_KNOWN_HOSTS, trusted):
@@ -127,13 +130,6 @@ def explain(key: str, spec: NodeSpec, connection: Any, trusted: Path, error: Exc
 
     Where a gateway could not be opened, it is the gateway that is spoken of.
     """
-    from paramiko.ssh_exception import (
-        AuthenticationException,
-        BadHostKeyException,
-        NoValidConnectionsError,
-        PasswordRequiredException,
-    )
-
     node = connection
     connection = next((hop for hop in reversed([*hops(node)]) if not hop.is_connected), node)
     where = f"{connection.host}:{connection.port}"

@@ -13,8 +13,9 @@ import msgspec
 
 from records.facts import Ended
 from tasks.errors import StepError
+from tasks.machines.daemon import MARK
 from tasks.machines.node import Node
-from tasks.machines.paths import MARK, ROOT
+from tasks.machines.paths import ROOT
 from tasks.machines.ports import listening
 
 TERM_GRACE_S = 12
@@ -27,7 +28,7 @@ _SCAN = """
 cd /proc && root="$HOME/@ROOT@"; printf '%s\\0' "$root"
 find [0-9]* -maxdepth 1 -name exe -user "$(id -u)" -printf '%h exe %l\\0' 2>/dev/null
 grep -azHs '' [0-9]*/stat [0-9]*/cmdline
-grep -azlsxF "@MARK@=$root" [0-9]*/environ | tr '\\n' '\\0'
+grep -azls "^@MARK@=$(sed 's/[][\\.*^$]/\\\\&/g' <<<"$root")/" [0-9]*/environ | tr '\\n' '\\0'
 """
 _END = r"""
 alive() {

@@ -30,10 +30,14 @@ class Reply(msgspec.Struct, frozen=True):
 
     status: int
     text: str
+    cut: bool = False
+    """An answer had begun and did not come whole; `text` says how much came."""
 
     @property
     def words(self) -> str:
         """The reply for people: `no answer (refused)`, `HTTP 500: Error processing prompt ...`."""
+        if self.cut:
+            return shortened(self.text)
         if self.status == 0:
             return f"no answer ({shortened(self.text)})"
         return f"HTTP {self.status}: {shortened(message_of(self.text))}"
@@ -64,6 +68,10 @@ def ask(node: str, request: Request) -> Flow[Reply]:
     return reply if reply is not None else Reply(0, "nothing was sent")
 
 
+class CutAnswerError(StepError):
+    """An answer came in part, again and again; it says nothing about what was asked."""
+
+
 def read_json(text: str, kind: type[T], what: str) -> T:
     """Decode `text` as `kind`; `what` names it for people ("the topology"). Raises StepError."""
     try:
@@ -77,7 +85,16 @@ def read_json(text: str, kind: type[T], what: str) -> T:
 
 
 def read_reply(reply: Reply, kind: type[T], what: str) -> T:
-    """Decode a 200 answer as `kind`. Raises StepError for any other status and for what cannot be read."""
+    """Decode a 200 answer as `kind`. Raises StepError for any other status and for what cannot be read.
+
+    CutAnswerError where the answer did not come whole.
+    """
+    if reply.cut:
+        raise CutAnswerError(
+            f"{what}: {reply.words}",
+            "a whole answer",
+            "is the link to the node steady, does its EXO still run? then type it again",
+        )
     if reply.status != 200:
         raise StepError(
             f"{what}: {reply.words}",

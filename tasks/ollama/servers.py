@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,6 +25,10 @@ UNLOAD_TIMEOUT_S = 20
 UNLOAD_POLL_S = 0.1
 
 
+class OllamaError(StepError):
+    """A server of Ollama's did not do what was asked: where a run is measured, the run is lost and not the step."""
+
+
 class OllamaServer:
     """One baseline's server, asked from the bench node."""
 
@@ -40,9 +45,15 @@ class OllamaServer:
 
     def state(self) -> OllamaState:
         """Return its version, its models and what it holds in memory; `error` is set where it does not answer."""
-        version, tags, loaded = map(self.ask, (ollama.version_request(), ollama.tags_request(), ollama.ps_request()))
-        state = ollama.parse_state(self.arm, self.url, version, tags, loaded)
-        boot, started = server_process(self._node, self.url) if self._node and not state.error else ("", "")
+        asked = {"version": ollama.version_request(), "tags": ollama.tags_request(), "loaded": ollama.ps_request()}
+        jobs: dict[str, Callable[[], Any]] = {name: partial(self.ask, request) for name, request in asked.items()}
+        if self._node is not None:
+            jobs["process"] = partial(server_process, self._node, self.url)
+        told = side_by_side(jobs)
+        boot, started = told.pop("process", ("", ""))
+        state = ollama.parse_state(self.arm, self.url, **told)
+        if state.error:
+            return state
         return msgspec.structs.replace(state, boot=boot, started=started)
 
     def version(self) -> str:
@@ -57,7 +68,8 @@ class OllamaServer:
         try:
             return ollama.parse_model(self.arm, name, self.ask(ollama.tags_request()))
         except StepError as error:
-            raise error.about(_who(self.arm)) from None
+            problem = error.problem
+            raise OllamaError(problem.found, problem.needed, problem.do, who=_who(self.arm)) from None
 
     def memory(self) -> list[LoadedModel]:
         """Return the models in its memory. Raises StepError where it does not answer."""
@@ -65,7 +77,7 @@ class OllamaServer:
             return ollama.parse_memory(self.ask(ollama.ps_request()), time.time())
         except StepError as error:
             problem = error.problem
-            raise StepError(
+            raise OllamaError(
                 f"{self.url}: {problem.found}",
                 "an answer",
                 f"{ollama.LOOK}; then the same command again",
@@ -92,7 +104,7 @@ class OllamaServer:
         while held and (held := self.holding(name)):
             if time.monotonic() > deadline:
                 names = ", ".join(model.name for model in held)
-                raise StepError(
+                raise OllamaError(
                     f"{self.url} still holds {name} (listed as {names}) {UNLOAD_TIMEOUT_S} s after it was told to"
                     " let go of it: another client keeps it loaded",
                     "a server that nobody else uses while it is measured",
@@ -109,7 +121,7 @@ class OllamaServer:
         try:
             ollama.parse_version(self.ask(request))  # an error is told in the server's words
         except StepError as error:
-            raise StepError(
+            raise OllamaError(
                 f"{self.url} could not load {name}: {error.problem.found}",
                 "a loaded model",
                 ollama.LOOK,
@@ -118,7 +130,7 @@ class OllamaServer:
         load_s = time.monotonic() - begin
         held = self.holding(name)
         if not held:
-            raise StepError(
+            raise OllamaError(
                 f"{self.url} loaded {name} and has let go of it at once, though it was told to keep it",
                 "a model that stays in memory between two requests",
                 f"is the memory too small, or does another client unload it? {ollama.LOOK}",

@@ -8,13 +8,20 @@ from pathlib import Path
 import pytest
 
 from records.campaign import load_campaign
-from records.facts import Installed
+from records.facts import Cleaned, Installed
 from rehearsal import cluster
 from rehearsal.layout import Layout
+from rehearsal.processes import marked
+from rehearsal.trap_acts import kill_leader
+from rehearsal.traps import tell
+from tasks.benchmark.arms import seen_of
+from tasks.cleanup import stop_cluster
 from tasks.errors import StepError
+from tasks.exo.cluster import ExoCluster
 from tasks.install import install_group, install_rog, install_srv1, install_srv2
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
+from tasks.start import start_group
 from tests.support.gallery import laid
 
 
@@ -101,18 +108,47 @@ def test_an_install_that_is_there_is_probed_again(nodes: Layout) -> None:
     assert not any("pip install" in command for command in commands)
 
 
-def test_the_locked_mlx(tmp_path: Path) -> None:
-    """mlx-as-locked: EXO 1.0.71 with the mlx that it locks is refused; with the override it computes on the CPU."""
+def test_generation_1(tmp_path: Path) -> None:
+    """mlx-as-locked, redialled-peers and killed-leader: the three of EXO 1.0.71, on one rehearsal of it.
+
+    In the last, rog falls once at its change of master, and is started again.
+    """
     layout = cluster.up(tmp_path, generation=1)
     try:
         with laid(layout, "mlx-as-locked") as lab, pytest.raises(StepError, match="new_thread_local_stream") as caught:
             install_srv1(lab)
         assert "mlx==0.31.2" in caught.value.problem.do
         lab = Lab(load_inventory(layout.hosts_file), layout.hosts_file)
-        installed = install_srv1(lab)
+        install_group(lab)
+        installed = load_campaign(lab.logs).installed["srv1"]
+        assert installed.probe is not None
+        assert (installed.probe.works, installed.probe.engine, installed.probe.device) == (
+            True,
+            "mlx",
+            "Device(cpu, 0)",
+        )
         lab.close()
+        with (
+            laid(layout, "redialled-peers") as lab,
+            pytest.raises(StepError, match=r"srv2: does not stand: .*election"),
+        ):
+            start_group(lab)
+        with laid(layout, "killed-leader") as lab:
+            tell(layout, ("rog",), "exo", falls_at_join=1)
+            start_group(lab)
+            stood = load_campaign(lab.logs).cluster
+            assert stood is not None
+            assert stood.joined_by == {"srv2": "link to srv1", "rog": "link to srv1"}
+            assert stood.joins == {"srv2": 1, "rog": 2}
+            assert stood.stood_s > 0
+            ExoCluster(lab).make_ready(lab.profile.models.small)
+            assert seen_of(ExoCluster(lab))["srv2"].runners == 1
+            kill_leader(layout, "srv2")
+            assert ExoCluster(lab).gone() == ["srv2"]
+            stopped = stop_cluster(lab)
+            assert isinstance(stopped, Cleaned)
+            assert stopped.nodes["srv2"].was_running
+            assert not any(seen.processes for seen in seen_of(ExoCluster(lab)).values())
+            assert not any("/venv/" in command for command in marked(layout.root).values())
     finally:
         cluster.down(tmp_path)
-    assert isinstance(installed, Installed)
-    assert installed.probe is not None
-    assert (installed.probe.works, installed.probe.engine, installed.probe.device) == (True, "mlx", "Device(cpu, 0)")

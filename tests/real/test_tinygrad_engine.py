@@ -32,7 +32,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 def test_a_campaign_ends_in_a_verdict_and_goes_on_to_the_larger_model(real: Bed) -> None:
     """What ships for CPU nodes computes: every step ends well, the ring is measured, GO opens step 13.
 
-    Nothing of EXO is left on any node afterwards.
+    The report says that this ring beats the estimate. Nothing of EXO is left on any node afterwards.
     """
     say(f"EXO {genuine.EXO_SOURCE}; Ollama: the rehearsal's stand-in; the logs lie in {real.folder}")
     folder = real.campaign("go")
@@ -45,6 +45,7 @@ def test_a_campaign_ends_in_a_verdict_and_goes_on_to_the_larger_model(real: Bed)
     assert records[14].result["verdict"] == "GO"
     assert records[9].result["exo_answered"] == "llama-3.2-3b"
     assert records[13].result["exo_model"] == "llama-3.1-8b"
+    assert "EXO beat the estimate" in (folder / "docs/exo-phase1-results.md").read_text()
     packages = {records[number].result["packages"]["tinygrad"] for number in (2, 3, 4)}
     assert packages == {"0.10.2"}
     for machine in NODES:

@@ -112,10 +112,10 @@ def test_the_same_prompt_again_is_cached(nodes: Layout) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [(None, 300), (0, 0), ("0", 0), ("5m", 300), ("30s", 30), ("1h", 3600), (-1, 1e9)]
+    ("value", "seconds"), [(None, None), (0, 0), ("0", 0), ("5m", 300), ("30s", 30), ("1h", 3600), (-1, 1e9)]
 )
-def test_keep_alive_forms(value: object, seconds: float) -> None:
-    """`keep_alive` is read as Ollama reads it."""
+def test_keep_alive_forms(value: object, seconds: float | None) -> None:
+    """`keep_alive` is read as Ollama reads it; where it is not told the server's own setting counts."""
     assert keep_alive(value) == seconds
 
 

@@ -12,6 +12,8 @@ from fabric import Connection
 from paramiko import RejectPolicy, SSHException
 
 from rehearsal.layout import HOSTNAMES, NODES, USER, Layout
+from tasks.machines.lab import Lab
+from tests.support.slow_server import all_answers_come_whole
 
 
 def connect(nodes: Layout, key: str) -> Connection:
@@ -149,3 +151,8 @@ def _until(true: object, seconds: float = 15.0) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_tunnel_brings_the_whole_of_a_slow_answer(nodes: Layout, lab: Lab) -> None:
+    """400 kB after a pause and in pieces, as OpenSSH brings them."""
+    all_answers_come_whole(lab.nodes["srv2"], nodes.node("srv2").address)

@@ -26,6 +26,9 @@ from tests.support.terminal import on_terminal
         (["--ollama", "http://localhost:11434"], "NAME=http"),
         (["--ollama", "a=ftp://x"], "ftp://x"),
         (["--ollama", "a=http://"], "http://"),
+        (["--ollama", "a=https://h:443"], "https is not timed here"),
+        (["--max-tokens", "0"], "--max-tokens"),
+        (["--num-ctx", "0"], "--num-ctx"),
         (["--ollama", "a=http://h:99999"], "99999"),
         (["--ollama", "a=http://h:1", "--ollama", "a=http://h:2"], "twice"),
         (["--ollama", "a:1=http://h:1"], "a:1"),
@@ -51,6 +54,16 @@ def test_mistake_on_the_command_line_is_one_line_and_exit_2(arguments: list[str]
     assert len(done.stderr.splitlines()) == 1
     assert word in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_lacks_our_signs_is_written_to_all_the_same(encoding: str) -> None:
+    """In the C locale and in Latin-1 the plan's table comes to its end: a sign that is lacking is a question mark."""
+    with running(Engine()) as ollama, running(Engine()) as exo:
+        call = ["--model", "m", "--runs", "1", "--ollama", f"a={ollama.url}", "--exo", f"exo={exo.url}"]
+        done = run(*call, PYTHONIOENCODING=encoding, LC_ALL="C")
+    assert done.returncode == 0, done.stderr
+    assert "The plan's own rule" in done.stdout
 
 
 def test_concurrency_is_labelled_and_tells_changed_texts() -> None:

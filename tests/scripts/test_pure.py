@@ -155,3 +155,11 @@ def test_prompts_of_another_campaign_or_try_are_others() -> None:
     variants = [base, base._replace(campaign="c-11"), base._replace(attempt=2)]
     assert len({script.prompt_of(settings, 1, 0) for settings in variants}) == len(variants)
     assert len({tuple(sorted(script.prompt_of(settings, 1, 0).split())) for settings in variants}) == 1
+
+
+def test_the_first_token_is_late_by_what_its_own_piece_was_held_up() -> None:
+    """What held up later pieces does not count, and where the system tells nothing, nothing is claimed."""
+    taken = script.Exchange("", 5.0, 0.0, [(5.1, b"head"), (5.3, b"first"), (5.4, b"last")], None, [0.0, 0.002, 0.009])
+    assert script.held_up_s(taken, 0.3) == 0.002
+    assert script.held_up_s(taken, None) is None
+    assert script.held_up_s(taken._replace(held_up=()), 0.3) is None

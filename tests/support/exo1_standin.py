@@ -20,7 +20,7 @@ MODEL = "mlx-community/Llama-3.2-1B-Instruct-4bit"
 QWEN = "mlx-community/Qwen2.5-3B-Instruct-4bit"
 HELLO = {"model": MODEL, "messages": [{"role": "user", "content": "Say hello"}]}
 CHAT, BENCH = "POST /v1/chat/completions", "POST /bench/chat/completions"
-FAST = QUICK | {"load_s": 0.2, "edges_after_s": 0.3, "look_every_s": 0.1}
+FAST = QUICK | {"load_s": 0.2, "edges_after_s": 0.3, "look_every_s": 0.1, "redial_s": 1000, "election_s": 0.05}
 PLACING = {"model_id": MODEL, "sharding": "Pipeline", "instance_meta": "MlxRing", "min_nodes": 3}
 ID = re.compile(r"12D3KooW\w+|[0-9a-f]{8}-[0-9a-f-]{27}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,11 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, str(SCRIPT), *arguments], **{**pipes, **options})
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the script to its end."""
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the script to its end, with these variables in its environment."""
+    command = [sys.executable, str(SCRIPT), *arguments]
+    environment = os.environ | variables
+    return subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=300)
 
 
 def lines(output: str) -> list[Sample]:

@@ -9,7 +9,7 @@ import msgspec
 from records.campaign import Campaign
 from records.samples import Sample
 from tests.support.campaigns import changed, with_conditions
-from tests.support.validity_changes import in_run, noted_of, of_arm
+from tests.support.validity_changes import in_run, lost_run, noted_of, of_arm
 
 
 def compiling(s: Sample) -> Sample:
@@ -36,6 +36,13 @@ def evaluated(campaign: Campaign, quick: dict[tuple[int, int], float]) -> Campai
 
 PREFILL_CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
     ("warm", "load told", "fatal", lambda c: changed(c, in_run("srv1", 2, 1, load_s=1.8)), "1.80 s of loading"),
+    (
+        "warm",
+        "lost and lost again, for it loads each time",
+        "fatal",
+        lambda c: lost_run("rog", 2, "gone", again=False)(changed(c, in_run("rog", 2, 2, load_s=1.8))),
+        "rog run 2 request 2: 1.80 s",
+    ),
     ("warm", "every request loads", "fatal", lambda c: loading(c, 0.9, 1.0), "0.90 s of loading"),
     ("warm", "constant 101 ms", "pass", lambda c: loading(c, 0.101, None), "rog: 101 ms (101 to 101) before"),
     ("warm", "constant 300 ms of 0.32.14", "pass", lambda c: loading(c, 0.3, 0.9), "without it the ratio would be"),

@@ -62,7 +62,7 @@ def lost_run(arm: str, run: int, reason: str, again: bool = True) -> Callable[[C
             if (s.arm, s.run) != (arm, run):
                 samples.append(s)
                 continue
-            samples += [failed(s, reason)] if s.request == 1 else [s] if s.warmup else []
+            samples += [failed(s, reason)] if s.request == 1 else [s] if s.warmup or not again else []
             samples += [replace(s, attempt=2)] if again else []
         for note in campaign.conditions[12]:
             notes += [note] if (note.arm, note.run) != (arm, run) else [replace(note, lost=reason)]

@@ -190,3 +190,17 @@ def test_ticks_are_few_and_inside_and_apart(low: float, high: float) -> None:
     assert 2 <= len(ticks) <= 7
     assert all(low <= tick <= high for tick in ticks)
     assert min(b / a for a, b in pairwise(ticks)) > (high / low) ** 0.07
+
+
+def test_a_large_series_is_drawn_as_what_an_eye_can_see() -> None:
+    """Ten thousand requests are drawn in as many artists as a hundred thousand: quantiles, not marks."""
+    from matplotlib.figure import Figure
+
+    artists = []
+    for count in (10_000, 100_000):
+        points = [RequestPoint(place, 30.0 + place % 7, False) for place in range(1, count + 1)]
+        bands = [RunBand(ROG, number, points[at : at + 10], 30.0) for number, at in enumerate(range(0, count, 10), 1)]
+        figure = Figure()
+        RequestsChart(bands).draw(figure)
+        artists.append(sum(1 for axes in figure.axes for _ in axes.findobj()))
+    assert artists[0] == artists[1] < 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -108,3 +109,21 @@ def test_samples_of_another_schema_are_moved_aside(tmp_path: Path) -> None:
     assert take_up(wanted, 3)[1] == {}
     assert not wanted.samples.exists()
     assert len(list((tmp_path / "archive").glob(f"*/{STEP.samples_name}"))) == 1
+
+
+def test_taking_up_keeps_no_frames_in_memory(tmp_path: Path) -> None:
+    """Of samples of 300 tokens each less than the file holds is ever in memory, the structs included."""
+    write_campaign(tmp_path, runs=30)
+    wanted = job(tmp_path, 31)
+    whole = [
+        msgspec.structs.replace(s, frame_times_s=[0.01 * k for k in range(300)])
+        for s in read_samples(wanted.samples)[0]
+    ]
+    wanted.samples.write_bytes(b"".join(msgspec.json.encode(sample) + b"\n" for sample in whole))
+    take_up(wanted, 3)  # what is imported and made once
+    tracemalloc.start()
+    _, turns = take_up(wanted, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(turn.over for turn in turns.values()) == 90
+    assert peak < wanted.samples.stat().st_size  # with the frames three times as much

@@ -29,16 +29,30 @@ def exo(**fields: object) -> Exo:
     return Exo(**(base | fields))  # type: ignore[arg-type]
 
 
-def test_launch_tells_every_other_node_by_its_address() -> None:
-    """MDNS does not cross Tailscale: the peers are libp2p addresses, the own one left out."""
-    launch = gen1.launch(exo(), "srv2", PEERS, "/h/venv/bin/exo", "/h/run", 128)
+def test_launch_gives_every_joining_node_one_link_to_the_first() -> None:
+    """Peers that know each other's addresses are redialled for ever: the first is kept master, the others join it."""
+    launch = gen1.launch(exo(), "rog", PEERS, "/h/venv/bin/exo", "/h/run", 128)
     assert launch.argv == [
         "/h/venv/bin/exo",
-        *("--api-port", "52415", "--libp2p-port", "4001"),
-        *("--bootstrap-peers", "/ip4/10.99.0.3/tcp/4001,/ip4/10.99.0.1/tcp/4001"),
+        *("--api-port", "52415", "--libp2p-port", "4001", "--bootstrap-peers", "/ip4/127.0.0.1/tcp/4003"),
     ]
     assert (launch.files, launch.ports) == ({}, (52415, 4001))
     assert "49153" in " ".join(launch.unwanted)
+    first = gen1.launch(exo(), "srv1", PEERS, "/h/venv/bin/exo", "/h/run", 128)
+    assert first.argv[-1] == "--force-master"
+    assert "--bootstrap-peers" not in first.argv
+
+
+def test_links_are_a_star_and_come_back_one_after_the_other() -> None:
+    """Each has a port of its own and both ends' APIs to wait for; a release without libp2p has none."""
+    links = gen1.links(exo(), PEERS)
+    assert [(link.node, link.peer, link.port, link.target) for link in links] == [
+        ("srv2", "srv1", 4002, "10.99.0.1:4001"),
+        ("rog", "srv1", 4003, "10.99.0.1:4001"),
+    ]
+    assert links[1].answer_first == ("http://10.99.0.3:52415/node_id", "http://10.99.0.1:52415/node_id")
+    assert links[1].again_after_s - links[0].again_after_s >= 10
+    assert gen1.links(exo(release="1.0.72"), PEERS) == []
 
 
 @pytest.mark.parametrize("release", ["1.0.72", "1.1.0", "1.1"])

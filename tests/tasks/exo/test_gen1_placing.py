@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -186,3 +187,72 @@ def test_unload_deletes_every_instance_and_waits_until_it_is_gone() -> None:
     assert done.asked[-1] == ("srv1", "GET", "/state")
     nothing = Performed(gen1.unload(pair(), NODES, "srv1", 60), Cluster())
     assert all(a[1] == "GET" for a in nothing.asked)
+
+
+def runner_states(names: tuple[str, ...], **told: object) -> dict[str, object]:
+    """Return the states of the recorded instance's runners, in its own order of the nodes."""
+    tagged = next(iter(Cluster().instance.values()))
+    runners = next(iter(tagged.values()))["shardAssignments"]["nodeToRunner"]
+    return {runner: {name: told} for runner, name in zip(runners.values(), names, strict=True)}
+
+
+def cluster_of_names() -> Cluster:
+    """Return a cluster whose recorded instance lies on the very nodes that answer: srv1, srv2, rog in its order."""
+    cluster = Cluster()
+    text = json.dumps(cluster.instance)
+    recorded_ids = next(iter(next(iter(cluster.instance.values())).values()))["shardAssignments"]["nodeToRunner"]
+    for old, node in zip(recorded_ids, NODES, strict=True):
+        text = text.replace(old, IDS[node])
+    cluster.instance = json.loads(text)
+    return cluster
+
+
+STUCK = runner_states(("RunnerIdle", "RunnerConnecting", "RunnerIdle"))
+
+
+def test_a_placement_that_does_not_move_is_placed_again() -> None:
+    """`Idle, Connecting, Idle` was seen for six minutes: after one it is deleted and placed again, and gets on."""
+    cluster = Cluster()
+    good, cluster.runners = cluster.runners, [STUCK]
+
+    def mend(now_s: float) -> None:
+        if now_s > 70:
+            cluster.runners = good
+
+    cluster.hook = mend
+    done = Performed(gen1.make_ready(pair(), NODES, "srv1", 7200), cluster)
+    assert sum(a[2] == "/place_instance" for a in done.asked) == 2
+    assert sum(a[1] == "DELETE" for a in done.asked) == 1
+    assert done.waited_s < 100
+
+
+def test_a_placement_that_never_moves_ends_within_minutes_and_names_the_nodes() -> None:
+    """Three placements of a minute each, not two hours; who does what is told by the nodes' names."""
+    cluster = cluster_of_names()
+    cluster.runners = [STUCK]
+    with pytest.raises(StepError, match=r"placed 3 times.* for 60 s .*srv2 Connecting") as caught:
+        Performed(gen1.make_ready(pair(), NODES, "srv1", 7200), cluster)
+    assert "fab cleanup start download-model" in caught.value.problem.do
+
+
+def test_a_failed_runner_may_heal() -> None:
+    """EXO starts a runner again up to five times; one killed was ready after 12 s."""
+    cluster = cluster_of_names()
+    failed = runner_states(("RunnerReady", "RunnerFailed", "RunnerReady"), errorMessage="Terminated (signal=9)")
+    cluster.runners = [failed] * 12 + [runner_states(("RunnerReady",) * 3)]
+    done = Performed(gen1.make_ready(pair(), NODES, "srv1", 600), cluster)
+    assert done.finding.instance == "39cf0bf4-cf95-4511-a481-20832fe8cd91"
+    assert any("srv2 Failed" in text for text in done.progress)
+
+
+@pytest.mark.parametrize("library", ["libmlx.so", "libcublasLt.so.13"])
+def test_a_missing_library_names_the_extra_that_brings_it(library: str) -> None:
+    """The CUDA build of mlx on a machine without CUDA ended one owner's trial."""
+    cluster = Cluster()
+    said = f"{library}: cannot open shared object file: No such file or directory"
+    cluster.runners = [runner_states(("RunnerReady", "RunnerFailed", "RunnerReady"), errorMessage=said)] * 2
+    cluster.vanishes = True
+    with pytest.raises(StepError, match=re.escape(said)) as caught:
+        Performed(gen1.make_ready(pair(), NODES, "srv1", 600), cluster)
+    assert library in caught.value.problem.needed
+    assert "[cpu]" in caught.value.problem.do

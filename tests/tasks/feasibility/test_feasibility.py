@@ -180,6 +180,11 @@ def test_what_computes_on_an_amd_gpu(override: str, environment: dict[str, str],
         ("tinygrad==0.11.0", False),
         ("tinygrad>=0.11", False),
         ("tinygrad @ file:///wheels/tinygrad.whl", True),
+        ("tinygrad==0.10.2; python_version < '3.13'", True),
+        ("tinygrad==0.10.*", True),
+        ("tinygrad===0.11.0", False),
+        ("/wheels/tinygrad-0.11.0-py3-none-any.whl", False),
+        ("~/tinygrad-0.10.2.tar.gz", True),
     ],
 )
 def test_a_cpu_needs_a_tinygrad_that_takes_read_only_arrays(override: str, can_run: bool) -> None:

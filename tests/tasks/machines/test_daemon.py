@@ -102,6 +102,53 @@ def test_group_is_ended_even_when_it_ignores_term(
     assert [line for line in left.stdout.splitlines() if " Z" not in line] == []
 
 
+def alive(pid: int) -> bool:
+    """Tell whether a process runs, not as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+PARENT = """import subprocess, sys, time
+mine = {} if "bare" in sys.argv else None
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", sys.argv[0]], env=mine)
+print("child", child.pid, flush=True)
+time.sleep(60)
+"""
+"""As EXO 1.x: SIGKILL of it leaves its runner (250 MB) in its group."""
+
+
+@pytest.mark.parametrize(("noted", "bare"), [(True, []), (False, []), (True, ["bare"])])
+def test_children_of_a_killed_leader_are_found_and_ended(
+    node: LocalNode, folder: Path, noted: bool, bare: list[str]
+) -> None:
+    """By the mark they inherited, with the note gone too; by the leader's group where they lost the mark."""
+    started = daemon.start(node, str(folder), launch([program(folder, PARENT), *bare]))
+    child = int(wait_for_log(node, folder, "child").split()[1])
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(folder)]) as stranger:
+        os.kill(started.pid, signal.SIGKILL)
+        while alive(started.pid):
+            time.sleep(0.02)
+        if not noted:
+            Path(daemon.note_path(str(folder))).unlink()
+        assert daemon.find(node, str(folder)) is None
+        assert alive(child)
+        ending = daemon.stop(node, str(folder))
+        assert (ending.how, alive(child)) == ("TERM", False)
+        assert stranger.poll() is None
+        stranger.kill()
+    assert daemon.stop(node, str(folder)).how == "not running"
+
+
+def test_a_process_whose_note_is_gone_is_ended(node: LocalNode, folder: Path) -> None:
+    """A run folder that was emptied by hand does not leave EXO running for good."""
+    started = daemon.start(node, str(folder), launch([program(folder, SLEEPER)]))
+    Path(daemon.note_path(str(folder))).unlink()
+    assert daemon.stop(node, str(folder)).was_running
+    assert not alive(started.pid)
+
+
 LEADERLESS = """import ctypes, socket, threading, time
 s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen()
 threading.Thread(target=time.sleep, args=(60,)).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -52,6 +53,20 @@ def test_a_model_as_its_server_describes_it() -> None:
     assert ollama.device_of(loaded) == ("CPU (size_vram 0)", "cpu")
     assert ollama.parse_model("srv1", "qwen2.5:3b", TAGS) is None
     assert ollama.parse_memory(EMPTY, 0) == []
+
+
+def test_what_an_ollama_of_today_tells_of_its_memory() -> None:
+    """0.33 lists contexts; its footprint is not the file's size, and the name is that of whoever loaded it first."""
+    now_s = datetime(2026, 11, 27, 11, 47, 42, 573428, tzinfo=UTC).timestamp()
+    (held,) = ollama.parse_memory(ok(recorded("ollama", "ps_0.33.json")), now_s)
+    assert (held.name, held.context_length, held.vram_bytes) == ("smollm2:135m", 4096, 0)
+    assert held.expires_in_s == pytest.approx(300, abs=0.01)
+    tags = ok(recorded("ollama", "tags_0.33.json"))
+    others = [ollama.parse_model("a", name, tags) for name in ("SMOLBIG:tag", "smollm2:other")]
+    assert {other.digest for other in others if other} == {held.digest}
+    assert held.memory_bytes != others[0].size_bytes  # type: ignore[union-attr]
+    assert ollama.parse_blob(ok(recorded("ollama", "show_0.33.json"))).startswith("sha256-941f309b")
+    assert ollama.parse_blob(ok('{"modelfile": "FROM llama3.2"}')) == ""
 
 
 @pytest.mark.parametrize(

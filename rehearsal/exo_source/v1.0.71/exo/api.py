@@ -58,6 +58,8 @@ class Api:
             for (method, pattern), route in self._routes.items():
                 match = re.fullmatch(pattern, exchange.path)
                 if match and exchange.method == method:
+                    if method != "GET":
+                        time.sleep(self._cluster.links.paused())
                     route(exchange, *match.groups())
                     return
             raise ApiError(404, "Not Found")

@@ -18,6 +18,8 @@ from .engine.wire import Exchange
 from .engine.words import said, tokenize
 
 CACHED_SHARE = 0.1
+TEMPLATE = 3
+"""Tokens of the chat template before the prompt: every prompt of an instance after its first has them cached."""
 HELD_BACK = 5
 """The token of this index is held back for the next frame, as half a character is: one empty frame, one of two."""
 MESSAGE = {"reasoning_content": None, "name": None, "tool_calls": None, "tool_call_id": None, "function_call": None}
@@ -45,6 +47,7 @@ class Chat:
                 self._run, self._run_of = _count_load(), inner["instanceId"]
             known = self._last.get(model) == prompt or self._cluster.settings.get("prompt_cache", "last") == "always"
             hit = cache and not cold and known
+            partial = cache and not cold and not hit and model in self._last
             self._last[model] = prompt
         tokens = said(max(1, int(body.get("max_tokens") or 256)), prompt)
         schedule = self._speed(model, len(nodes_of(instance))).schedule(len(tokens), self._run, request)
@@ -54,7 +57,7 @@ class Chat:
             schedule = [due - saved for due in schedule]
         if cold:
             schedule = [due + self._cluster.settings.number("cold_s", 0.3) for due in schedule]
-        return {"tokens": tokens, "schedule": schedule, "asked": len(tokenize(prompt)) + 10, "hit": hit}
+        return {"tokens": tokens, "schedule": schedule, "asked": len(tokenize(prompt)) + 10, "hit": hit, "partial": partial}
 
     def whole(self, exchange: Exchange, instance: dict, body: dict, cache: bool) -> dict:
         """Return a complete answer after its time; `usage` alone on the normal endpoint, statistics on the other."""
@@ -131,7 +134,7 @@ def _pass(lines: list[Line], index: int) -> None:
 
 def _usage(plan: dict) -> dict:
     asked, count = plan["asked"], len(plan["tokens"])
-    cached = {"cached_tokens": asked - 2 if plan["hit"] else 0, "audio_tokens": 0}
+    cached = {"cached_tokens": asked - 2 if plan["hit"] else TEMPLATE if plan["partial"] else 0, "audio_tokens": 0}
     details = {"reasoning_tokens": 0, "audio_tokens": 0}
     details |= {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
     counts = {"prompt_tokens": asked, "completion_tokens": count, "total_tokens": asked + count}
@@ -147,7 +150,7 @@ def _statistics(plan: dict, key: str) -> dict:
         "prompt_tokens": plan["asked"],
         "generation_tokens": len(plan["tokens"]),
         "peak_memory_usage": {key: MEMORY_BYTES},
-        "prefix_cache_hit": "exact" if plan["hit"] else "none",
+        "prefix_cache_hit": "exact" if plan["hit"] else "partial" if plan["partial"] else "none",
     }
 
 

@@ -7,8 +7,9 @@ import urllib.request
 
 from .cards import keep, kept, static
 from .downloads import Downloads
-from .engine.lines import ask
+from .engine.lines import Line, ask, dial
 from .engine.settings import Settings
+from .links import Links
 from .runners import Runners
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -17,15 +18,17 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 class Cluster:
     """One node and what it knows of the others; ids are random at each start."""
 
-    def __init__(self, address: str, api_port: int, peer_port: int, bootstrap: list[tuple[str, int]]) -> None:
+    def __init__(self, address: str, api_port: int, peer_port: int, bootstrap: list[tuple[str, int]], log) -> None:
         self.id = "12D3KooW" + "".join(random.SystemRandom().choices(ALPHABET, k=44))
         self.address, self.api_port, self.peer_port = address, api_port, peer_port
         self.settings = Settings("exo")
         self.began = time.monotonic()
-        self.known = set(bootstrap)
+        self.links = Links(self, bootstrap, log)
+        self.known: set[tuple[str, int]] = set()
         self.parts: dict[str, dict] = {}
         """Other node's id -> its part of the state."""
         self.seen: dict[str, float] = {}
+        self.lines: dict[tuple[str, int], Line] = {}
         self.edges: dict[str, list[dict]] = {}
         self.cards = static() | kept()
         self.instances: dict[str, dict] = {}
@@ -36,6 +39,7 @@ class Cluster:
     def start(self) -> None:
         """Begin to ask."""
         self.downloads.look(self.cards)
+        self.links.start()
         threading.Thread(target=self._keep_asking, daemon=True).start()
 
     def alive(self) -> list[str]:
@@ -55,6 +59,7 @@ class Cluster:
             "id": self.id,
             "address": self.address,
             "port": self.peer_port,
+            "known": [(part["address"], part["port"]) for part in list(self.parts.values())],
             "edges": self.edges,
             "downloads": list(self.downloads.known.values()),
             "runners": dict(self.runners.states),
@@ -89,6 +94,10 @@ class Cluster:
         if message["ask"] == "part":
             self.known.add((message["address"], message["port"]))
             return self.part()
+        if message["ask"] == "join":
+            self.known.add((message["address"], message["port"]))
+            self.links.campaign()
+            return {"address": self.address, "port": self.peer_port}
         if message["ask"] == "prompt":
             return {}
         if message["ask"] in ("token", "end"):
@@ -109,9 +118,12 @@ class Cluster:
 
     def _ask(self, address: str, port: int) -> None:
         try:
-            part = ask(address, port, {"ask": "part", "address": self.address, "port": self.peer_port})
+            part = self._hear_part(address, port)
         except (OSError, ValueError):
+            if all((p["address"], p["port"]) != (address, port) for p in list(self.parts.values())):
+                self.known.discard((address, port))  # lost: it comes back by a link of its own
             return
+        self.known |= {(one, at) for one, at in part["known"]}
         for node_id in [n for n, p in self.parts.items() if (p["address"], p["port"]) == (address, port)]:
             if node_id != part["id"]:
                 self._forget(node_id)  # restarted: it has another id now
@@ -122,6 +134,14 @@ class Cluster:
         for key, instance in part["instances"].items():
             if key not in part["deleted"]:
                 self._take_instance(key, instance)
+
+    def _hear_part(self, address: str, port: int) -> dict:
+        """Ask another node over a connection that is kept, as libp2p's are."""
+        line = self.lines.pop((address, port), None) or dial(address, port, 1.0)
+        line.say({"ask": "part", "address": self.address, "port": self.peer_port})
+        part = line.hear()
+        self.lines[address, port] = line
+        return part
 
     def _forget_lost(self) -> None:
         for node_id, at in list(self.seen.items()):

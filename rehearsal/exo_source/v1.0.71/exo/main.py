@@ -6,6 +6,8 @@ import socket
 import sys
 import threading
 import time
+import traceback
+from pathlib import Path
 
 from .api import Api
 from .chat import Chat
@@ -25,8 +27,9 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     peers = _peers(flags.libp2p_port)
-    cluster = Cluster(ADDRESS, flags.api_port, peers.getsockname()[1], addresses(flags.bootstrap_peers))
+    cluster = Cluster(ADDRESS, flags.api_port, peers.getsockname()[1], addresses(flags.bootstrap_peers), log)
     log(f"Starting node {cluster.id}")
+    _look_for_models()
     time.sleep(cluster.settings.number("start_s", 0.1))
     serve_peers(peers, cluster.answer)
     api = Api(cluster, Chat(cluster))
@@ -52,6 +55,14 @@ run = main
 def log(text: str, level: str = "INFO") -> None:
     """Print a line as loguru does."""
     print(f"[ {time.strftime('%I:%M:%S')}.0000{time.strftime('%p')} | {level:<8}] {text}")
+
+
+def _look_for_models() -> None:
+    """Warn with a traceback on a fresh machine, as the real one does: its folder of models is not there yet."""
+    try:
+        os.listdir(Path.home() / ".local" / "share" / "exo" / "models")
+    except FileNotFoundError:
+        log(f"Failed to look for models\n{traceback.format_exc()}", "WARNING")
 
 
 def _peers(port: int) -> socket.socket:

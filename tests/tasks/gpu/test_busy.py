@@ -1,0 +1,63 @@
+"""How busy a GPU is, read while nothing else may happen on its node."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from records.record import Command
+from records.settings import Gpu, NodeSpec
+from tasks.gpu.busy import EVERY_S, GpuWatch
+from tasks.machines.local import LocalNode
+from tasks.machines.node import journal
+
+SPEC = NodeSpec(host="localhost", local=True, gpu=Gpu("Radeon 8060S", "gfx1151", "1002:1586"))
+
+
+@pytest.fixture
+def percent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the kernel's file of a GPU below a root of its own; the node's home lies there too."""
+    file = tmp_path / "sys/class/drm/card0/device/gpu_busy_percent"
+    file.parent.mkdir(parents=True)
+    file.write_text("7\n")
+    monkeypatch.setenv("EXO_PHASE1_SYSROOT", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return file
+
+
+def readers(home: Path) -> list[str]:
+    """Return the processes that read for a watch below `home`."""
+    lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.is_file()]
+    return [line.decode("utf-8", "replace") for line in lines if f"{home}/.exo-phase1/gpu-busy.".encode() in line]
+
+
+def test_two_commands_a_watch_however_long_it_lasts(percent: Path) -> None:
+    """The node is sent one command before and one after; what the GPU did between is there, and nothing is left."""
+    node, commands = LocalNode("rog", SPEC), list[Command]()
+    token = journal.set(commands)
+    try:
+        with GpuWatch([node], 60) as watch:
+            time.sleep(2 * EVERY_S)
+            percent.write_text("93\n")
+            time.sleep(2 * EVERY_S)
+    finally:
+        journal.reset(token)
+    assert len(commands) == 2
+    assert watch.busy["rog"][0] == 7.0
+    assert watch.busy["rog"][-1] == 93.0
+    home = percent.parents[5]
+    deadline = time.monotonic() + 20
+    while readers(home) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert readers(home) == []
+    assert list((home / ".exo-phase1").glob("gpu-busy.*")) == []
+
+
+def test_a_watch_of_nothing_says_nothing(percent: Path) -> None:
+    """A GPU whose kernel tells no percentage leaves no figures, and the run goes on."""
+    percent.unlink()
+    with GpuWatch([LocalNode("rog", SPEC)], 60) as watch:
+        pass
+    assert watch.busy == {}
