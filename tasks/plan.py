@@ -16,21 +16,21 @@ import msgspec
 
 from records import plan
 from records.campaign import Campaign, load_campaign
-from records.settings import Exo, exo_on
+from records.settings import Exo, exo_on, ports_of
 from reports.text.format import duration, size
 from scripts.benchmark_exo_vs_ollama import schedule
 from tasks import cleanup, console, install, preflight
 from tasks.benchmark import arms, instrument
 from tasks.benchmark.job import job_for
-from tasks.benchmark.measure import run_options
+from tasks.benchmark.measure import longest_s, measuring_command, run_options
 from tasks.errors import StepError
 from tasks.exo import first_answer, leavings, probe
 from tasks.exo.cluster import ExoCluster
 from tasks.exo.credentials import without_credentials
 from tasks.exo.node import ExoNode, is_executable, parts_command, tree_command
 from tasks.feasibility.assess import size_of
-from tasks.gpu import amd, witnesses
-from tasks.machines import daemon, network, ports, pythons, survey
+from tasks.gpu import busy, witnesses
+from tasks.machines import daemon, network, ports, reach, survey
 from tasks.machines.daemon import Daemon
 from tasks.machines.environment import environment_path, taking_over
 from tasks.machines.http import asking
@@ -38,6 +38,7 @@ from tasks.machines.lab import Lab
 from tasks.machines.node import ASK_HOME, Node
 from tasks.machines.paths import ROOT, ollama_before_path, script_path
 from tasks.machines.pythons import Python
+from tasks.machines.questions import ask_all
 from tasks.machines.wire import Request
 from tasks.ollama import api as ollama
 from tasks.ollama.before import before_command
@@ -185,22 +186,19 @@ def _actions(lab: Lab, cluster: ExoCluster, step: plan.PlanStep) -> list[Action]
 
 
 def _preflight(lab: Lab, cluster: ExoCluster) -> list[Action]:
-    actions = []
-    addresses = lab.addresses()
+    actions, exo, peers = [], lab.profile.exo, lab.addresses()
     for key, node in lab.nodes.items():
         look = partial(Action, key, "look")
-        actions += [look(preflight.FACTS), look(pythons.PROBE), look(ASK_HOME)]
-        actions += [look(amd.probe_command())] if amd.is_amd(node.spec.gpu) else []
         actions += [] if node.spec.address else [look(network.address_command())]
-        actions += _process(cluster.nodes[key])
-        actions.append(look(network.probe_command(addresses, lab.profile.exo.ports.peer)))
-    return [*actions, *_servers(lab), _before(lab, "look"), *_put(lab.bench_node, _before(lab, "write").text)]
-
-
-def _before(lab: Lab, kind: Literal["look", "write"]) -> Action:
-    path = ollama_before_path(lab.bench_node, lab.inventory.profile)
-    text = path if kind == "write" else preflight.is_kept(path)
-    return Action(lab.bench_node.key, kind, text)
+        actions.append(look(ask_all(preflight.questions_for(lab, node))))
+        if asks := cluster.generation.lacking_command():
+            actions.append(look(asks))
+        if ring := cluster.generation.RING_PORTS:
+            ports_of_each = {key: (ports_of(exo, key).api, ports_of(exo, key).peer, *ring) for key in lab.nodes}
+            python = cluster.nodes[key].python().path
+            actions.append(look(reach.command(python, key, peers, ports_of_each)))
+    kept = ollama_before_path(lab.bench_node, lab.inventory.profile)
+    return [*actions, *_servers(lab), *_put(lab.bench_node, kept, "unless EXO runs")]
 
 
 def _servers(lab: Lab) -> list[Action]:
@@ -218,9 +216,7 @@ def _asked_exo(exo: ExoNode, request: Request, when: str = "") -> Action:
 
 
 def _put(node: Node, path: str, when: str = "") -> list[Action]:
-    folder = path.rpartition("/")[0]
-    made = [] if node.spec.local else [Action(node.key, "run", f"mkdir -p {folder}", when)]
-    return [*made, Action(node.key, "write", path, when)]
+    return [Action(node.key, "write", path, when)]
 
 
 def _with(node: Node, environment: Mapping[str, str], command: str, when: str, title: str) -> list[Action]:
@@ -232,10 +228,9 @@ def _with(node: Node, environment: Mapping[str, str], command: str, when: str, t
 
 
 def _process(exo: ExoNode) -> list[Action]:
-    state = daemon.state_command(_PROCESS)
     return [
-        Action(exo.key, "look", daemon.read_note(exo.run_folder)),
-        Action(exo.key, "look", state, "where EXO runs, again and again"),
+        Action(exo.key, "look", daemon.find_command(shlex.quote(exo.run_folder))),
+        Action(exo.key, "look", daemon.state_command(_PROCESS), "where EXO runs, again and again"),
     ]
 
 
@@ -243,7 +238,7 @@ def _install(exo: ExoNode) -> list[Action]:
     own, how, gpu = exo_on(exo.exo, exo.key), exo.install_plan(), exo.node.spec.gpu
     look, engine = partial(Action, exo.key, "look"), exo.generation.engine(own)
     actions = [look(witnesses.probe_command(gpu))] if gpu else []
-    actions += [look(ASK_HOME), look(pythons.PROBE), look(install.FOREIGN), look(tree_command(own.source))]
+    actions += [look(ASK_HOME), look(install.FOREIGN), look(tree_command(own.source))]
     actions += [look(f"cat {exo.note_path} 2>/dev/null"), look(how.revision), look(install.missing_tools(how))]
     _, logins = without_credentials(exo.exo)
     for part in how.steps:
@@ -263,7 +258,7 @@ def _install(exo: ExoNode) -> list[Action]:
 def _start(exo: ExoNode) -> list[Action]:
     how, source = exo.install_plan(), exo_on(exo.exo, exo.key).source
     look = partial(Action, exo.key, "look")
-    actions = [look(ASK_HOME), look(pythons.PROBE), look(is_executable(how.exo))]
+    actions = [look(ASK_HOME), look(is_executable(how.exo))]
     actions += [look(f"cat {exo.note_path} 2>/dev/null"), look(tree_command(source))]
     return [*actions, *_begin(exo), _asked_exo(exo, exo.generation.topology_request(), "until it answers")]
 
@@ -286,7 +281,6 @@ def _begin(exo: ExoNode, when: str = "unless it runs already") -> list[Action]:
 def _stop(exo: ExoNode) -> list[Action]:
     return [
         *_process(exo),
-        Action(exo.key, "run", daemon.forget_note(exo.run_folder), "where nothing of ours runs"),
         Action(exo.key, "run", daemon.stop_script(exo.run_folder, _PROCESS), "where EXO runs", _END),
         Action(exo.key, "look", ports.WHO_LISTENS),
     ]
@@ -333,7 +327,7 @@ def _ready(lab: Lab, cluster: ExoCluster, name: str) -> list[Action]:
 def _instrument(lab: Lab) -> list[Action]:
     node = lab.bench_node
     look = partial(Action, node.key, "look")
-    actions = [look(ASK_HOME), look(pythons.PROBE), look(instrument.digest_command(node))]
+    actions = [look(ASK_HOME), look(instrument.digest_command(node))]
     return [
         *actions,
         *_put(node, script_path(node), "unless it is there already"),
@@ -350,13 +344,15 @@ def _measure(lab: Lab, cluster: ExoCluster, step: plan.PlanStep, named: list[str
     actions = [Action(node.key, "look", instrument.digest_command(node)), *_servers(lab)]
     actions += _each(cluster, _whole) if "exo" in named else []
     for arm, run in schedule(job.arms, runs, bench.seed):
-        command = f"{instrument.script_command(node)} {shlex.join(run_options(lab, job, arm, run))}"
+        command = measuring_command(node, run_options(lab, job, arm, run))
         title = f"{script_path(node)} --only {arm}:{run} ({bench.warmups} + {bench.requests} requests)"
         actions.append(Action(node.key, "run", command, title=title))
     for key, other in lab.nodes.items():
         actions.append(Action(key, "look", arms.CONDITIONS, "before each run"))
         if other.spec.gpu:
-            actions.append(Action(key, "look", witnesses.busy_command(), "every half second of a run"))
+            turns = int(longest_s(lab) / busy.EVERY_S)
+            title = "read how busy the GPU is while a run goes on"
+            actions.append(Action(key, "run", busy.begin_command(turns), "before each run", title))
         if "exo" in named:
             actions += _reload(cluster.nodes[key], pair.exo, len(lab.nodes), bench.exo_reload)
     unload = ollama.unload_request(model)

@@ -225,10 +225,5 @@ def keep_ollama_before(lab: Lab, servers: dict[str, OllamaState], told: Mapping[
         lab.bench_node.put(msgspec.json.encode(servers), path)
 
 
-def is_kept(path: str) -> str:
-    """Return the command that asks whether the servers' earlier state is there."""
-    return f"test -f {shlex.quote(path)}"
-
-
 def _wanted_python(exo: Exo) -> str:
     return exo.python or generation_of(exo.release).PYTHON

@@ -263,6 +263,11 @@ def _with_loaded(
     )
 
 
+def measuring_command(node: Node, options: list[str]) -> str:
+    """Return the command that has the script measure, its PID noted."""
+    return f"echo $$ >{shlex.quote(pid_file(node))}; exec {script_command(node)} {shlex.join(options)}"
+
+
 def longest_s(lab: Lab) -> float:
     """Return how long one run of the script may take: every request up to its time-out, and a minute."""
     bench = lab.inventory.bench
@@ -288,8 +293,7 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
         if tell is not None:
             tell(sample)
 
-    command = f"echo $$ >{shlex.quote(pid_file(node))}; exec {script_command(node)} {shlex.join(options)}"
-    ran = node.run(command, check=False, timeout_s=longest_s(lab), on_line=keep)
+    ran = node.run(measuring_command(node, options), check=False, timeout_s=longest_s(lab), on_line=keep)
     if stray:
         raise StepError(
             f"the script printed no sample: {stray[0][:200]}", "JSON lines", "fab create-benchmark", who=node.key
