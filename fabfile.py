@@ -388,6 +388,7 @@ _REHEARSAL_HELP = {
     "seed": "of the noise",
     "generation": "0 for EXO 0.0.15, 1 for EXO 1.0.71",
     "nodes": "how many, the plan's three when left out",
+    "drift": "relative change of all engines' rates over four minutes, -0.2 for a laptop that warms up",
     "root": "folder of the rehearsal (.rehearsal when left out)",
 }
 
@@ -401,6 +402,7 @@ def rehearse(
     seed: str = "0",
     generation: str = "0",
     nodes: str = "3",
+    drift: str = "0",
     root: str = "",
     html: bool = False,
 ) -> None:
@@ -408,7 +410,9 @@ def rehearse(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes), html)
+        rehearsal.rehearse(
+            _root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes, drift), html
+        )
 
 
 @command(options=_REHEARSAL_HELP)
@@ -420,6 +424,7 @@ def rehearsal_up(
     seed: str = "0",
     generation: str = "0",
     nodes: str = "3",
+    drift: str = "0",
     root: str = "",
 ) -> None:
     """Start the embedded cluster and print how to use it."""
@@ -428,7 +433,7 @@ def rehearsal_up(
 
     with explaining():
         hosts = rehearsal.bring_up(
-            _root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes)
+            _root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes, drift)
         )
         console.text(
             f"{nodes} nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start"
@@ -453,11 +458,11 @@ def _root(named: str) -> Path:
 
 
 def _check_rehearsal(
-    root: str, speedup: str, noise: str, trap: str, seed: str, generation: str, nodes: str, **_: object
+    root: str, speedup: str, noise: str, trap: str, seed: str, generation: str, nodes: str, drift: str, **_: object
 ) -> None:
     from tasks import rehearse as rehearsal
 
-    rehearsal.check(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes))
+    rehearsal.check(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes, drift))
 
 
 strictly(

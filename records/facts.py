@@ -63,6 +63,8 @@ class NodePython(msgspec.Struct, frozen=True):
     """Median round trip from the bench node to this node; None where it could not be measured."""
     amd: AmdNode | None = None
     """Where hosts.yaml names a GPU of AMD's."""
+    rooms: dict[str, int] = {}
+    """File system that EXO or its install writes to (by where it is mounted) -> bytes free on it."""
 
 
 class OllamaState(msgspec.Struct, frozen=True):
@@ -344,6 +346,10 @@ class ScriptReady(msgspec.Struct, frozen=True):
     calibration: list[Calibration]
 
 
+RULE = "rounds"
+"""The rule by which a comparison is judged, as its record names it: round by round (docs/methodology.md)."""
+
+
 class Benchmark(msgspec.Struct, frozen=True):
     """Steps 11, 12 and 13: what was measured; the samples themselves lie beside the record."""
 
@@ -373,7 +379,9 @@ class Benchmark(msgspec.Struct, frozen=True):
     resumed: int = 0
     """Finished runs that an earlier, interrupted call had left."""
     until_decided: bool = False
-    """`--until-decided`: run i of every arm is round i, and the rule with three looks decides."""
+    """`--until-decided`: as many rounds as it takes, with three looks."""
+    rule: str = ""
+    """RULE at the time of planning; empty in records from before there was one rule."""
     num_ctx: int | None = None
     """Context that both Ollamas were told to use; None in older records."""
     ollama_versions: dict[str, list[str]] = {}

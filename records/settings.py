@@ -247,6 +247,8 @@ class Rehearsal(Strict, frozen=True):
     """The trap that was laid."""
     seed: int = 0
     """Of the noise."""
+    drift: float = 0.0
+    """Relative change of all engines' rates over the rehearsal's first minutes."""
 
 
 class Inventory(Strict, frozen=True):

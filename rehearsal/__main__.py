@@ -22,6 +22,7 @@ def main() -> int:
     upping.add_argument("--seed", type=int, default=0)
     upping.add_argument("--generation", type=int, choices=(0, 1), default=0)
     upping.add_argument("--nodes", type=int, default=3, help="how many, two at least")
+    upping.add_argument("--drift", type=float, default=0.0, help="relative change of all rates over four minutes")
     downing = commands.add_parser("down", help="stop everything that `up` started, and what was started on its nodes")
     downing.add_argument("--root", type=Path, required=True)
     chosen = vars(parser.parse_args())

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import socket
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -77,6 +78,10 @@ class Layout:
     peer_port: int
     keys: tuple[str, ...] = NODES
     """Of its nodes, the plan's three unless another number was asked for."""
+    drift: float = 0.0
+    """Relative change of both engines' rate, from `drift_from_s` (Unix time) on, over `drift_over_s`."""
+    drift_from_s: float = 0.0
+    drift_over_s: float = 240.0
 
     @property
     def hosts_file(self) -> Path:
@@ -148,7 +153,7 @@ def hostname(key: str) -> str:
 
 
 def new_layout(
-    root: Path, generation: int, speedup: float, noise: float, seed: int, trap: str | None, nodes: int
+    root: Path, generation: int, speedup: float, noise: float, seed: int, trap: str | None, nodes: int, drift: float
 ) -> Layout:
     """Choose a network and ports that nothing uses now."""
     dice = random.SystemRandom()
@@ -156,7 +161,10 @@ def new_layout(
     while (network := f"127.{dice.randint(1, 254)}.{dice.randint(1, 254)}") in taken:
         pass
     ports = _free_ports(dice, network, 5, nodes)
-    return Layout(root, generation, speedup, noise, seed, trap, network, *ports, node_keys(nodes))
+    now, keys = time.time(), node_keys(nodes)
+    return Layout(
+        root, generation, speedup, noise, seed, trap, network, *ports, keys=keys, drift=drift, drift_from_s=now
+    )
 
 
 def _networks_in_use() -> set[str]:

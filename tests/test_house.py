@@ -201,7 +201,7 @@ def test_fab_keeps_what_it_compiles(tmp_path: Path) -> None:
 
 
 def test_the_fabfile_says_of_a_step_what_the_step_says() -> None:
-    """Each of the plan's steps is a task with the step's own sentence and the step's own options."""
+    """Each of the plan's steps is a task with the step's own sentence and options; how to wait for others is fab's."""
     for planned in plan.STEPS:
         listed = fabfile.ns.tasks[planned.name]
         module = re.search(r"from (\S+) import", inspect.getsource(listed.body))

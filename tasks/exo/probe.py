@@ -21,6 +21,7 @@ from records.facts import ComputeFailure, ComputeProbe
 from records.plan import command_for
 from tasks.decode import decode
 from tasks.errors import StepError, all_of
+from tasks.exo.logtext import exo_said
 from tasks.machines.daemon import WITHOUT_PROXIES
 from tasks.machines.wire import shortened
 
@@ -106,6 +107,7 @@ def refused(probe: ComputeProbe) -> StepError:
             f"{probe.engine} doing at once what a prompt will ask of it: EXO would start all the same, and fail later",
             f"{failure.remedy}; then: {command_for('install', probe.node)}",
             who=probe.node,
+            exo_said=exo_said(failure.said),
         )
         for failure in probe.failures
     )
