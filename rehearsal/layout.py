@@ -160,10 +160,23 @@ def new_layout(
     taken = _networks_in_use()
     while (network := f"127.{dice.randint(1, 254)}.{dice.randint(1, 254)}") in taken:
         pass
-    ports = _free_ports(dice, network, 5, nodes)
-    now, keys = time.time(), node_keys(nodes)
+    ssh, rog_ssh, ollama, api, peer = _free_ports(dice, network, 5, nodes)
     return Layout(
-        root, generation, speedup, noise, seed, trap, network, *ports, keys=keys, drift=drift, drift_from_s=now
+        root=root,
+        generation=generation,
+        speedup=speedup,
+        noise=noise,
+        seed=seed,
+        trap=trap,
+        network=network,
+        ssh_port=ssh,
+        rog_ssh_port=rog_ssh,
+        ollama_port=ollama,
+        api_port=api,
+        peer_port=peer,
+        keys=node_keys(nodes),
+        drift=drift,
+        drift_from_s=time.time(),
     )
 
 
