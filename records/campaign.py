@@ -128,7 +128,10 @@ class Campaign(msgspec.Struct, frozen=True):
         """The plan's steps; where the cluster has other nodes, theirs in place of those on nodes that it lacks."""
         others = plan.node_steps_in(f"{r.step:02d}-{r.name}.json" for r in self.node_records.values())
         there = {record.name for record in self.records.values()}
-        gone = {step.name for step in plan.STEPS if others and step.node and step.name not in there}
+        nodes = self.settings.nodes or {}
+        gone = {
+            s.name for s in plan.STEPS if s.node and s.name not in there and (others or (nodes and s.node not in nodes))
+        }
         kept = [step for step in plan.STEPS if step.name not in gone]
         return sorted([*kept, *others], key=lambda step: step.number)
 
