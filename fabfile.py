@@ -9,26 +9,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fabric import task
 from invoke.collection import Collection
 
 # Invoke forbids byte code before it loads this file, and every call would compile a hundred modules anew.
 sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 from tasks.command_line import (  # noqa: E402
+    NODES_HELP,
     PROJECT,
-    WAIT_HELP,
     check_bench,
     check_runs,
+    command,
     explaining,
+    nodes_named,
     operating,
     strictly,
+    whole_number,
 )
 
-_FRESH = {"fresh": "begin anew; what is there moves to the archive"}
-_WAIT = {"wait": WAIT_HELP}
 
-
-@task(help={"strict": "fail where a model pair of the profile in force cannot run"})
+@command(options={"strict": "fail where a model pair of the profile in force cannot run"}, long=True)
 def verify_python(c: Any, strict: bool = False) -> None:
     """Step 1: Verify every node: SSH, Python for the chosen EXO, Ollama, and whether the plan can work out."""
     from tasks.preflight import verify_python as step
@@ -37,139 +36,145 @@ def verify_python(c: Any, strict: bool = False) -> None:
         step(lab, strict=strict)
 
 
-@task(help=_WAIT)
-def install_srv1(c: Any, wait: bool = False) -> None:
+@command(long=True, lock=True)
+def install_srv1(c: Any) -> None:
     """Step 2: Install EXO on ndnlinuxsrv1 in a venv of its own."""
     from tasks.install import install_srv1 as step
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         step(lab)
 
 
-@task(help=_WAIT)
-def install_srv2(c: Any, wait: bool = False) -> None:
+@command(long=True, lock=True)
+def install_srv2(c: Any) -> None:
     """Step 3: Install EXO on ndnlinuxsrv2 in a venv of its own."""
     from tasks.install import install_srv2 as step
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         step(lab)
 
 
-@task(help=_WAIT)
-def install_rog(c: Any, wait: bool = False) -> None:
+@command(long=True, lock=True)
+def install_rog(c: Any) -> None:
     """Step 4: Install EXO on rog-flow-z13 and hear several witnesses about its Radeon under ROCm."""
     from tasks.install import install_rog as step
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         step(lab)
 
 
-@task(help=_WAIT)
-def start_srv1(c: Any, wait: bool = False) -> None:
+@command(long=True, lock=True)
+def start_srv1(c: Any) -> None:
     """Step 5: Start EXO on ndnlinuxsrv1 and wait until this very process serves."""
     from tasks.start import start_srv1 as step
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         step(lab)
 
 
-@task(help=_WAIT)
-def start_srv2(c: Any, wait: bool = False) -> None:
+@command(long=True, lock=True)
+def start_srv2(c: Any) -> None:
     """Step 6: Start EXO on ndnlinuxsrv2 and wait until this very process serves."""
     from tasks.start import start_srv2 as step
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         step(lab)
 
 
-@task(help=_WAIT)
-def start_rog(c: Any, wait: bool = False) -> None:
+@command(long=True, lock=True)
+def start_rog(c: Any) -> None:
     """Step 7: Start EXO on rog-flow-z13 and say which device it really computes on."""
     from tasks.start import start_rog as step
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         step(lab)
 
 
-@task(help=_WAIT)
-def verify_cluster(c: Any, wait: bool = False) -> None:
+@command(long=True, lock=True)
+def verify_cluster(c: Any) -> None:
     """Step 8: Prove the cluster: every node's own topology shows all nodes."""
     from tasks.start import verify_cluster as step
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         step(lab)
 
 
-@task(help={"anyway": "go on where the verdict could only be INVALID"} | _WAIT)
-def download_model(c: Any, anyway: bool = False, wait: bool = False) -> None:
+@command(options={"anyway": "go on where the verdict could only be INVALID"}, long=True, lock=True)
+def download_model(c: Any, anyway: bool = False) -> None:
     """Step 9: Make the model pair available and prove by one answer that the cluster serves it."""
     from tasks.benchmark.models import download_model as step
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         step(lab, anyway=anyway)
 
 
-@task(help={"anyway": "go on where the verdict could only be INVALID"} | _WAIT)
-def create_benchmark(c: Any, anyway: bool = False, wait: bool = False) -> None:
+@command(options={"anyway": "go on where the verdict could only be INVALID"}, long=True, lock=True)
+def create_benchmark(c: Any, anyway: bool = False) -> None:
     """Step 10: Put the benchmark script on the bench node and measure its own error there."""
     from tasks.benchmark.instrument import create_benchmark as step
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         step(lab, anyway=anyway)
 
 
-@task(
-    help={
+@command(
+    options={
         "runs": "freshly loaded runs of each Ollama (bench.baseline_runs of hosts.yaml when left out)",
+        "fresh": "begin anew; what is there moves to the archive",
         "anyway": "go on where the verdict can only be INVALID",
-    }
-    | _FRESH
-    | _WAIT
+    },
+    long=True,
+    lock=True,
 )
-def bench_baseline(c: Any, runs: str = "", anyway: bool = False, fresh: bool = False, wait: bool = False) -> None:
+def bench_baseline(c: Any, runs: str = "", fresh: bool = False, anyway: bool = False) -> None:
     """Step 11: Measure single-node Ollama alone."""
     from tasks.benchmark.steps import bench_baseline as step
 
-    with operating(c, lock=True, wait=wait) as lab:
-        step(lab, runs=runs, anyway=anyway, fresh=fresh)
+    with operating(c) as lab:
+        step(lab, runs=runs, fresh=fresh, anyway=anyway)
 
 
-@task(
-    help={
+@command(
+    options={
         "runs": "freshly loaded runs of each arm (bench.runs of hosts.yaml when left out)",
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
+        "fresh": "begin anew; what is there moves to the archive",
         "anyway": "go on where the verdict can only be INVALID",
-    }
-    | _FRESH
-    | _WAIT
+    },
+    long=True,
+    lock=True,
 )
 def bench_comparison(
-    c: Any, runs: str = "", until_decided: bool = False, anyway: bool = False, fresh: bool = False, wait: bool = False
+    c: Any, runs: str = "", until_decided: bool = False, fresh: bool = False, anyway: bool = False
 ) -> None:
     """Step 12: Measure EXO and Ollama in one interleaved schedule."""
     from tasks.benchmark.steps import bench_comparison as step
 
-    with operating(c, lock=True, wait=wait) as lab:
-        step(lab, runs=runs, until_decided=until_decided, anyway=anyway, fresh=fresh)
+    with operating(c) as lab:
+        step(lab, runs=runs, until_decided=until_decided, fresh=fresh, anyway=anyway)
 
 
-@task(
-    help={
+@command(
+    options={
         "runs": "freshly loaded runs of each arm (bench.baseline_runs of hosts.yaml when left out)",
+        "fresh": "begin anew; what is there moves to the archive",
         "anyway": "go on where the verdict can only be INVALID",
-    }
-    | _FRESH
-    | _WAIT
+    },
+    long=True,
+    lock=True,
 )
-def bench_scale_up(c: Any, runs: str = "", anyway: bool = False, fresh: bool = False, wait: bool = False) -> None:
+def bench_scale_up(c: Any, runs: str = "", fresh: bool = False, anyway: bool = False) -> None:
     """Step 13: Repeat with the large model, only if the comparison said GO."""
     from tasks.benchmark.steps import bench_scale_up as step
 
-    with operating(c, lock=True, wait=wait) as lab:
-        step(lab, runs=runs, anyway=anyway, fresh=fresh)
+    with operating(c) as lab:
+        step(lab, runs=runs, fresh=fresh, anyway=anyway)
 
 
-@task(help={"html": "also write one self-contained HTML file", "commit": "commit docs/ as the plan's step does"})
+@command(
+    options={"html": "also write one self-contained HTML file", "commit": "commit docs/ as the plan's step does"},
+    long=True,
+)
 def document_results(c: Any, html: bool = False, commit: bool = False) -> None:
     """Step 14: Write the report, its charts and the plan's text files."""
     from tasks.report import document_results as step
@@ -178,54 +183,58 @@ def document_results(c: Any, html: bool = False, commit: bool = False) -> None:
         step(lab, html=html, commit=commit)
 
 
-@task(help=_WAIT)
-def stop_cluster(c: Any, wait: bool = False) -> None:
+@command(long=True, lock=True)
+def stop_cluster(c: Any) -> None:
     """Step 15: Stop what we started, prove the ports free and Ollama unchanged."""
     from tasks.cleanup import stop_cluster as step
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         step(lab)
 
 
-@task(name="preflight", help={"strict": "fail where a model pair cannot run at all"})
-def preflight_group(c: Any, strict: bool = False) -> None:
+@command("preflight", options={"strict": "fail where a model pair cannot run at all"})
+def preflight_group(c: Any, strict: bool = False, json: bool = False) -> None:
     """Group: step 1, every node, its Python, Ollama, and whether the plan can work out."""
-    from tasks import preflight
+    from tasks import closing, preflight
 
     with operating(c) as lab:
-        preflight.preflight_group(lab, strict=strict)
+        preflight.preflight_group(lab, strict=strict, as_json=json)
+        closing.after_group("preflight", lab.finished)
 
 
-@task(name="install", help=_WAIT)
-def install_group(c: Any, wait: bool = False) -> None:
+@command("install", options=NODES_HELP, long=True, lock=True)
+def install_group(c: Any, nodes: str = "") -> None:
     """Group: steps 2 to 4, EXO on every node, side by side."""
-    from tasks import install
+    from tasks import closing, install
 
-    with operating(c, lock=True, wait=wait) as lab:
-        install.install_group(lab)
+    with operating(c) as lab:
+        install.install_group(lab, nodes_named(lab, nodes))
+        closing.after_group("install", lab.finished)
 
 
-@task(name="start", help=_WAIT)
-def start_group(c: Any, wait: bool = False) -> None:
+@command("start", options=NODES_HELP, long=True, lock=True)
+def start_group(c: Any, nodes: str = "") -> None:
     """Group: steps 5 to 8, EXO running on every node and one cluster of them."""
-    from tasks import start
+    from tasks import closing, start
 
-    with operating(c, lock=True, wait=wait) as lab:
-        start.start_group(lab)
+    with operating(c) as lab:
+        start.start_group(lab, nodes_named(lab, nodes))
+        closing.after_group("start", lab.finished)
 
 
-@task(
-    name="bench",
-    help={
+@command(
+    "bench",
+    options={
         "runs": "freshly loaded runs an arm (benchmark.runs of hosts.yaml when left out)",
         "until_decided": "as many runs as it takes, with looks after 6, 12 and 18",
         "control": "instead: Ollama against itself, and how many runs that noise asks for",
         "concurrency": "instead: this many requests at once, e.g. 1,2,4; a separate experiment",
         "spread": "instead: one request on every Ollama at once, against the best alone; --runs counts its rounds",
         "anyway": "go on where the verdict can only be INVALID",
-    }
-    | _FRESH
-    | _WAIT,
+        "fresh": "begin anew; what is there moves to the archive",
+    },
+    long=True,
+    lock=True,
 )
 def bench_group(
     c: Any,
@@ -236,12 +245,12 @@ def bench_group(
     spread: bool = False,
     anyway: bool = False,
     fresh: bool = False,
-    wait: bool = False,
 ) -> None:
     """Group: steps 9 to 13, models, instrument, baseline, comparison, scale-up."""
+    from tasks import closing
     from tasks.benchmark import steps as benchmark
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         benchmark.bench_group(
             lab,
             runs,
@@ -252,11 +261,13 @@ def bench_group(
             anyway=anyway,
             fresh=fresh,
         )
+        closing.after_group("bench", lab.finished)
+        closing.show_verdict(lab)
 
 
-@task(
-    name="report",
-    help={
+@command(
+    "report",
+    options={
         "html": "also write one self-contained HTML file",
         "commit": "commit docs/ as the plan's step 14 does",
         "gate": "exit 0 GO, 10 NO-GO, 11 INCONCLUSIVE, 12 INVALID",
@@ -270,16 +281,17 @@ def report_group(c: Any, html: bool = False, commit: bool = False, gate: bool = 
         report.report_group(lab, html=html, commit=commit, gate=gate)
 
 
-@task(name="cleanup", help=_WAIT)
-def cleanup_group(c: Any, wait: bool = False) -> None:
+@command("cleanup", lock=True)
+def cleanup_group(c: Any) -> None:
     """Group: step 15, stop what we started and prove Ollama unchanged."""
-    from tasks import cleanup
+    from tasks import cleanup, closing
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         cleanup.stop_cluster(lab)
+        closing.after_group("cleanup", lab.finished)
 
 
-@task(name="history", help={"restore": "bring this one back; what is there now moves to the archive"})
+@command("history", options={"restore": "bring this one back; what is there now moves to the archive"})
 def show_history(c: Any, restore: str = "") -> None:
     """List the campaigns in logs/ and their archives, each with its verdict; or bring an archived one back."""
     from tasks import history
@@ -288,25 +300,68 @@ def show_history(c: Any, restore: str = "") -> None:
         history.history(lab, restore)
 
 
-@task(name="uninstall", help={"models": "also what EXO downloaded", "yes": "do not ask"} | _WAIT)
-def uninstall_nodes(c: Any, models: bool = False, yes: bool = False, wait: bool = False) -> None:
+@command("uninstall", options={"models": "also what EXO downloaded", "yes": "do not ask"}, lock=True)
+def uninstall_nodes(c: Any, models: bool = False, yes: bool = False) -> None:
     """Remove everything of ours from the nodes, after showing it with its sizes; downloaded models only if told."""
     from tasks import uninstall
 
-    with operating(c, lock=True, wait=wait) as lab:
+    with operating(c) as lab:
         uninstall.uninstall(lab, models=models, yes=yes)
 
 
-@task(help={"strict": "fail where a pair of the profile in force cannot run, or GO cannot be reached"})
-def feasibility(c: Any, strict: bool = False) -> None:
+@command(options={"nodes": NODES_HELP["nodes"], "full": "commands in full, not their first line"})
+def plan(c: Any, nodes: str = "", full: bool = False, json: bool = False) -> None:
+    """Show what every step would run, write, ask and download, without opening a connection."""
+    from tasks import plan as planning
+
+    with operating(c) as lab:
+        planning.show_plan(lab, nodes_named(lab, nodes), full=full, as_json=json)
+
+
+@command(options=NODES_HELP)
+def status(c: Any, nodes: str = "", json: bool = False) -> None:
+    """Show what runs now on every node, what each Ollama holds, and how far the campaign is."""
+    from tasks import console
+    from tasks import status as now
+
+    with operating(c) as lab:
+        found = now.status(lab, nodes_named(lab, nodes))
+        console.document(found) if json else now.show(found)
+
+
+@command(
+    positional=["node"],
+    options={"node": "one node; all of them when left out", "lines": "how many lines", "follow": "go on until Ctrl-C"},
+)
+def logs(c: Any, node: str = "", lines: str = "40", follow: bool = False) -> None:
+    """Show the end of EXO's log on the nodes."""
+    from tasks import status as now
+
+    with operating(c) as lab:
+        now.show_logs(lab, node, whole_number("lines", lines) or 40, follow=follow)
+
+
+@command(options={"output": "the file to write (hosts.yaml when left out)"})
+def init(c: Any, output: str = "hosts.yaml") -> None:
+    """Write a hosts.yaml of your own after four questions, with what ssh_config and Tailscale know."""
+    from tasks.init import write_hosts_file
+
+    with explaining():
+        write_hosts_file(Path(output).expanduser())
+
+
+@command(
+    options={"strict": "fail where a pair of the profile in force cannot run, or GO cannot be reached"},
+)
+def feasibility(c: Any, strict: bool = False, json: bool = False) -> None:
     """Show what can run on these nodes and what is in the way of a GO; a part of preflight, alone."""
     from tasks import preflight
 
     with operating(c) as lab:
-        preflight.feasibility(lab, strict=strict)
+        preflight.feasibility(lab, strict=strict, as_json=json)
 
 
-@task(positional=["old", "new"], help={"old": "logs folder of the earlier campaign", "new": "of the later one"})
+@command(positional=["old", "new"], options={"old": "logs folder of the earlier campaign", "new": "of the later one"})
 def compare(c: Any, old: str, new: str) -> None:
     """Put two campaigns side by side with the verdict's own statistics."""
     from tasks import report
@@ -315,7 +370,7 @@ def compare(c: Any, old: str, new: str) -> None:
         report.show_comparison(Path(old), Path(new))
 
 
-@task
+@command()
 def version(c: Any) -> None:
     """Print this program's version and commit, and the EXO that each profile names."""
     from tasks import console
@@ -326,7 +381,7 @@ def version(c: Any) -> None:
         console.text(this.releases(lab.inventory))
 
 
-@task
+@command()
 def trust_hosts(c: Any) -> None:
     """Show the nodes' host keys and add those you confirm to known_hosts."""
     from tasks.trust import trust_hosts as show_and_ask
@@ -341,12 +396,13 @@ _REHEARSAL_HELP = {
     "trap": "reproduce one of docs/traps.md",
     "seed": "of the noise",
     "generation": "0 for EXO 0.0.15, 1 for EXO 1.0.71",
+    "nodes": "how many, the plan's three when left out",
     "drift": "relative change of all engines' rates over four minutes, -0.2 for a laptop that warms up",
     "root": "folder of the rehearsal (.rehearsal when left out)",
 }
 
 
-@task(help=_REHEARSAL_HELP | {"html": "also write the HTML report"})
+@command(options=_REHEARSAL_HELP | {"html": "also write the HTML report"}, long=True)
 def rehearse(
     c: Any,
     speedup: str = "1.5",
@@ -354,6 +410,7 @@ def rehearse(
     trap: str = "",
     seed: str = "0",
     generation: str = "0",
+    nodes: str = "3",
     drift: str = "0",
     root: str = "",
     html: bool = False,
@@ -362,10 +419,12 @@ def rehearse(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, drift), html)
+        rehearsal.rehearse(
+            _root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes, drift), html
+        )
 
 
-@task(help=_REHEARSAL_HELP)
+@command(options=_REHEARSAL_HELP)
 def rehearsal_up(
     c: Any,
     speedup: str = "1.5",
@@ -373,6 +432,7 @@ def rehearsal_up(
     trap: str = "",
     seed: str = "0",
     generation: str = "0",
+    nodes: str = "3",
     drift: str = "0",
     root: str = "",
 ) -> None:
@@ -382,14 +442,14 @@ def rehearsal_up(
 
     with explaining():
         hosts = rehearsal.bring_up(
-            _root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, drift)
+            _root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes, drift)
         )
         console.text(
-            f"three nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start"
+            f"{nodes} nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start"
         )
 
 
-@task(help={"root": "folder of the rehearsal"})
+@command(options={"root": "folder of the rehearsal"})
 def rehearsal_down(c: Any, root: str = "") -> None:
     """Stop the embedded cluster; its logs and report stay."""
     from tasks import console
@@ -406,10 +466,12 @@ def _root(named: str) -> Path:
     return Path(named).expanduser().resolve() if named else ROOT
 
 
-def _check_rehearsal(root: str, speedup: str, noise: str, trap: str, seed: str, generation: str, **_: object) -> None:
+def _check_rehearsal(
+    root: str, speedup: str, noise: str, trap: str, seed: str, generation: str, nodes: str, drift: str, **_: object
+) -> None:
     from tasks import rehearse as rehearsal
 
-    rehearsal.check(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation))
+    rehearsal.check(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, nodes, drift))
 
 
 strictly(
@@ -440,6 +502,10 @@ for _task in (
 for _task in (preflight_group, install_group, start_group, bench_group, report_group, cleanup_group):
     ns.add_task(_task)
 for _task in (
+    plan,
+    status,
+    logs,
+    init,
     compare,
     feasibility,
     show_history,

@@ -7,6 +7,7 @@ record that cannot be read in full is in `unreadable` and nowhere else, so that 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,6 +62,10 @@ class Campaign(msgspec.Struct, frozen=True):
 
     profile: str
     records: dict[int, Record] = {}
+    node_records: dict[str, Record] = {}
+    """By name, of steps on nodes that the plan does not know; under their number `records` has the worst of them."""
+    node_results: dict[str, msgspec.Struct] = {}
+    """By node and group (`install-NODE`)."""
     results: dict[int, msgspec.Struct] = {}
     """What each step found, decoded; a step without a result is left out."""
     settings_by_step: dict[int, Settings] = {}
@@ -122,6 +127,29 @@ class Campaign(msgspec.Struct, frozen=True):
         """What step 15 left behind."""
         return self._result(15, Cleaned)
 
+    @property
+    def steps(self) -> list[plan.PlanStep]:
+        """The plan's steps; where the cluster has other nodes, theirs in place of those on nodes that it lacks."""
+        others = plan.node_steps_in(f"{r.step:02d}-{r.name}.json" for r in self.node_records.values())
+        there = {record.name for record in self.records.values()}
+        nodes = self.settings.nodes or {}
+        gone = {
+            s.name for s in plan.STEPS if s.node and s.name not in there and (others or (nodes and s.node not in nodes))
+        }
+        kept = [step for step in plan.STEPS if step.name not in gone]
+        return sorted([*kept, *others], key=lambda step: step.number)
+
+    def record_of(self, step: plan.PlanStep) -> Record | None:
+        """Return the record of a step of `steps`."""
+        return self.node_records.get(step.name) or self.records.get(step.number)
+
+    @property
+    def all_records(self) -> list[Record]:
+        """Every record, by step; several of one step where the cluster has other nodes than the plan's."""
+        names = {*self.node_records}
+        own = [record for record in self.records.values() if record.name not in names]
+        return sorted([*own, *self.node_records.values()], key=lambda record: record.step)
+
     def benchmark(self, step: int) -> Benchmark | None:
         """Return what step 11, 12 or 13 measured; None where it did not come to its end."""
         return self._result(step, Benchmark) if self.done(step) else None
@@ -176,7 +204,9 @@ class Campaign(msgspec.Struct, frozen=True):
 
     def _by_node(self, group: str, kind: type[ResultT]) -> dict[str, ResultT]:
         steps = plan.steps_by_node(group)
-        return {node: result for node, step in steps.items() if (result := self._result(step.number, kind))}
+        planned = {node: result for node, step in steps.items() if (result := self._result(step.number, kind))}
+        others = {name: result for name, result in self.node_results.items() if isinstance(result, kind)}
+        return planned | {name.removeprefix(f"{group}-"): result for name, result in others.items()}
 
 
 def load_campaign(folder: Path) -> Campaign:
@@ -185,7 +215,10 @@ def load_campaign(folder: Path) -> Campaign:
     results: dict[int, msgspec.Struct] = {}
     settings: dict[int, Settings] = {}
     unreadable: list[Unreadable] = []
-    for step in plan.STEPS:
+    node_records: dict[str, Record] = {}
+    node_results: dict[str, msgspec.Struct] = {}
+    others = plan.node_steps_in(path.name for path in folder.glob("*.json"))
+    for step in (*plan.STEPS, *others):
         try:
             record = read_record(folder / step.record_name)
             result, carried = decoded_result(record), decoded_settings(record)
@@ -194,15 +227,24 @@ def load_campaign(folder: Path) -> Campaign:
         except (OSError, RecordUnreadableError) as error:
             unreadable.append(Unreadable(step.record_name, str(error), step.number))
             continue
+        if step in others:
+            node_records[step.name] = record
+            if result is not None:
+                node_results[step.name] = result
+            settings.setdefault(step.number, carried)
+            continue
         records[step.number], settings[step.number] = record, carried
         if result is not None:
             results[step.number] = result
+    _stand_in(records, node_records.values())
     samples = {name: _samples(folder / name) for name in _names_of_samples()}
     conditions = {step.conditions_name: read_conditions(folder / step.conditions_name) for step in plan.STEPS}
     torn = {name: lines for name, (_, lines) in (*samples.items(), *conditions.items()) if lines}
     return Campaign(
         profile=next((record.profile for record in records.values()), folder.name),
-        records=records,
+        records=dict(sorted(records.items())),
+        node_records=node_records,
+        node_results=node_results,
         results=results,
         settings_by_step=settings,
         samples={
@@ -219,6 +261,15 @@ def load_campaign(folder: Path) -> Campaign:
         spread_alone=samples[SPREAD_ALONE_NAME][0],
         spread_together=samples[SPREAD_NAME][0],
     )
+
+
+def _stand_in(records: dict[int, Record], others: Iterable[Record]) -> None:
+    """Have the worst record of nodes that the plan does not know stand for each of its nodes that are not there."""
+    for group in ("install", "start"):
+        mine = [record for record in others if plan.step_numbered(record.step).group == group]
+        mine.sort(key=lambda record: (record.status in ("ok", "already"), record.started_utc))
+        for step in plan.steps_by_node(group).values() if mine else ():
+            records.setdefault(step.number, mine[0])
 
 
 def _samples(path: Path) -> tuple[list[Sample], list[TornLine]]:

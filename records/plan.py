@@ -6,6 +6,9 @@ records in `logs/`, the report's table of steps.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import msgspec
 
 
@@ -57,6 +60,34 @@ STEPS: tuple[PlanStep, ...] = (
 def steps_by_node(group: str) -> dict[str, PlanStep]:
     """Return the steps of a group that are about one node each, by that node."""
     return {step.node: step for step in STEPS if step.group == group and step.node}
+
+
+def node_step(group: str, node: str) -> PlanStep:
+    """Return the step of a group on one node: the plan's own, else one beside its last, under that one's number."""
+    own = steps_by_node(group)
+    if node in own:
+        return own[node]
+    last = list(own.values())[-1]
+    return PlanStep(last.number, f"{group}-{node}", group, f"{group.capitalize()} EXO on {node}", node)
+
+
+def node_steps_in(files: Iterable[str]) -> list[PlanStep]:
+    """Return the steps on nodes that the plan does not know, by the files that hold their records."""
+    planned = {step.record_name for step in STEPS}
+    named = set(files)
+    read = (re.fullmatch(r"\d\d-(install|start)-([a-z][a-z0-9-]*)\.json", name) for name in sorted(named - planned))
+    steps = [node_step(found[1], found[2]) for found in read if found]
+    return [step for step in steps if step.record_name in named]
+
+
+def command_of(step: PlanStep) -> str:
+    """Return what is typed for one step; a node that the plan does not know has its group's option."""
+    return f"fab {step.name}" if step in STEPS else f"fab {step.group} --nodes {step.node}"
+
+
+def command_for(group: str, node: str) -> str:
+    """Return what is typed to install or start EXO on one node."""
+    return command_of(node_step(group, node))
 
 
 def step_named(name: str) -> PlanStep:

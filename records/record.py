@@ -113,7 +113,7 @@ def capped(text: str, limit: int = OUTPUT_CAP) -> str:
 
 def write_record(folder: Path, record: Record) -> Path:
     """Write `record` into `folder` under its step's name, whole or not at all, and return the path."""
-    path = folder / plan.step_numbered(record.step).record_name
+    path = folder / _file_of(record)
     write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return path
 
@@ -129,9 +129,17 @@ def read_record(path: Path) -> Record:
         record = msgspec.convert(raw, Record)
     except msgspec.DecodeError as error:
         raise RecordUnreadableError(str(error)) from error
-    if not 1 <= record.step <= len(plan.STEPS) or path.name != plan.step_numbered(record.step).record_name:
+    if not 1 <= record.step <= len(plan.STEPS) or path.name != _file_of(record):
         raise RecordUnreadableError(f"it says that it is of step {record.step}")
     return record
+
+
+def _file_of(record: Record) -> str:
+    """Return the file that a record lies in; the same step has one a node where the plan does not know the nodes."""
+    own = plan.step_numbered(record.step)
+    if not own.node:
+        return own.record_name
+    return plan.node_step(own.group, record.name.removeprefix(f"{own.group}-")).record_name
 
 
 def _from_schema_1(raw: dict[str, Any]) -> dict[str, Any]:

@@ -67,12 +67,14 @@ class NodeSpec(Strict, frozen=True):
     address: str | None = None
     """IPv4 address by which the other nodes reach this one; asked from Tailscale on the node when left out."""
     gpu: Gpu | None = None
+    """The GPU that this node is meant to compute on; none where it is left out."""
 
 
 class Ports(Strict, frozen=True):
     """Ports of one EXO generation; the same on all nodes."""
 
     api: Port = 52416
+    """Of the HTTP API that answers chats."""
     peer: Port = 50051
     """0.0.x: --node-port. 1.x: --libp2p-port."""
 
@@ -115,11 +117,15 @@ class Exo(Strict, frozen=True):
     nodes: dict[str, NodeExo] = {}
     """What single nodes need beside all that."""
     install_timeout_s: Seconds = 1800
+    """After which one command of an install is ended."""
     start_timeout_s: Seconds = 120
+    """Within which a started EXO must answer on its port."""
     cluster_timeout_s: Seconds = 180
+    """Within which every node must see all nodes."""
     stands_s: Seconds = 10
     """How long all nodes must be complete together, without an election or a new connection, before it counts."""
     download_timeout_s: Seconds = 7200
+    """Within which the model must be on the nodes."""
 
 
 def ports_of(exo: Exo, node: str) -> Ports:
@@ -157,7 +163,9 @@ class ModelPair(Strict, frozen=True):
     """One model under the name each engine has for it."""
 
     exo: str
+    """The id that EXO knows it by, `llama-3.2-3b`."""
     ollama: str
+    """Its name and tag in Ollama, `llama3.2:3b-instruct-fp16`."""
     exo_precision: str
     """What EXO loads: `fp16`, `bf16`, `MLX 4-bit`."""
     ollama_precision: str
@@ -184,14 +192,18 @@ class Profile(Strict, frozen=True):
     """A release of EXO with models it can run on these machines."""
 
     title: str
+    """What the report calls this profile."""
     exo: Exo
+    """Which EXO, and how it is installed and started."""
     models: Models
+    """The models that are compared."""
 
 
 class Baseline(Strict, frozen=True):
     """One single-node Ollama to compare with."""
 
     node: Name
+    """The node of `nodes` that it runs on."""
     url: Annotated[str, msgspec.Meta(pattern=r"^http://[A-Za-z0-9.\-]+:[0-9]{1,5}$")]
     """As the bench node reaches it."""
     gpu: bool = False
@@ -204,27 +216,37 @@ class Bench(Strict, frozen=True):
     node: Name
     """Where the benchmark script runs and from which every server is reached."""
     runs: Count = 5
+    """Freshly loaded runs of each arm in step 12; `fab bench --runs N` overrides it."""
     baseline_runs: Count = 3
+    """Likewise in steps 11 and 13."""
     requests: Count = 3
     """Timed requests a run."""
     warmups: Annotated[int, msgspec.Meta(ge=0)] = 1
+    """Requests before the timed ones of a run; kept in the data, without a vote."""
     max_tokens: Count = 128
+    """The same output length for both engines."""
     num_ctx: Count = 4096
     """Context of Ollama's models. Its own default depends on the machine's memory: 4096 here, 262144 there."""
     seed: int = 20260101
+    """Of the order of the arms and of the prompts."""
     request_timeout_s: Seconds = 900
+    """After which a request has failed."""
     exo_reload: Literal["restart", "reload", "keep"] = "restart"
     """How EXO is loaded afresh for each run: restart what holds the model (0.0.x: EXO; 1.x: its runners, which is the
     same as reload), reload the model (1.x), or keep it loaded."""
     ollama_reload: Literal["reload", "keep"] = "reload"
+    """How Ollama is loaded afresh for each run."""
 
 
 class Rehearsal(Strict, frozen=True):
     """Written by the rehearsal alone: marks its hosts file, so that a report can never be taken for a real one."""
 
     speedup: float
+    """True ratio of EXO's rate over the best Ollama's."""
     trap: str | None = None
+    """The trap that was laid."""
     seed: int = 0
+    """Of the noise."""
     drift: float = 0.0
     """Relative change of all engines' rates over the rehearsal's first minutes."""
 
@@ -235,11 +257,17 @@ class Inventory(Strict, frozen=True):
     profile: Name
     """The profile in force; FABRIC_EXO_PROFILE=... switches for one call."""
     nodes: dict[Name, NodeSpec]
+    """The machines, under the names that tasks and report call them by."""
     ollama: dict[Name, Baseline]
+    """The single-node baselines, under the names of their arms."""
     profiles: dict[Name, Profile]
+    """Releases of EXO with the models they can run here."""
     bench: Bench
+    """How the measurement is done."""
     decision: Limits = Limits()
+    """What GO takes, and where a measurement stops being valid."""
     rehearsal: Rehearsal | None = None
+    """Written by the rehearsal alone."""
 
 
 class BenchInForce(msgspec.Struct, frozen=True):

@@ -35,7 +35,8 @@ OURS = (
     "ollama.log",
     "uv.py",
 )
-UP_TIMEOUT_S = 20.0
+UP_TIMEOUT_S = 90.0
+"""Python takes half a minute to begin on a machine with twenty others at work."""
 
 
 def up(
@@ -46,6 +47,7 @@ def up(
     trap: str | None = None,
     seed: int = 0,
     generation: int = 0,
+    nodes: int = 3,
     drift: float = 0.0,
 ) -> Layout:
     """Bring a rehearsal up below `root` and return where everything is, once every server answers.
@@ -55,7 +57,9 @@ def up(
     now on. An earlier rehearsal in `root` ends first; its logs and reports stay.
     Raises ValueError for a bad argument or a folder of something else, RuntimeError where a server does not start.
     """
-    layout = lay_out(root, speedup=speedup, noise=noise, trap=trap, seed=seed, generation=generation, drift=drift)
+    layout = lay_out(
+        root, speedup=speedup, noise=noise, trap=trap, seed=seed, generation=generation, nodes=nodes, drift=drift
+    )
     if generation == 0:  # uv makes the other one's
         for node in layout.nodes():
             lay_venv(node.home / ".exo-phase1" / PROFILES[0] / "venv")
@@ -77,14 +81,15 @@ def lay_out(
     trap: str | None = None,
     seed: int = 0,
     generation: int = 0,
+    nodes: int = 3,
     drift: float = 0.0,
 ) -> Layout:
     """Write every file of a rehearsal below `root` and start nothing; arguments and ValueError as of `up`."""
     root = root.resolve()
-    check(root, speedup, noise, trap, generation, drift)
+    check(root, speedup, noise, trap, generation, nodes, drift)
     down(root)
     _clear(root)
-    layout = new_layout(root, generation, speedup, noise, seed, trap, drift)
+    layout = new_layout(root, generation, speedup, noise, seed, trap, nodes, drift)
     layout.write()
     lay_wheels(layout.wheels)
     lay_source(generation, layout.source)
@@ -103,7 +108,9 @@ def down(root: Path) -> list[str]:
     return stop_marked(root.resolve())
 
 
-def check(root: Path, speedup: float, noise: float, trap: str | None, generation: int, drift: float) -> None:
+def check(
+    root: Path, speedup: float, noise: float, trap: str | None, generation: int, nodes: int = 3, drift: float = 0.0
+) -> None:
     """Raise ValueError for an argument that `up` cannot follow, or a folder of something else."""
     if not 0.05 <= speedup <= 20:
         raise ValueError(f"speedup {speedup}: must be from 0.05 to 20")
@@ -113,6 +120,10 @@ def check(root: Path, speedup: float, noise: float, trap: str | None, generation
         raise ValueError(f"drift {drift}: must be from -0.9 to 9")
     if generation not in (0, 1):
         raise ValueError(f"generation {generation}: must be 0 (EXO 0.0.15) or 1 (1.0.71)")
+    if not 2 <= nodes <= 99:
+        raise ValueError(f"nodes {nodes}: must be from 2 to 99")
+    if trap and nodes != 3:
+        raise ValueError(f"trap {trap}: is laid among the plan's three nodes")
     if trap and trap not in TRAPS:
         raise ValueError(f"trap {trap}: is none of {', '.join(sorted(TRAPS))}")
     if root.exists() and any(root.iterdir()) and not (root / NOTE).is_file():

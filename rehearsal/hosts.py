@@ -20,7 +20,7 @@ def hosts(layout: Layout) -> dict[str, Any]:
     profile = PROFILES[layout.generation]
     return {
         "profile": profile,
-        "nodes": {key: _node(layout, key) for key in ("srv1", "srv2", "rog")},
+        "nodes": {key: _node(layout, key) for key in layout.keys},
         "ollama": {
             "srv1": {"node": "srv1", "url": layout.ollama_url("srv1")},
             "rog": {"node": "rog", "url": layout.ollama_url("rog"), "gpu": True},
@@ -83,8 +83,11 @@ def _exo(layout: Layout, release: str) -> dict[str, Any]:
 def _llama(layout: Layout) -> dict[str, Any]:
     exo = _exo(layout, "0.0.15") | {
         "nodes": {
-            "srv1": {"overrides": ["tinygrad==0.10.2"], "environment": {"CPU": "1"}},
-            "srv2": {"overrides": ["tinygrad==0.10.2"], "environment": {"CPU": "1"}},
+            **{
+                key: {"overrides": ["tinygrad==0.10.2"], "environment": {"CPU": "1"}}
+                for key in layout.keys
+                if key != "rog"
+            },
             "rog": {
                 "overrides": ["tinygrad==0.11.0"],
                 "extras": ["amd-gpu"],

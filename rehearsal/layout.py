@@ -76,6 +76,8 @@ class Layout:
     ollama_port: int
     api_port: int
     peer_port: int
+    keys: tuple[str, ...] = NODES
+    """Of its nodes, the plan's three unless another number was asked for."""
     drift: float = 0.0
     """Relative change of both engines' rate, from `drift_from_s` (Unix time) on, over `drift_over_s`."""
     drift_from_s: float = 0.0
@@ -99,11 +101,11 @@ class Layout:
     def node(self, key: str) -> NodeLayout:
         """Return where one node is."""
         port = self.rog_ssh_port if key == "rog" else self.ssh_port
-        return NodeLayout(key, self.root / "nodes" / key, f"{self.network}.{NODES.index(key) + 1}", port)
+        return NodeLayout(key, self.root / "nodes" / key, f"{self.network}.{self.keys.index(key) + 1}", port)
 
     def nodes(self) -> list[NodeLayout]:
-        """Return all three nodes."""
-        return [self.node(key) for key in NODES]
+        """Return all nodes."""
+        return [self.node(key) for key in self.keys]
 
     def ollama_url(self, key: str) -> str:
         """Return where the Ollama stand-in of a node answers."""
@@ -123,7 +125,7 @@ def environment(layout: Layout, node: NodeLayout) -> dict[str, str]:
         "SHELL": "/bin/bash",
         "LANG": "C.UTF-8",
         "PATH": f"{node.bin}:{SYSTEM_PATH}",
-        "HOSTNAME": HOSTNAMES[node.key],
+        "HOSTNAME": hostname(node.key),
         "TMPDIR": str(node.folder / "tmp"),
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_INDEX": "1",
@@ -137,19 +139,45 @@ def environment(layout: Layout, node: NodeLayout) -> dict[str, str]:
 def read_layout(root: Path) -> Layout:
     """Return the layout of the rehearsal in `root`; FileNotFoundError where there is none."""
     kept = json.loads((root / "rehearsal.json").read_text())
-    return Layout(**(kept | {"root": Path(kept["root"])}))
+    return Layout(**(kept | {"root": Path(kept["root"]), "keys": tuple(kept["keys"])}))
+
+
+def node_keys(count: int) -> tuple[str, ...]:
+    """Return the keys of `count` nodes: `srv1`, `srv2`, ... and last `rog`, which has the GPU."""
+    return (*(f"srv{number}" for number in range(1, count)), "rog")
+
+
+def hostname(key: str) -> str:
+    """Return what a node calls itself."""
+    return HOSTNAMES.get(key, key)
 
 
 def new_layout(
-    root: Path, generation: int, speedup: float, noise: float, seed: int, trap: str | None, drift: float
+    root: Path, generation: int, speedup: float, noise: float, seed: int, trap: str | None, nodes: int, drift: float
 ) -> Layout:
     """Choose a network and ports that nothing uses now."""
     dice = random.SystemRandom()
     taken = _networks_in_use()
     while (network := f"127.{dice.randint(1, 254)}.{dice.randint(1, 254)}") in taken:
         pass
-    ports = _free_ports(dice, network, 5)
-    return Layout(root, generation, speedup, noise, seed, trap, network, *ports, drift=drift, drift_from_s=time.time())
+    ssh, rog_ssh, ollama, api, peer = _free_ports(dice, network, 5, nodes)
+    return Layout(
+        root=root,
+        generation=generation,
+        speedup=speedup,
+        noise=noise,
+        seed=seed,
+        trap=trap,
+        network=network,
+        ssh_port=ssh,
+        rog_ssh_port=rog_ssh,
+        ollama_port=ollama,
+        api_port=api,
+        peer_port=peer,
+        keys=node_keys(nodes),
+        drift=drift,
+        drift_from_s=time.time(),
+    )
 
 
 def _networks_in_use() -> set[str]:
@@ -158,11 +186,11 @@ def _networks_in_use() -> set[str]:
     return {".".join(map(str, address[:3])) for address in addresses}
 
 
-def _free_ports(dice: random.SystemRandom, network: str, count: int) -> list[int]:
+def _free_ports(dice: random.SystemRandom, network: str, count: int, nodes: int) -> list[int]:
     found: list[int] = []
     while len(found) < count:
         port = dice.randint(*PORTS)
-        if port not in found and all(_bindable(f"{network}.{host}", port) for host in (1, 2, 3)):
+        if port not in found and all(_bindable(f"{network}.{host}", port) for host in range(1, nodes + 1)):
             found.append(port)
     return found
 

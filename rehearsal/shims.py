@@ -10,7 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from rehearsal.layout import HOSTNAMES, NODES, Layout
+from rehearsal.layout import Layout, hostname
 from rehearsal.speeds import GPU_MEMORY_BYTES
 
 ROCMINFO = """\
@@ -88,7 +88,7 @@ def lay_programs(layout: Layout, key: str) -> None:
     """Write the programs of one node."""
     node = layout.node(key)
     node.bin.mkdir(parents=True)
-    put(node.bin / "hostname", f"echo {HOSTNAMES[key]}")
+    put(node.bin / "hostname", f"echo {hostname(key)}")
     # A script, not a link: through a link, some interpreters do not find their own library in a venv.
     real = shlex.quote(base_python())
     for name in ("python3", f"python3.{sys.version_info.minor}"):
@@ -142,8 +142,8 @@ def tailscale(layout: Layout, key: str, relay: str = "") -> str:
     own = layout.node(key)
     peers = {
         f"nodekey:{other}": {
-            "HostName": HOSTNAMES[other],
-            "DNSName": f"{HOSTNAMES[other]}.rehearsal.ts.net.",
+            "HostName": hostname(other),
+            "DNSName": f"{hostname(other)}.rehearsal.ts.net.",
             "OS": "linux",
             "TailscaleIPs": [layout.node(other).address],
             "Relay": relay or "fra",
@@ -151,14 +151,14 @@ def tailscale(layout: Layout, key: str, relay: str = "") -> str:
             "Online": True,
             "Active": True,
         }
-        for other in NODES
+        for other in layout.keys
         if other != key
     }
     status = {
         "Version": "1.80.2",
         "BackendState": "Running",
         "TailscaleIPs": [own.address],
-        "Self": {"HostName": HOSTNAMES[key], "TailscaleIPs": [own.address], "Relay": "fra", "Online": True},
+        "Self": {"HostName": hostname(key), "TailscaleIPs": [own.address], "Relay": "fra", "Online": True},
         "Peer": peers,
     }
     way = f"via DERP({relay})" if relay else "via 127.0.0.1:41641"

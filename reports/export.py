@@ -92,7 +92,7 @@ def results_of(campaign: Campaign, decision: Decision, estimates: Estimates) -> 
         spread=estimates.spread,
         arms={str(step): arms for step, arms in sorted(estimates.arms.items())},
         ceiling=estimates.pipeline,
-        steps=[_step(campaign, step) for step in plan.STEPS if step.number != REPORT_STEP],
+        steps=[_step(campaign, step) for step in campaign.steps if step.number != REPORT_STEP],
         environment=_environment(campaign),
         sha256=campaign.hashes,
         torn_lines=sum(len(lines) for lines in campaign.torn.values()),
@@ -112,7 +112,7 @@ def results_schema() -> dict[str, Any]:
 
 
 def _step(campaign: Campaign, step: plan.PlanStep) -> StepResult:
-    record = campaign.records.get(step.number)
+    record = campaign.record_of(step)
     if record is None:
         unreadable = campaign.unreadable_step(step.number)
         return StepResult(step.number, step.name, "unreadable" if unreadable else None)

@@ -54,7 +54,8 @@ def write_report(
     campaign = _without_own_record(load_campaign(logs / profile))
     decision = decide(campaign, 12)
     estimates = estimates_of(campaign, decision)
-    charts = draw_charts(charts_of(campaign, decision, estimates))
+    rehearsed = any(record.rehearsal is not None for record in campaign.records.values())
+    charts = draw_charts(charts_of(campaign, decision, estimates), "REHEARSAL" if rehearsed else "")
     view = build_view(campaign, decision, estimates, commands or ReportCommands(), other_profiles(logs, profile))
     contents = {f"charts/{chart.name}.svg": chart.svg for chart in charts}
     contents |= {f"charts/{chart.name}.png": chart.png for chart in charts}

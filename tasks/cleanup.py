@@ -125,9 +125,12 @@ def _taken(exo: ExoNode, ports: tuple[int, ...], *, patient: bool) -> dict[int, 
 
 def _without_temporary_files(node: Node) -> list[str]:
     """Remove what an interrupted copy of ours has left (`*.part`); returns the paths."""
-    root = f"{shlex.quote(node.home())}/{ROOT}"
-    ran = node.run(f"find {root} -maxdepth 3 -name '*.part' -type f -print -delete 2>/dev/null", check=False)
-    return ran.stdout.splitlines()
+    return node.run(sweep_command(node), check=False).stdout.splitlines()
+
+
+def sweep_command(node: Node) -> str:
+    """Return the command that removes what interrupted copies of ours have left, and prints it."""
+    return f"find {shlex.quote(node.home())}/{ROOT} -maxdepth 3 -name '*.part' -type f -print -delete 2>/dev/null"
 
 
 def _summary(cleaned: Cleaned) -> str:

@@ -13,13 +13,20 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import functools
+import inspect
+import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fabric import Task, task
 from invoke.exceptions import Exit, ParseError
+from invoke.parser.argument import Argument
 
 if TYPE_CHECKING:
     from tasks.errors import StepError
@@ -29,15 +36,114 @@ PROJECT = Path(__file__).resolve().parent.parent
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-WAIT_HELP = "where another operator works on this cluster, wait for them instead of giving up"
+NODES_HELP = {"nodes": "only these nodes of hosts.yaml, e.g. srv1,rog"}
+WAIT_HELP = "wait for another operator of this cluster instead of stopping"
+_locking = False
+_waiting = False
+"""Whether the task that runs takes the cluster's lock, and waits for it."""
 _labs: dict[tuple[Path, str], Lab] = {}
 
 
+def command(
+    name: str | None = None,
+    positional: list[str] | None = None,
+    options: Mapping[str, str] | None = None,
+    *,
+    long: bool = False,
+    lock: bool = False,
+) -> Callable[[Callable[..., None]], Any]:
+    """Make a Fabric task of a function, with the options that commands share beside those it has itself.
+
+    Every one takes `--verbose`, one that takes the cluster's `lock` `--wait`, a `long` one `--notify COMMAND`. With
+    `--json`, where a function has that option, stdout is kept for one document. `options` explains its own.
+    """
+
+    def decorate(work: Callable[..., None]) -> Any:
+        shared: dict[str, tuple[object, str]] = {
+            "verbose": (False, "show every command and request, and what came of it")
+        }
+        if long:
+            shared["notify"] = ("", "shell command to run here when it has ended: notify-send, curl, mail")
+
+        if lock:
+            shared["wait"] = (False, WAIT_HELP)
+
+        @functools.wraps(work)
+        def body(c: Any, **given: Any) -> None:
+            from tasks import console
+
+            global _locking, _waiting
+            _locking, _waiting = lock, given.pop("wait", False)
+            console.verbose(given.pop("verbose"))
+            notify = given.pop("notify", "")
+            if given.get("json"):
+                console.json_only()
+            with notifying(notify, work.__name__):
+                work(c, **given)
+
+        own = list(inspect.signature(work).parameters.values())
+        keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        more = [inspect.Parameter(option, keyword, default=default) for option, (default, _) in shared.items()]
+        body.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+        told = {**(options or {}), **{option: words for option, (_, words) in shared.items()}}
+        if "json" in inspect.signature(work).parameters:
+            told["json"] = "print one JSON document instead, see schemas/"
+        return task(name=name, positional=positional, help=told, klass=_Task)(body)
+
+    return decorate
+
+
+class _Task(Task):  # type: ignore[misc]
+    def get_arguments(self, *arguments: Any, **options: Any) -> list[Argument]:
+        """Let a positional argument that has a default be left out, which Invoke does not know by itself."""
+        made: list[Argument] = super().get_arguments(*arguments, **options)
+        for argument in made:
+            if argument.positional and argument.default is not None:
+                argument.__class__ = _Optional
+        return made
+
+
+class _Optional(Argument):
+    """A positional argument as `fab logs [NODE]` has it: missing only while the parser holds a word that may be it."""
+
+    def _filled(self) -> Any:
+        given = super().value if self.raw_value is not None else None
+        frame: Any = sys._getframe(1)
+        while frame and frame.f_code.co_name != "handle":
+            frame = frame.f_back
+        word = str(frame.f_locals.get("token", "-")) if frame else "-"
+        return given or (self.default if word.startswith("-") else None)
+
+    value = property(_filled, Argument.value.fset)  # type: ignore[attr-defined]
+
+
 @contextlib.contextmanager
-def operating(c: Any, *, lock: bool = False, wait: bool = False) -> Iterator[Lab]:
+def notifying(command: str, name: str) -> Iterator[None]:
+    """Run a shell command of the user's when what is done here has ended, with the outcome in its environment."""
+    from tasks import console
+
+    outcome = "failed"
+    try:
+        yield
+        outcome = "done"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        if command:
+            told = {"EXO_PHASE1_COMMAND": name, "EXO_PHASE1_OUTCOME": outcome}
+            ended = subprocess.run(
+                ["/bin/sh", "-c", command], env=os.environ | told, stdin=subprocess.DEVNULL, check=False
+            )
+            if ended.returncode:
+                console.complaint(f"--notify: the command ended with exit code {ended.returncode}")
+
+
+@contextlib.contextmanager
+def operating(c: Any) -> Iterator[Lab]:
     """Give the Lab of this `fab` call and turn what goes wrong into one message and an exit code.
 
-    With `lock` nobody else may change this cluster until `fab` ends; with `wait` an operator who does is waited for.
+    Where the command takes the lock, nobody else may change this cluster until `fab` ends.
     """
     from tasks import console
     from tasks.redact import secrets_of
@@ -46,8 +152,8 @@ def operating(c: Any, *, lock: bool = False, wait: bool = False) -> Iterator[Lab
         lab = lab_of(c)
         shown += secrets_of(lab.inventory)
         console.hide(shown)
-        if lock:
-            lab.lock(wait=wait, hidden=shown)
+        if _locking:
+            lab.lock(wait=_waiting, hidden=shown)
         yield lab
 
 
@@ -61,9 +167,11 @@ def explaining() -> Iterator[list[str]]:
     from tasks.redact import masked
 
     hidden: list[str] = []
+    ended_well = False
     _end_as_by_ctrl_c()
     try:
         yield hidden
+        ended_well = True
     except StepError as error:
         raise Exit(clean(masked(blocks_of(error), hidden)), code=EXIT_FAILED) from error
     except InventoryError as error:
@@ -76,6 +184,8 @@ def explaining() -> Iterator[list[str]]:
         ) from None
     finally:
         console.no_live()
+        if not ended_well:
+            console.next_is("")  # what to type is said by what went wrong
 
 
 def _end_as_by_ctrl_c() -> None:
@@ -149,6 +259,15 @@ def at_most_one(options: Mapping[str, object]) -> None:
         raise usage_error(f"{' and '.join(given)}: choose one of them")
 
 
+def nodes_named(lab: Lab, nodes: str) -> list[str] | None:
+    """Read `--nodes srv1,rog`; None where it was left out. Raises Exit where one is not in hosts.yaml."""
+    named = [key for key in re.split(r"[,\s]+", nodes) if key]
+    unknown = [key for key in named if key not in lab.nodes]
+    if unknown:
+        raise usage_error(f"--nodes {nodes}: {', '.join(unknown)} is not one of {', '.join(lab.nodes)}")
+    return named or None
+
+
 def whole_number(option: str, text: object, least: int = 1) -> int | None:
     """Read an option that must be a whole number; "" is None. Raises Exit with one line instead of a traceback."""
     if text in ("", None):
@@ -168,7 +287,7 @@ REFUSED = {
     "ssh-config": "~/.ssh/config is read; a node's own settings stand in hosts.yaml",
     "connect-timeout": "the time-outs are fixed: 10 s to connect",
     "command-timeout": "every command has its own time-out; those of EXO stand in hosts.yaml",
-    "echo": "the commands of a step stand in its record in logs/",
+    "echo": "--verbose after the task shows every command; a step's record in logs/ keeps them",
     "hide": "the commands of a step stand in its record in logs/",
     "pty": "no command here needs a terminal",
     "warn-only": "a step that fails ends the chain; type the next one to go on",
@@ -233,8 +352,10 @@ def strictly(checks: Mapping[str, Callable[..., object]]) -> None:
         if self.config.run.dry:
             raise usage_error(f"run.dry (FABRIC_RUN_DRY): is not followed here; {REFUSED['dry']}")
         for context in self.tasks:
-            if context.name in checks:
-                checks[context.name](**{name.replace("-", "_"): arg.value for name, arg in context.args.items()})
+            if check := checks.get(context.name):
+                known = inspect.signature(check).parameters
+                given = {name.replace("-", "_"): argument.value for name, argument in context.args.items()}
+                check(**{name: value for name, value in given.items() if name in known})
         execute(self)
 
     Fab.parse_tasks, Fab.execute, Fab._exo_phase1 = parse_tasks, check_and_execute, True

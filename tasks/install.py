@@ -8,6 +8,7 @@ import shlex
 import msgspec
 
 from records.facts import GpuTruth, Installed
+from records.plan import command_for, node_step
 from records.settings import exo_on
 from tasks import console
 from tasks.errors import StepError
@@ -20,10 +21,12 @@ from tasks.gpu import amd, witnesses
 from tasks.machines.environment import exported
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
-from tasks.steps import StepNotes, run_side_by_side, step
+from tasks.steps import Step, StepNotes, run_side_by_side, step
 
 _DECISIVE = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp", "pyrsmi", "transformers")
 """Packages whose versions decide speed and device."""
+FOREIGN = 'path=$(command -v exo) && echo "$path" && timeout 20 "$path" --help 2>&1'
+"""Asks for an `exo` on the node's own PATH."""
 TOOL_PATH = 'PATH="$PATH:$HOME/.local/bin:$HOME/.cargo/bin";'
 """Where uv and cargo install themselves; a non-login shell does not look there."""
 
@@ -49,9 +52,23 @@ def install_rog(lab: Lab, notes: StepNotes) -> Installed:
     return msgspec.structs.replace(installed, gpu=truth)
 
 
-def install_group(lab: Lab) -> None:
-    """Run steps 2 to 4 side by side, then refuse different revisions on different nodes."""
-    run_side_by_side(lab, {"srv1": install_srv1, "srv2": install_srv2, "rog": install_rog})
+def install_step(key: str) -> Step[Installed]:
+    """Return the step that installs EXO on a node which the plan does not know."""
+
+    def work(lab: Lab, notes: StepNotes) -> Installed:
+        exo = ExoCluster(lab).nodes[key]
+        truth = verify_rocm(exo, notes)
+        return msgspec.structs.replace(install_on(exo, notes), gpu=truth)
+
+    return Step(work, node_step("install", key))
+
+
+def install_group(lab: Lab, only: list[str] | None = None) -> None:
+    """Run steps 2 to 4 side by side, `only` on some nodes, then refuse different revisions on different nodes."""
+    planned = {"srv1": install_srv1, "srv2": install_srv2, "rog": install_rog}
+    run_side_by_side(lab, {key: planned.get(key) or install_step(key) for key in lab.nodes}, only)
+    if only:
+        return
     identity.same_revision(ExoCluster(lab).each(lambda exo: exo.revision()))
 
 
@@ -117,11 +134,29 @@ def verify_rocm(exo: ExoNode, notes: StepNotes) -> GpuTruth | None:
     return truth
 
 
+def missing_tools(plan: InstallPlan) -> str:
+    """Return the command that prints which of the programs an install runs are not there."""
+    return f"{TOOL_PATH} for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done"
+
+
+def versions_command(plan: InstallPlan) -> str:
+    """Return the command that prints the venv's Python and the versions of the packages that decide."""
+    code = (
+        "import json,platform\nfrom importlib.metadata import version,PackageNotFoundError\nout={}\n"
+        f"for name in {json.dumps(list(_DECISIVE))}:\n try: out[name]=version(name)\n"
+        " except PackageNotFoundError: pass\nprint(json.dumps([platform.python_version(), out]))"
+    )
+    return f"{shlex.quote(plan.python)} -c {shlex.quote(code)}"
+
+
+def help_command(plan: InstallPlan) -> str:
+    """Return the command that has the installed `exo` say what it is."""
+    return f"{shlex.quote(plan.exo)} --help"
+
+
 def _perform(exo: ExoNode, plan: InstallPlan) -> None:
     node = exo.node
-    missing = node.run(
-        f"{TOOL_PATH} for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done"
-    ).stdout.split()
+    missing = node.run(missing_tools(plan)).stdout.split()
     if missing:
         raise StepError(
             f"has no {', '.join(missing)}",
@@ -136,15 +171,15 @@ def _perform(exo: ExoNode, plan: InstallPlan) -> None:
 def _run(exo: ExoNode, plan: InstallPlan, logins: dict[str, str]) -> None:
     node = exo.node
     for action in plan.steps:
-        console.note(node.key, action.title)
+        console.doing(node.key, action.title)
         ran = node.run(exported(node, logins) + action.command, timeout_s=action.timeout_s, check=False)
         if not ran.ok:
             whole = f"read all of it on {node.spec.host}: {action.log}\n" if action.log else ""
             raise StepError(
                 f"{node.failed(ran, action.timeout_s).problem.found} (while: {action.title})",
                 "an install that ends well",
-                f"{whole}mend that and type: fab install-{node.key}; what is half there lies in {exo.folder} on"
-                f" {node.spec.host} and is taken up again or replaced",
+                f"{whole}mend that and type: {command_for('install', node.key)}; what is half there lies in"
+                f" {exo.folder} on {node.spec.host} and is taken up again or replaced",
                 who=node.key,
             )
 
@@ -161,15 +196,10 @@ def _is_there(exo: ExoNode, plan: InstallPlan, wish: dict[str, str]) -> bool:
 def _proven(exo: ExoNode, plan: InstallPlan) -> Installed:
     """Ask the node what it has now. Raises StepError where that is not the EXO that hosts.yaml names."""
     node = exo.node
-    ran = node.run(f"{shlex.quote(plan.exo)} --help", check=False, timeout_s=120)
+    ran = node.run(help_command(plan), check=False, timeout_s=120)
     program = identity.identify(ran.stdout + ran.stderr, ran.exit_code)
     identity.check(program, exo.generation.NAME, node.key, plan.exo)
-    code = (
-        "import json,platform\nfrom importlib.metadata import version,PackageNotFoundError\nout={}\n"
-        f"for name in {json.dumps(list(_DECISIVE))}:\n try: out[name]=version(name)\n"
-        " except PackageNotFoundError: pass\nprint(json.dumps([platform.python_version(), out]))"
-    )
-    python_version, packages = json.loads(node.run(f"{shlex.quote(plan.python)} -c {shlex.quote(code)}").stdout)
+    python_version, packages = json.loads(node.run(versions_command(plan)).stdout)
     return Installed(
         node=node.key,
         release=exo.exo.release,
@@ -186,7 +216,7 @@ def _proven(exo: ExoNode, plan: InstallPlan) -> Installed:
 
 def _name_foreign_exo(node: Node, notes: StepNotes) -> None:
     """Name an `exo` that the node's PATH already has; it is never used."""
-    ran = node.run('path=$(command -v exo) && echo "$path" && timeout 20 "$path" --help 2>&1', check=False)
+    ran = node.run(FOREIGN, check=False)
     path, _, help_text = ran.stdout.partition("\n")
     warning = identity.foreign(identity.identify(help_text, ran.exit_code), path) if path else ""
     if warning:

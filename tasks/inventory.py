@@ -6,16 +6,21 @@ A mistake in the file is one InventoryError that names the file and the key path
 
 from __future__ import annotations
 
+import ast
 import codecs
 import hashlib
 import ipaddress
+import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from records.settings import Baseline, Exo, Inventory, NodeExo, NodeSpec, Profile
+from records import settings
+from records.settings import Exo, Inventory, NodeExo, NodeSpec, Profile
+from tasks.hosts_mistakes import hint, lines_of, located, named, ratio_hint, unknown_keys, value_at
 from tasks.redact import secret_flags, secret_query
 
 PROMPT_ROOM = 256
@@ -26,26 +31,17 @@ class InventoryError(Exception):
     """hosts.yaml cannot be used; the message names the file and the key path."""
 
 
-class _Mistake(Exception):  # noqa: N818 - it is one, as in the list of contradictions
-    """What the types refuse; the message starts with the key path it is about."""
-
-
-NODE_KEYS = ("srv1", "srv2", "rog")
-"""The plan's three nodes; its steps are named after them."""
+MOST_RATIO = 10
+"""A larger target is a percentage that was written as a ratio."""
 
 
 def load_inventory(path: Path, profile: str | None = None) -> Inventory:
     """Read and check `path`; `profile` overrides the one named in the file. Raises InventoryError."""
     raw, lines = _read_yaml(path)
-    try:
-        inventory = _convert(raw)
-        if profile:
-            inventory = msgspec.structs.replace(inventory, profile=profile)
-        mistakes = _contradictions(inventory)
-    except _Mistake as mistake:
-        mistakes = [str(mistake)]
-    if mistakes:
-        raise InventoryError(f"{path}: " + "; ".join(_with_line(mistake, lines) for mistake in mistakes))
+    inventory = _convert(path, raw, lines)
+    if profile:
+        inventory = msgspec.structs.replace(inventory, profile=profile)
+    _refuse(path, _contradictions(inventory), lines)
     return inventory
 
 
@@ -61,12 +57,31 @@ def campaign_id(inventory: Inventory) -> str:
 
 
 def hosts_schema() -> dict[str, Any]:
-    """Return the JSON Schema of hosts.yaml."""
-    return msgspec.json.schema(Inventory)
+    """Return the JSON Schema of hosts.yaml, with what `records/settings.py` says below each key as its description."""
+    schema = msgspec.json.schema(Inventory)
+    said = _said_of_keys(Path(settings.__file__))
+    for name, kind in schema["$defs"].items():
+        for key, described in kind.get("properties", {}).items():
+            if words := said.get((name, key)):
+                described["description"] = words
+    return schema
+
+
+def _said_of_keys(path: Path) -> dict[tuple[str, str], str]:
+    """Return the text below each field of each class in a module: Python itself forgets it."""
+    said = {}
+    for kind in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(kind, ast.ClassDef):
+            continue
+        for field, below in itertools.pairwise(kind.body):
+            match field, below:
+                case ast.AnnAssign(target=name), ast.Expr(value=ast.Constant(value=str(words))):
+                    said[kind.name, ast.unparse(name)] = " ".join(words.split())
+    return said
 
 
 def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
-    """Return what the file holds, and in which line each key path stands. Raises InventoryError."""
+    """Return what the file says, and the line of each key path in it."""
     import yaml
 
     class UniqueKeys(yaml.SafeLoader):
@@ -84,7 +99,8 @@ def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:
         text = _text_of(path)
-        return yaml.load(text, Loader=UniqueKeys), _lines(yaml.compose(text, yaml.SafeLoader))  # noqa: S506 - it is safe
+        raw = yaml.load(text, Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
+        return raw, dict(lines_of(yaml.compose(text, Loader=yaml.SafeLoader)))
     except FileNotFoundError as error:
         raise InventoryError(f"{path}: there is no such file") from error
     except OSError as error:
@@ -92,7 +108,8 @@ def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}" if mark else "somewhere"
-        raise InventoryError(f"{path}: {where}: {error.problem}") from error
+        tab = "; indent with spaces, not with tabs" if "'\\t'" in str(error.problem) else ""
+        raise InventoryError(f"{path}: {where}: {error.problem}{tab}") from error
     except (yaml.YAMLError, TypeError) as error:
         raise InventoryError(f"{path}: not YAML: {error}") from error
 
@@ -108,75 +125,55 @@ def _text_of(path: Path) -> str:
         raise InventoryError(f"{path}: line {line}: not UTF-8: {error.reason}; save the file as UTF-8") from error
 
 
-def _lines(node: Any, path: str = "") -> dict[str, int]:
-    """Return the line, counted from 1, of every key path of a composed YAML document."""
-    lines: dict[str, int] = {}
-    for key, value in node.value if node is not None and node.id == "mapping" else ():
-        here = f"{path}.{key.value}" if path else str(key.value)
-        lines[here] = key.start_mark.line + 1
-        lines |= _lines(value, here)
-    return lines
-
-
-def _with_line(mistake: str, lines: dict[str, int]) -> str:
-    """Return a mistake with the line of its key path before it, or of the nearest that the file has."""
-    path = mistake.partition(": ")[0]
-    while path and path not in lines:
-        path = path.rpartition(".")[0]
-    return f"line {lines[path]}: {mistake}" if path else mistake
-
-
 _NODE_KEYS_OF_BEFORE = ("overrides", "extras", "environment", "flags", "ports")
 
 
-def _refuse_keys_of_before(raw: Any) -> None:
-    """Name the keys of 0.2 for what single nodes need, with where that is written now. Raises _Mistake."""
+def _keys_of_before(raw: Any) -> Iterator[str]:
+    """Yield the keys of 0.2 for what single nodes need, each with where that is written now."""
     profiles = raw.get("profiles") if isinstance(raw, dict) else None
     for name, profile in profiles.items() if isinstance(profiles, dict) else ():
         exo = profile.get("exo") if isinstance(profile, dict) else None
         for key in _NODE_KEYS_OF_BEFORE:
             if isinstance(exo, dict) and (old := f"node_{key}") in exo:
                 nodes = ", ".join(map(str, exo[old])) if isinstance(exo[old], dict) else "NODE"
-                raise _Mistake(
+                yield (
                     f"profiles.{name}.exo.{old}: this key is gone; write what a node needs as `{key}` into"
                     f" profiles.{name}.exo.nodes.NODE (here for {nodes})"
                 )
 
 
-def _convert(raw: Any) -> Inventory:
-    _refuse_keys_of_before(raw)
+def _refuse(path: Path, mistakes: list[str], lines: dict[str, int]) -> None:
+    """Raise InventoryError with every one of `mistakes`, each with its line; nothing where there is none."""
+    if mistakes:
+        raise InventoryError(f"{path}: " + "; ".join(located(mistake, lines) for mistake in mistakes))
+
+
+def _convert(path: Path, raw: Any, lines: dict[str, int]) -> Inventory:
+    _refuse(path, list(_keys_of_before(raw)) or list(unknown_keys(raw)), lines)
     try:
         return msgspec.convert(raw, Inventory)
     except msgspec.ValidationError as error:
         said = str(error)
-        match = re.fullmatch(r"(?s)(.*) - at `(?:key in )?\$\.?(.*)`", said)
+        match = re.fullmatch(r"(?s)(.*) - at `(?:key` in `)?\$\.?(.*)`", said)
         reason, key = (match.group(1), match.group(2)) if match else (said, "")
-        raise _Mistake(f"{_named(raw, key) or 'top level'}: {reason}") from error
-
-
-def _named(raw: Any, key: str) -> str:
-    """Return the key path with the name of the offending entry, where msgspec only says `nodes[...]`."""
-    top, dots, rest = key.partition("[...]")
-    kind = {"nodes": NodeSpec, "ollama": Baseline, "profiles": Profile}.get(top)
-    if not dots or kind is None:
-        return key
-    for name, value in raw[top].items():
-        try:
-            msgspec.convert(value, kind)
-        except msgspec.ValidationError:
-            return f"{top}.{name}{rest}"
-    return f"{top}: a name in it"
+        where = named(raw, key)
+        meant = hint(where, value_at(raw, where))
+        mistake = f"{where or 'top level'}: {reason}" + (f"; {meant}" if meant else "")
+        raise InventoryError(f"{path}: {located(mistake, lines)}") from error
 
 
 def _contradictions(inventory: Inventory) -> list[str]:
     """Find what the types cannot say; each entry starts with the key path it is about."""
     mistakes: list[str] = []
     names = set(inventory.nodes)
-    if names != set(NODE_KEYS):
-        mistakes.append(f"nodes: has {sorted(names)}, the plan's steps need exactly {list(NODE_KEYS)}")
+    if len(names) < 2:
+        mistakes.append("nodes: has fewer than two; a cluster needs two at least")
     if inventory.profile not in inventory.profiles:
         mistakes.append(f"profile: '{inventory.profile}' is not one of profiles ({', '.join(inventory.profiles)})")
     mistakes += _bad_nodes(inventory.nodes)
+    target = inventory.decision.target_ratio
+    if target > MOST_RATIO:
+        mistakes.append(f"decision.target_ratio: {target:g} would be {target:g} times as fast; {ratio_hint(target)}")
     if not inventory.ollama:
         mistakes.append("ollama: needs at least one baseline")
     for arm, baseline in inventory.ollama.items():

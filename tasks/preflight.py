@@ -9,6 +9,7 @@ import msgspec
 
 from records.facts import NodePython, OllamaState, Preflight
 from records.settings import Exo, exo_on, ports_of
+from tasks import console
 from tasks.errors import StepError, all_of
 from tasks.exo import leavings
 from tasks.exo.catalogue import generation_of
@@ -28,7 +29,7 @@ from tasks.machines.threads import run_all
 from tasks.ollama.servers import ask_servers, refuse_silent
 from tasks.steps import StepNotes, step
 
-_FACTS = r"""
+FACTS = r"""
 printf 'home=%s\n' "$HOME"
 . /etc/os-release 2>/dev/null
 printf 'hostname=%s\nos=%s\nkernel=%s\ncpu_count=%s\n' "$(hostname)" "${PRETTY_NAME:-unknown}" "$(uname -r)" "$(nproc)"
@@ -143,21 +144,28 @@ def _closed(lab: Lab, key: str, port: int, why: str) -> Lacking:
     )
 
 
-def preflight_group(lab: Lab, *, strict: bool = False) -> None:
+def preflight_group(lab: Lab, *, strict: bool = False, as_json: bool = False) -> None:
     """Run step 1, then show what is feasible and, where rates were measured before, the pipeline's estimate."""
     done = verify_python(lab, strict=strict)
+    if as_json:
+        console.document(done)
+        return
     show_feasibility(Assessment(done.feasible, done.go_unreachable_because, done.alternatives))
     show_estimate(lab.logs)
 
 
-def feasibility(lab: Lab, *, strict: bool = False) -> None:
+def feasibility(lab: Lab, *, strict: bool = False, as_json: bool = False) -> None:
     """Ask the nodes what they are and show what can run on them; leaves no record. Raises StepError with `strict`."""
-    told = ask_nodes(lab)
-    nodes = lab.each(lambda node: facts_of(node, lab.profile.exo, told[node.key]))
-    nodes, ways = with_round_trips(lab, nodes, told)
+    with console.waiting("feasibility"):
+        told = ask_nodes(lab)
+        nodes = lab.each(lambda node: facts_of(node, lab.profile.exo, told[node.key]))
+        nodes, ways = with_round_trips(lab, nodes, told)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
-    show_feasibility(assessment)
-    show_estimate(lab.logs)
+    if as_json:
+        console.document(assessment)
+    else:
+        show_feasibility(assessment)
+        show_estimate(lab.logs)
     if strict:
         refuse_infeasible(assessment, lab.inventory.profile)
 
@@ -173,7 +181,7 @@ def questions_for(lab: Lab, node: Node) -> dict[str, str]:
     addresses, folder = lab.addresses(), f'"$HOME"/{ROOT}/{shlex.quote(lab.inventory.profile)}'
     peers = {key: addresses[key] for key in network.probed_from(node.key, list(addresses), lab.bench_node.key)}
     questions = {
-        "facts": _FACTS,
+        "facts": FACTS,
         "pythons": pythons.probe_command(),
         "rooms": leavings.room_command(exo_on(lab.profile.exo, node.key).environment),
         "firewall": "command -v ufw nft",

@@ -38,6 +38,7 @@ class RehearsalOptions(msgspec.Struct, frozen=True):
     trap: str = ""
     seed: str = "0"
     generation: str = "0"
+    nodes: str = "3"
     drift: str = "0"
 
 
@@ -77,6 +78,7 @@ def check(root: Path, wish: RehearsalOptions) -> dict[str, Any]:
             "trap": wish.trap or None,
             "seed": int(_number("seed", wish.seed)),
             "generation": int(_number("generation", wish.generation)),
+            "nodes": int(_number("nodes", wish.nodes)),
             "drift": _number("drift", wish.drift, least=-1.0),
         }
         cluster.check(root, **{name: value for name, value in wanted.items() if name != "seed"})

@@ -9,7 +9,7 @@ from invoke.exceptions import Exit
 
 from records.facts import Documented
 from records.files import write_whole
-from tasks import console
+from tasks import closing, console
 from tasks.command_line import PROJECT
 from tasks.errors import StepError
 from tasks.machines.lab import Lab
@@ -51,6 +51,7 @@ def report_group(lab: Lab, *, html: bool, commit: bool, gate: bool) -> None:
     from reports.export import GATE_EXIT
 
     documented = document_results(lab, html=html, commit=commit)
+    closing.after_report(documented.verdict)
     code = GATE_EXIT[documented.verdict] if gate else 0
     if code:
         raise Exit(f"verdict: {documented.verdict}", code=code)

@@ -1,4 +1,4 @@
-"""JSON Schemas of hosts.yaml, a record, a sample and the report, generated from the structs: `make schemas`."""
+"""JSON Schemas of hosts.yaml, of files in `logs/`, of what `--json` prints, from the structs: `make schemas`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ import msgspec
 from records.files import write_whole
 from records.record import Record
 from records.samples import Conditions, Sample
-from records.settings import Inventory
 from tasks.command_line import PROJECT
+from tasks.inventory import hosts_schema
 
 
 def schemas() -> dict[str, dict[str, Any]]:
     """Return every schema by its file name in `schemas/`."""
+    from records.facts import Preflight
     from reports.export import results_schema
+    from tasks.feasibility.assess import Assessment
+    from tasks.plan import Ahead
+    from tasks.status import LabStatus
 
-    kinds = {"hosts": Inventory, "record": Record, "sample": Sample, "conditions": Conditions}
+    kinds = {"record": Record, "sample": Sample, "conditions": Conditions}
+    kinds |= {"preflight": Preflight, "feasibility": Assessment, "plan": Ahead, "status": LabStatus}
     made = {f"{name}.schema.json": msgspec.json.schema(kind) for name, kind in kinds.items()}
-    return made | {"results.schema.json": results_schema()}
+    return made | {"hosts.schema.json": hosts_schema(), "results.schema.json": results_schema()}
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import shlex
 import time
 
 from records.facts import Cluster, Started
+from records.plan import command_for, node_step
 from tasks import console
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
@@ -13,7 +14,7 @@ from tasks.exo.node import ExoNode
 from tasks.exo.serving import serve, wait_until_it_serves
 from tasks.machines.daemon import Daemon
 from tasks.machines.lab import Lab
-from tasks.steps import StepNotes, run_side_by_side, step
+from tasks.steps import Step, StepNotes, run_side_by_side, step
 
 SHOWN = 5
 LOGOUT_S = 0.5
@@ -58,10 +59,17 @@ def verify_cluster(lab: Lab, notes: StepNotes) -> Cluster:
     return cluster
 
 
-def start_group(lab: Lab) -> None:
-    """Run steps 5 to 8: the nodes side by side, then the cluster."""
-    run_side_by_side(lab, {"srv1": start_srv1, "srv2": start_srv2, "rog": start_rog})
-    verify_cluster(lab)
+def start_step(key: str) -> Step[Started]:
+    """Return the step that starts EXO on a node which the plan does not know."""
+    return Step(lambda lab, notes: start_on(ExoCluster(lab).nodes[key], notes), node_step("start", key))
+
+
+def start_group(lab: Lab, only: list[str] | None = None) -> None:
+    """Run steps 5 to 8: the nodes side by side, then the cluster; with `only` some nodes, and not yet the cluster."""
+    planned = {"srv1": start_srv1, "srv2": start_srv2, "rog": start_rog}
+    run_side_by_side(lab, {key: planned.get(key) or start_step(key) for key in lab.nodes}, only)
+    if not only:
+        verify_cluster(lab)
 
 
 def start_on(exo: ExoNode, notes: StepNotes) -> Started:
@@ -118,7 +126,7 @@ def _refuse_another_install(exo: ExoNode) -> None:
         raise StepError(
             f"what is installed is not what hosts.yaml asks for; changed since: {_few(departs)}",
             "an install as hosts.yaml has it",
-            f"fab install-{exo.key} start-{exo.key}",
+            f"{command_for('install', exo.key)} {command_for('start', exo.key).removeprefix('fab ')}",
             who=exo.key,
         )
 
@@ -131,6 +139,7 @@ def _outlives_login(exo: ExoNode, process: Daemon) -> None:
         raise StepError(
             "EXO was ended together with the SSH connection that started it (logind's KillUserProcesses)",
             "a process that outlives the login",
-            f"on {exo.node.spec.host}: loginctl enable-linger (sudo where it is refused), then: fab start-{exo.key}",
+            f"on {exo.node.spec.host}: loginctl enable-linger (sudo where it is refused),"
+            f" then: {command_for('start', exo.key)}",
             who=exo.key,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from records.archive import Finished
 from records.facts import Skipped
 from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from records.settings import settings_carried
-from tasks import console
+from tasks import closing, console
 from tasks.command_line import EXIT_FAILED, EXIT_USAGE
 from tasks.errors import NothingDoneError, StepError
 from tasks.inventory import campaign_id
@@ -71,8 +71,8 @@ Result = TypeVar("Result", bound=msgspec.Struct)
 class Step(Generic[Result]):
     """A step of the plan: calling it runs it and leaves its record."""
 
-    def __init__(self, work: Callable[..., Result]) -> None:
-        self.plan = plan.step_named(work.__name__.replace("_", "-"))
+    def __init__(self, work: Callable[..., Result], planned: plan.PlanStep | None = None) -> None:
+        self.plan = planned or plan.step_named(work.__name__.replace("_", "-"))
         self.work = work
         self.afterwards: Callable[[Lab], None] | None = None
         """Done once its record lies there, whatever came of the step."""
@@ -85,22 +85,28 @@ class Step(Generic[Result]):
         result: Any = None
         failure: BaseException | None = None
         try:
-            result = self.work(lab, notes, **options)
+            with console.waiting(self.plan.name):
+                result = self.work(lab, notes, **options)
         except StepError as error:
             failure = error.about(self.plan.name)
         except BaseException as error:  # recorded first, then raised again
             failure = error
         finally:
             journal.reset(token)
+            console.done(self.plan.node)
         if isinstance(failure, NothingDoneError) or (isinstance(failure, Exit) and failure.code == EXIT_USAGE):
             raise failure  # what ran nothing must not replace what an earlier run has left
         if result is not None and notes.kept is not None:
-            console.summary(msgspec.structs.replace(notes.kept, status="already", warnings=[]))
+            kept = msgspec.structs.replace(notes.kept, status="already", warnings=[])
+            lab.finished.append(kept)
+            console.summary(kept)
+            closing.after_step(self.plan)
             return cast(Result, result)
         result = result if result is not None else notes.partial
         record = self._record(lab, notes, result, failure, started, time.monotonic() - clock)
         folder = finished.folder_for(record)
         _save(folder, record)
+        lab.finished.append(record)
         console.summary(record)
         if folder != lab.logs:
             console.text(f"    the finished measurement stays; the record of this attempt lies in {folder}")
@@ -109,6 +115,7 @@ class Step(Generic[Result]):
         if failure is not None:
             raise failure
         assert result is not None
+        closing.after_step(self.plan)
         return cast(Result, result)
 
     def _record(
@@ -153,9 +160,9 @@ def step(work: Callable[..., Result]) -> Step[Result]:
     return Step(work)
 
 
-def run_side_by_side(lab: Lab, steps: Mapping[str, Step[Any]]) -> None:
-    """Run the steps (node key -> step) at once; every one leaves its record, their errors are raised as one."""
-    side_by_side({key: partial(run, lab) for key, run in steps.items()})
+def run_side_by_side(lab: Lab, steps: Mapping[str, Step[Any]], only: Collection[str] | None = None) -> None:
+    """Run the steps (node key -> step) at once, or `only` some; each leaves its record, errors are raised as one."""
+    side_by_side({key: partial(run, lab) for key, run in steps.items() if only is None or key in only})
 
 
 def _failure(failure: BaseException | None) -> tuple[Status | None, list[Problem], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from invoke.parser import Parser
 
+import fabfile
 import records
 from scripts.draw_architecture import PICTURES, pictures
 from tests import PROJECT
+from tests.support.fab import fab as typed
 
 PAPERS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/methodology.md"]
+PAPERS += ["docs/operating.md"]
 PAPERS += sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "docs/decisions").glob("*.md"))
 FILE = re.compile(r"`((?:[\w.*-]+/)+[\w.*-]*|[\w-]+\.(?:py|md|toml|yaml))`")
 """A path in backticks: with a slash, or a name that ends as files do."""
@@ -242,3 +247,39 @@ def test_every_make_target_that_a_paper_names_is_there(paper: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
     told = re.findall(r"(?:`|^    )make ([a-z]+)", text_of(paper), re.MULTILINE)
     assert [target for target in told if target not in targets] == []
+
+
+def fab_commands(paper: str) -> list[list[str]]:
+    """Return every `fab` call that a paper shows, as words: indented lines and code in backticks."""
+    text = re.sub(r"```.*?```", "", text_of(paper), flags=re.DOTALL)
+    lines = re.findall(r"^    (?:\S+=\S+ )*(?:\.venv/bin/)?(fab .*)", text, re.MULTILINE)
+    lines += re.findall(r"`(?:\S+=\S+ )*(?:\.venv/bin/)?(fab [^`]*)`", text)
+    plain = [re.sub(r"[\[\]]", "", line) for line in lines]
+    return [shlex.split(line, comments=True)[1:] for line in plain]
+
+
+@pytest.mark.parametrize("paper", ["README.md", "CONTRIBUTING.md", *sorted(p for p in PAPERS if p.startswith("docs/"))])
+def test_every_fab_call_in_a_paper_is_one(paper: str) -> None:
+    """Each call that a paper shows is parsed by the very parser of `fab`: its tasks and options are there."""
+    if paper.startswith("docs/decisions/"):
+        pytest.skip("a decision may name what it did away with")
+    for words in fab_commands(paper):
+        if not words or words[0].startswith("-") or words == ["compare"] or "..." in words:
+            continue  # options of Fabric itself, a task that is only named, and a sketch
+        Parser(contexts=fabfile.ns.to_contexts()).parse_argv(words)
+
+
+def test_what_the_papers_call_harmless_runs_on_any_machine(tmp_path: Path) -> None:
+    """The calls of docs/operating.md that ask no node end well beside the shipped hosts file."""
+    hosts = tmp_path / "hosts.yaml"
+    shutil.copy(PROJECT / "hosts.yaml", hosts)
+    shown = [" ".join(words) for words in fab_commands("docs/operating.md")]
+    for words, said in (
+        (["plan"], "15  stop-cluster"),
+        (["history"], "nothing has been measured yet"),
+        (["--print-completion-script", "bash"], "complete"),
+    ):
+        assert any(line.startswith(" ".join(words)) for line in shown)
+        done = typed(*words, hosts=hosts)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert said in done.stdout

@@ -56,7 +56,7 @@ def slowness(number: Callable[[str, float], float]) -> float:
     From `drift_from_s` (Unix time) on, for `drift_over_s`, the rate changes evenly in its logarithm by `drift` in all.
     """
     share = (time.time() - number("drift_from_s", 0.0)) / number("drift_over_s", 1.0)
-    return (1.0 + number("drift", 0.0)) ** -min(1.0, max(0.0, share))
+    return float((1.0 + number("drift", 0.0)) ** -min(1.0, max(0.0, share)))
 
 
 def sleep_until(moment: float) -> None:

@@ -32,6 +32,20 @@ CARD, INK, QUIET, FAINT, GRID, BAND = "#fbfaf7", "#1f2a37", "#5b6673", "#b9b4a8"
 ALARM = "#a1260d"
 COLOURS = ("#0b4f9e", "#e08f1f", "#8a4f9e", "#2f8f83", "#8c6d46")
 SHAPES = ("o", "s", "^", "D", "v")
+DARK = {
+    CARD: "#1c2026",
+    INK: "#e6e3dc",
+    QUIET: "#a3a9b1",
+    FAINT: "#565e68",
+    GRID: "#30363e",
+    BAND: "#262c34",
+    ALARM: "#ff9b80",
+    "#dcebe0": "#1f3a2b",
+    **dict(zip(COLOURS, ("#6ea8ff", "#f0a93f", "#c792ea", "#5cc9bb", "#c8a87c"), strict=True)),
+}
+"""Colour on a light page -> its counterpart on a dark one, which the SVG itself chooses."""
+HEAD_IN = 0.34
+"""Height of the line with the title above what a chart draws."""
 SMALL: dict[str, Any] = {"fontsize": 9, "color": QUIET}
 """How axes and asides are written."""
 STYLE: dict[str, Any] = {
@@ -59,7 +73,7 @@ STYLE: dict[str, Any] = {
     "grid.linewidth": 0.8,
     "hatch.linewidth": 0.8,
     "legend.frameon": False,
-    "figure.facecolor": CARD,  # a light card of its own: legible on a dark page as well
+    "figure.facecolor": CARD,
     "savefig.facecolor": CARD,
 }
 
@@ -120,18 +134,18 @@ def arm_marks(arms: Sequence[ArmEstimate]) -> dict[str, ArmMark]:
     }
 
 
-def draw_charts(charts: Iterable[Chart]) -> list[DrawnChart]:
-    """Draw every chart as SVG and as PNG."""
+def draw_charts(charts: Iterable[Chart], mark: str = "") -> list[DrawnChart]:
+    """Draw every chart as SVG and as PNG, with `mark` (REHEARSAL) inside each: none can be taken for a real one."""
     import matplotlib
 
     # The defaults first: a matplotlibrc of the user's would change the bytes.
     settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # an odd name shows as boxes
-        return [_drawn(chart) for chart in charts]
+        return [_drawn(chart, mark) for chart in charts]
 
 
-def _drawn(chart: Chart) -> DrawnChart:
+def _drawn(chart: Chart, mark: str) -> DrawnChart:
     """Return the chart with its bytes, without dates or versions in them."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -142,10 +156,43 @@ def _drawn(chart: Chart) -> DrawnChart:
     chart.draw(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, for both formats
+    _head(figure, chart.title, mark)
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
-    return DrawnChart(chart.name, chart.title, chart.alternative(), svg.getvalue(), png.getvalue())
+    words = f"{mark}. {chart.alternative()}" if mark else chart.alternative()
+    return DrawnChart(chart.name, chart.title, words, _for_dark_pages(svg.getvalue()), png.getvalue())
+
+
+def _head(figure: Figure, title: str, mark: str) -> None:
+    """Make room above all that was laid out, and put the title there, with the mark at its right."""
+    below_in = float(figure.get_figheight())
+    figure.set_figheight(below_in + HEAD_IN)
+    share = below_in / (below_in + HEAD_IN)
+    for axes in figure.axes:
+        place = axes.get_position()
+        axes.set_position((place.x0, place.y0 * share, place.width, place.height * share))
+    for text in figure.texts:
+        text.set_y(text.get_position()[1] * share)
+    for legend in figure.legends:
+        legend.set_bbox_to_anchor((0, 0, 1, share), transform=figure.transFigure)
+    top = 1 - 0.1 / (below_in + HEAD_IN)
+    figure.text(0.015, top, title, ha="left", va="top", weight="bold", fontsize=11.5)
+    if mark:
+        box = {"facecolor": "none", "edgecolor": ALARM, "linewidth": 1.2, "pad": 2.5}
+        figure.text(0.985, top, mark, ha="right", va="top", weight="bold", fontsize=9.5, color=ALARM, bbox=box)
+
+
+def _for_dark_pages(svg: bytes) -> bytes:
+    """Give an SVG the style by which a dark page shows it dark; matplotlib writes every colour into `style` itself."""
+    rules = "".join(
+        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for what in ("fill", "stroke")
+    )
+    head, end, rest = svg.partition(b"<defs>")
+    style = f'<style type="text/css">@media (prefers-color-scheme:dark){{{rules}}}</style>\n '.encode()
+    return head + style + end + rest
 
 
 def name_rows(axes: Axes, labels: list[str], *, grid: bool = True) -> None:

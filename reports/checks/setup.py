@@ -26,7 +26,8 @@ def right_software(campaign: Campaign, step: int) -> Check:
     installed = list(campaign.installed.values())
     lacking = [
         f"step {missing.number}: {_why_missing(campaign, missing.number)}"
-        for node, missing in plan.steps_by_node("install").items()
+        for node in campaign.settings_of(step).nodes or plan.steps_by_node("install")
+        for missing in [plan.node_step("install", node)]
         if node not in campaign.installed
     ]
     evidence = "; ".join(
@@ -233,7 +234,8 @@ def _exo_devices(campaign: Campaign, step: int) -> tuple[list[str], list[str], l
         if started.device_kind == "cpu" or (probe and probe.kind == "cpu"):
             wrong.append(f"EXO on {started.node} computes on its CPU")
         elif probe is None or not probe.works:
-            untold.append(f"no compute probe has proven the GPU of {started.node}: fab install-{started.node} asks it")
+            again = plan.command_for("install", started.node)
+            untold.append(f"no compute probe has proven the GPU of {started.node}: {again} asks it")
         if probe:
             proof.append(f"probe on {started.node}: {probe.words}")
     if expected:

@@ -61,9 +61,9 @@ class Trouble(msgspec.Struct, frozen=True):
 def steps_table(campaign: Campaign) -> Table:
     """List the fifteen steps with status and time; the report's own step is `this report`."""
     rows = []
-    for step in plan.STEPS:
-        record, unread = campaign.records.get(step.number), campaign.unreadable_step(step.number)
-        row = [str(step.number), step.title, Code(f"fab {step.name}")]
+    for step in campaign.steps:
+        record, unread = campaign.record_of(step), campaign.unreadable_step(step.number)
+        row = [str(step.number), step.title, Code(plan.command_of(step))]
         if step.number == REPORT_STEP:
             row += ["this report", "", "", ""]
         elif unread:
@@ -101,13 +101,13 @@ def deviations(records: dict[int, Record]) -> list[DeviationView]:
 
 def trouble(campaign: Campaign) -> Trouble:
     """Collect failed steps, warnings, failed requests, torn lines and files that could not be read."""
-    records = campaign.records
+    records = campaign.all_records
     warnings = [
-        (f"Step {number} ({records[number].name})", clip(text, _file(number), cap=500))
-        for number in sorted(records)
-        for text in records[number].warnings
+        (f"Step {record.step} ({record.name})", clip(text, _file(record.step), cap=500))
+        for record in records
+        for text in record.warnings
     ]
-    problems = [view for n in sorted(records) if records[n].status in UNDONE for view in _problems(records[n])]
+    problems = [view for record in records if record.status in UNDONE for view in _problems(record)]
     unread = [clip(words, cap=500) for words in campaign.unread]
     return Trouble(problems, warnings, _failed_requests(campaign.samples), unread)
 

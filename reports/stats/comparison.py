@@ -114,6 +114,10 @@ def _comparison(
 ) -> Comparison:
     exo, ollama, places = data
     measured = exo - ollama
+    mean: Array | float
+    lower: Array | float
+    upper: Array | float
+    freedom: Array | float
     if len(numbers) < FEWEST_ROUNDS:
         adjusted, mean, lower, upper, freedom = measured, measured.mean(), -math.inf, math.inf, 0.0
         round_cv = None

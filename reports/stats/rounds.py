@@ -151,7 +151,7 @@ def sides(lower: Array, upper: Array, target_ratio: float) -> Array:
 def supported(log_ratios: Array, says: Array, target_ratio: float, error: float) -> npt.NDArray[np.bool_]:
     """Tell whether the cross-check says the same at SUPPORT_FACTOR times the error, where a side is said at all."""
     _, lower, upper = signed_rank(log_ratios, min(0.5, SUPPORT_FACTOR * error))
-    return (says == 0) | (sides(lower, upper, target_ratio) == says)
+    return np.asarray((says == 0) | (sides(lower, upper, target_ratio) == says), dtype=np.bool_)
 
 
 def votes(exo: Array, ollama: Array, places: Array, target_ratio: float, error: float) -> Array:

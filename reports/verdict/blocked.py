@@ -70,12 +70,14 @@ def next_command(campaign: Campaign, step: int) -> str:
         return f"read {unread.file} with the version that wrote it, or archive it and measure again: {command}"
     if undone := undone_preparation(campaign):
         return what_to_do(undone)
-    for number in range(1, step + 1):
-        record = campaign.records.get(number)
+    for planned in campaign.steps:
+        record, number = campaign.record_of(planned), planned.number
+        if number > step:
+            break
         if record is not None and record.status == "failed":
             return what_to_do(record)
         if record is None or record.status in UNDONE:
-            return f"fab {plan.step_numbered(number).name}"
+            return plan.command_of(planned)
     return "fab report" if timed_by_arm(campaign, step) else f"fab {plan.step_numbered(step).name}"
 
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 PROOF_S = 180.0
 """For the chat that proves a ring before a run; the slowest stage seen took 1.4 s a token."""
 RUNNERS_END_S = 20.0
-_CONDITIONS = r"""
+CONDITIONS = r"""
 echo "load $(cut -d' ' -f1 "${EXO_PHASE1_SYSROOT:-}/proc/loadavg")"; echo "cpus $(nproc)"
 sed -n 's/^MemAvailable: *\([0-9]*\).*/memory \1/p' /proc/meminfo
 cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null | sort -n | tail -n 1 | sed 's/^/temperature /'
@@ -162,7 +162,7 @@ def memory_of(lab: Lab, arm: str) -> dict[str, list[LoadedModel]]:
 
 def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:
     """Return the conditions under which a run begins, asked of all nodes at once."""
-    told = lab.each(lambda node: node.run(_CONDITIONS, check=False).stdout)
+    told = lab.each(lambda node: node.run(CONDITIONS, check=False).stdout)
     facts = {key: _conditions(text) for key, text in told.items()}
     on = lab.inventory.ollama[arm].node if arm in lab.inventory.ollama else None
     still = still + [orphan for key, text in told.items() if on in (None, key) for orphan in orphans(key, text)]

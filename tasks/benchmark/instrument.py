@@ -36,12 +36,12 @@ def create_benchmark(lab: Lab, notes: StepNotes, anyway: bool = False) -> Script
     if was_there:
         notes.already()
     python = fitting_python(node, SCRIPT_PYTHON)
-    console.note(node.key, "calibrates the benchmark script against a metronome")
+    console.doing(node.key, "calibrates the benchmark script against a metronome")
     limit = lab.inventory.decision.instrument_fraction
-    calibration = _calibrate(node, python.path)
+    calibration = _calibrate(node)
     if _too_coarse(calibration, limit):
         console.note(node.key, "the script's own error is beyond its limit: it is measured again")
-        calibration = _calibrate(node, python.path)
+        calibration = _calibrate(node)
     coarse = _too_coarse(calibration, limit)
     if len(coarse) == len(calibration) and not anyway:
         raise StepError(
@@ -87,13 +87,21 @@ def _too_coarse(calibration: list[Calibration], limit: float) -> list[float]:
 
 
 def _digest_on(node: Node) -> str:
-    return node.run(f"sha256sum {shlex.quote(script_path(node))} 2>/dev/null", check=False).stdout.partition(" ")[0]
+    return node.run(digest_command(node), check=False).stdout.partition(" ")[0]
 
 
-def _calibrate(node: Node, python: str) -> list[Calibration]:
-    ran = node.run(
-        f"{shlex.join([python, script_path(node)])} --calibrate --json", check=False, timeout_s=CALIBRATION_TIMEOUT_S
-    )
+def digest_command(node: Node) -> str:
+    """Return the command that prints the digest of the script on a node."""
+    return f"sha256sum {shlex.quote(script_path(node))} 2>/dev/null"
+
+
+def calibration_command(node: Node) -> str:
+    """Return the command that has the script measure its own error."""
+    return f"{script_command(node)} --calibrate --json"
+
+
+def _calibrate(node: Node) -> list[Calibration]:
+    ran = node.run(calibration_command(node), check=False, timeout_s=CALIBRATION_TIMEOUT_S)
     try:
         if not ran.ok:
             raise node.failed(ran, CALIBRATION_TIMEOUT_S)

@@ -50,6 +50,12 @@ def job_for(
     return begun(Job(step, pair, named, runs, *files, label, planned or runs))
 
 
+def planned_runs(label: str) -> int | None:
+    """Return the runs of each arm that the schedule of a label was drawn for; None where `job_for` made no such."""
+    count = label.rpartition("-")[2]
+    return int(count) if count.isdecimal() else None
+
+
 def finished(job: Job) -> Record | None:
     """Return the record of this very job where it has come to its end.
 

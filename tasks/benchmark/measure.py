@@ -235,10 +235,7 @@ class ScheduleRun:
     def _ask_script(self, arm: str, run: int, attempt: int, samples: list[Sample]) -> list[str]:
         """Have the script measure what `samples` lacks, and add to it; return why the run is lost, if it is."""
         lab, job = self.lab, self.job
-        options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
-        options += ["--attempt", str(attempt), "--stop-at-failure"]
-        if arm != "exo":
-            options += ["--reload", f"{arm}=keep"]  # it was loaded here, and that was seen
+        options = run_options(lab, job, arm, run, attempt)
         if samples:
             options += ["--skip-requests", ",".join(str(sample.request) for sample in samples)]
 
@@ -268,6 +265,11 @@ def _with_loaded(
     )
 
 
+def measuring_command(node: Node, options: list[str]) -> str:
+    """Return the command that has the script measure, its PID noted."""
+    return f"echo $$ >{shlex.quote(pid_file(node))}; exec {script_command(node)} {shlex.join(options)}"
+
+
 def longest_s(lab: Lab) -> float:
     """Return how long one run of the script may take: every request up to its time-out, and a minute."""
     bench = lab.inventory.bench
@@ -293,13 +295,19 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
         if tell is not None:
             tell(sample)
 
-    command = f"echo $$ >{shlex.quote(pid_file(node))}; exec {script_command(node)} {shlex.join(options)}"
-    ran = node.run(command, check=False, timeout_s=longest_s(lab), on_line=keep)
+    ran = node.run(measuring_command(node, options), check=False, timeout_s=longest_s(lab), on_line=keep)
     if stray:
         raise StepError(
             f"the script printed no sample: {stray[0][:200]}", "JSON lines", "fab create-benchmark", who=node.key
         )
     return ran
+
+
+def run_options(lab: Lab, job: Job, arm: str, run: int, attempt: int = 1) -> list[str]:
+    """Return the options that have the script measure one run of one arm."""
+    options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
+    options += ["--attempt", str(attempt), "--stop-at-failure"]
+    return options if arm == "exo" else [*options, "--reload", f"{arm}=keep"]  # it was loaded before, and that was seen
 
 
 def pid_file(node: Node) -> str:

@@ -45,7 +45,8 @@ def spread(lab: Lab, runs: int | None) -> None:
     finally:
         for server in servers_of(lab).values():
             server.unload(pair.ollama)
-    found = spread_of(*(read_samples(file)[0] for file in files), error=1 - lab.inventory.decision.confidence)
+    alone, together = (read_samples(file)[0] for file in files)
+    found = spread_of(alone, together, error=1 - lab.inventory.decision.confidence)
     if found is None:
         raise StepError("no round in which every Ollama answered", "one", "fab preflight", who="spread")
     console.text(

@@ -67,7 +67,7 @@ class ExoCluster:
         """Return, for every node, whether its own topology is complete at this moment and its process lives."""
         return self.each(lambda exo: self.is_complete(exo.topology()) and exo.process() is not None)
 
-    def stand(self, timeout_s: float, tell: Callable[[str, str], None] = console.note) -> Cluster:
+    def stand(self, timeout_s: float, tell: Callable[[str, str], None] = console.doing) -> Cluster:
         """Bring the nodes together where their EXO does not by itself, and watch them until they stand.
 
         Raises StepError with what each node sees, or with what stirs, once `timeout_s` has passed since they joined.
@@ -132,7 +132,7 @@ class ExoCluster:
 
         def tell(progress: str) -> None:
             nonlocal looked_s
-            console.note("exo", progress)
+            console.doing("exo", progress)
             if time.monotonic() - looked_s > GONE_LOOK_S:
                 self._refuse_gone()
                 looked_s = time.monotonic()

@@ -48,7 +48,7 @@ def first_answer(
     answers, where a log or the reply says what is wrong, and where the ring hangs.
     """
     generation, begin = cluster.generation, time.monotonic()
-    console.note("exo", f"waits for the first answer of {pair.exo} (loads the model)")
+    console.doing("exo", f"waits for the first answer of {pair.exo} (loads the model)")
     watch = _Watch(cluster, pair, logs)
     reply = watch.await_reply(generation.chat_request(pair.exo, PROMPT, TOKENS, timeout_s))
     try:
@@ -127,7 +127,7 @@ class _Watch:
         if now - self._told > _TELL_S:
             self._told = now
             working = [key for key, worked in self._worked.items() if now - worked < 2 * LOOK_S + 1]
-            console.note("exo", f"{now - self._begin:.0f} s, at work: {', '.join(working) or 'no node'}")
+            console.doing("exo", f"owes the first answer; at work: {', '.join(working) or 'no node'}")
 
     def _look_at(self, exo: ExoNode) -> Pulse:
         process = self._processes[exo.key]

@@ -18,7 +18,7 @@ from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError
 from tasks.exo import chat
 from tasks.exo.chat import request as chat_request
-from tasks.exo.gen0_download import about_pair, does_not_run, hub_problem, make_ready, unload
+from tasks.exo.gen0_download import about_pair, does_not_run, hub_problem, make_ready, model_requests, unload
 from tasks.exo.gen0_install import install_plan
 from tasks.exo.interface import Answer, Lacking, Link, Topology
 from tasks.exo.logtext import exo_said
@@ -66,6 +66,7 @@ __all__ = [
     "links",
     "log_problems",
     "make_ready",
+    "model_requests",
     "parse_chat",
     "parse_topology",
     "probe_request",

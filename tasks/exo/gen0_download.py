@@ -46,12 +46,13 @@ _STALLED_S = 180.0
 def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
     """Download the model of `pair` to every node of `peers` and watch it; returns Prepared. Raises StepError."""
     del entry  # every node is asked alike
+    known, start, progress = model_requests(pair.exo, len(peers))
     for node in peers:
-        reply = yield from ask(node, Request("GET", "/initial_models"))
+        reply = yield from ask(node, known)
         _knows(node, reply, pair.exo)
     without_download: dict[str, str] = {}
     for node in peers:
-        reply = yield from ask(node, Request("POST", "/download", {"model": pair.exo}, timeout_s=30))
+        reply = yield from ask(node, start)
         if _starts(node, reply, pair.exo):
             continue
         without_download[node] = "nothing to download: the dummy engine has no weights"
@@ -63,10 +64,20 @@ def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: flo
         yield Wait(_POLL_S, ", ".join(f"{node} {watched[node].progress()}" for node in pending))
         waited_s += _POLL_S
         for node in pending:
-            reply = yield from ask(node, Request("GET", "/v1/download/progress", timeout_s=15))
+            reply = yield from ask(node, progress)
             watched[node].note(reply, node, waited_s)
     silent = [node for node, watch in watched.items() if watch.last is None]
     return Prepared({node: without_download.get(node) or watched[node].outcome() for node in peers}, silent)
+
+
+def model_requests(model: str, nodes: int) -> list[Request]:
+    """Return what is asked of every node until a model is there: whether EXO knows it, to fetch it, how far it is."""
+    del nodes
+    return [
+        Request("GET", "/initial_models"),
+        Request("POST", "/download", {"model": model}, timeout_s=30),
+        Request("GET", "/v1/download/progress", timeout_s=15),
+    ]
 
 
 def about_pair(log: str, model: str) -> str:

@@ -20,7 +20,7 @@ from tasks.exo.chat import request as chat_request
 from tasks.exo.gen1_install import install_plan
 from tasks.exo.gen1_log import elections
 from tasks.exo.gen1_log import problems as log_problems
-from tasks.exo.gen1_placing import make_ready, unload
+from tasks.exo.gen1_placing import make_ready, model_requests, unload
 from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.gen1_tools import lacking, lacking_command
 from tasks.exo.interface import Answer, Link, Topology
@@ -64,6 +64,7 @@ __all__ = [
     "links",
     "log_problems",
     "make_ready",
+    "model_requests",
     "parse_chat",
     "parse_topology",
     "probe_request",

@@ -38,12 +38,22 @@ class _Models(msgspec.Struct, frozen=True):
     data: list[_Listed] = []
 
 
+def card_requests(model: str) -> list[Request]:
+    """Return what is asked about a model's card: which there are, to make one, and where it would be placed."""
+    return [
+        Request("GET", "/v1/models", timeout_s=30),
+        Request("POST", "/models/add", {"model_id": model}, HUB_TIMEOUT_S),
+        Request("GET", f"/instance/previews?model_id={quote(model, safe='')}", timeout_s=HUB_TIMEOUT_S),
+    ]
+
+
 def add_card(model: str, entry: str) -> Flow[None]:
     """Have EXO make a card for a model it has none for; that asks the hub."""
-    reply = yield from ask(entry, Request("GET", "/v1/models", timeout_s=30))
+    listed, add, _ = card_requests(model)
+    reply = yield from ask(entry, listed)
     if any(card.id == model for card in read_reply(reply, _Models, "EXO's list of models").data):
         return
-    reply = yield from ask(entry, Request("POST", "/models/add", {"model_id": model}, HUB_TIMEOUT_S))
+    reply = yield from ask(entry, add)
     if reply.status != 200:
         raise StepError(
             f"EXO has no card for '{model}' and cannot add one: {shortened(message_of(reply.text)) or reply.status}",
@@ -118,8 +128,7 @@ class _Previews(msgspec.Struct, frozen=True):
 
 def _previewed_shard(model: str, entry: str) -> Flow[Tagged]:
     """Get a fresh card's metadata from a placement that EXO would make; nothing else tells it."""
-    path = f"/instance/previews?model_id={quote(model, safe='')}"
-    reply = yield from ask(entry, Request("GET", path, timeout_s=HUB_TIMEOUT_S))
+    reply = yield from ask(entry, card_requests(model)[-1])
     previews = read_reply(reply, _Previews, f"the placements of '{model}'").previews
     for preview in previews:
         for placed in (preview.instance or {}).values():

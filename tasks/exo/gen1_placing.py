@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from records.settings import ModelPair
 from tasks.errors import StepError
-from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, download, state_at
+from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, card_requests, download, state_at
 from tasks.exo.gen1_state import Assignments, Runner, instances_of, runner_state
 from tasks.exo.interface import Prepared
 from tasks.exo.logtext import exo_said
@@ -49,6 +49,18 @@ def make_ready(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: flo
     downloaded = yield from download(pair.exo, ids, entry, patience)
     instance = yield from _place(pair.exo, {key: node for node, key in ids.items()}, entry, patience)
     return Prepared(downloaded, instance=instance)
+
+
+def model_requests(model: str, nodes: int) -> list[Request]:
+    """Return what is asked until a model is placed, in this order; what is there already is not asked for again."""
+    body = {"model_id": model, "sharding": "Pipeline", "instance_meta": "MlxRing", "min_nodes": nodes}
+    return [
+        Request("GET", "/node_id"),
+        *card_requests(model),
+        Request("GET", "/state", timeout_s=30),
+        Request("POST", "/download/start", {"shardMetadata": {}}, timeout_s=30),
+        Request("POST", "/place_instance", body, timeout_s=HUB_TIMEOUT_S),
+    ]
 
 
 def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
@@ -89,9 +101,9 @@ def _place(model: str, names: Mapping[str, str], entry: str, patience: Patience)
 
 def _new_instance(model: str, nodes: int, entry: str, patience: Patience) -> Flow[tuple[str, Assignments]]:
     """Place the model over `nodes` nodes, again and again until an instance shows."""
-    body = {"model_id": model, "sharding": "Pipeline", "instance_meta": "MlxRing", "min_nodes": nodes}
+    place = model_requests(model, nodes)[-1]
     for attempt in range(1, _PLACINGS + 1):
-        reply = yield from ask(entry, Request("POST", "/place_instance", body, timeout_s=HUB_TIMEOUT_S))
+        reply = yield from ask(entry, place)
         if reply.status != 200:
             raise StepError(f"'{model}' cannot be placed: {reply.words}", "HTTP 200", f"look at the EXO log of {entry}")
         since_s = patience.waited_s

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from records.plan import command_for
 from tasks.errors import StepError, one_each
 from tasks.machines.wire import shortened
 
@@ -65,7 +66,7 @@ def check(identity: Identity, generation: str, node: str, executable: str) -> No
             f"EXO {generation}, as exo.release in hosts.yaml says",
             "make exo.release and exo.source of the profile name the same release, then install again",
         )
-    raise StepError(found, f"exo-explore's EXO {generation}", f"fab install-{node}")
+    raise StepError(found, f"exo-explore's EXO {generation}", command_for("install", node))
 
 
 def foreign(identity: Identity, path: str) -> str:

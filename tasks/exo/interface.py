@@ -167,6 +167,9 @@ class Generation(Protocol):
     def make_ready(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
         """Download (and on 1.x place) the EXO model of `pair`, asking `entry`; returns Prepared."""
 
+    def model_requests(self, model: str, nodes: int) -> list[Request]:
+        """Return the requests that `make_ready` may send, in its order, for people; ids are not known before."""
+
     def unload(self, pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) -> Flow[Prepared]:
         """Take the model out of memory where the generation can (CAN_RELOAD); returns Prepared."""
 

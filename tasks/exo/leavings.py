@@ -81,11 +81,17 @@ def places(environment: Mapping[str, str]) -> list[Place]:
 def look(node: Node, environment: Mapping[str, str]) -> list[Leaving]:
     """Return which of the places there are on a node, with their sizes; one inside another counts once, in its own."""
     wanted = places(environment)
-    lines = [f"[ -e {place.path} ] && printf '%s\\t%s\\t' {n} {place.path} && {_size(place, wanted)}" for n, place in
-             enumerate(wanted)]  # fmt: skip
-    ran = node.run("\n".join(lines) + "\ntrue", check=False, timeout_s=300)
+    ran = node.run(look_command(environment), check=False, timeout_s=300)
     found = re.findall(r"^(\d+)\t(.*)\t(\d+)$", ran.stdout, re.MULTILINE)
     return [Leaving(wanted[int(number)].kind, path, int(size)) for number, path, size in found]
+
+
+def look_command(environment: Mapping[str, str]) -> str:
+    """Return the command that prints which of the places there are, with their sizes."""
+    wanted = places(environment)
+    lines = [f"[ -e {place.path} ] && printf '%s\\t%s\\t' {n} {place.path} && {_size(place, wanted)}" for n, place in
+             enumerate(wanted)]  # fmt: skip
+    return "\n".join(lines) + "\ntrue"
 
 
 class Room(msgspec.Struct, frozen=True):

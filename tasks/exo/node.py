@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from records.facts import ComputeProbe
+from records.plan import command_for
 from records.settings import Exo, exo_on, override_name, ports_of
 from tasks.decode import decode
 from tasks.errors import StepError
@@ -69,6 +70,25 @@ def past_proxies(environment: Mapping[str, str], peers: Callable[[], Mapping[str
             every = [*(text.strip() for text in given.split(",")), *peers().values(), "localhost", "127.0.0.1"]
             direct |= dict.fromkeys(names, ",".join(dict.fromkeys(filter(None, every))))
     return {**environment, **direct}
+
+
+def is_executable(path: str) -> str:
+    """Return the command that asks whether an installed `exo` is there."""
+    return f"test -x {shlex.quote(path)}"
+
+
+def tree_command(source: str) -> str:
+    """Return the command that prints a digest of all files of a local source, nothing where it is none."""
+    folder = shlex.quote(source)
+    return (
+        f"[ ! -d {folder} ] || find {folder} -type f -not -path '*/.git/*' -not -path '*/__pycache__/*' -print0"
+        " | sort -z | xargs -0 sha256sum | sha256sum"
+    )
+
+
+def parts_command(plan: InstallPlan) -> str:
+    """Return the command that prints an install's revision and, below it, all its packages."""
+    return f"{plan.revision}; echo; {shlex.quote(plan.python)} -I -c {shlex.quote(_PACKAGES)}"
 
 
 def wheel_overrides(exo: Exo, node: str, python_version: str) -> list[str]:
@@ -180,9 +200,14 @@ class ExoNode:
     def executable(self) -> str:
         """Return the path of the installed `exo`. Raises StepError where it is not there."""
         path = self.installed.exo
-        if not self.node.run(f"test -x {shlex.quote(path)}", check=False).ok:
-            raise StepError(f"there is no {path}", "an installed EXO", f"fab install-{self.key}", who=self.key)
+        if not self.node.run(is_executable(path), check=False).ok:
+            raise StepError(f"there is no {path}", "an installed EXO", command_for("install", self.key), who=self.key)
         return path
+
+    @property
+    def probe_path(self) -> str:
+        """Where the script that has the engine compute lies on the node."""
+        return f"{self.folder}/compute_probe.py"
 
     def compute(self) -> ComputeProbe | None:
         """Have the installed engine compute as a prompt will, in EXO's venv and environment; bounded.
@@ -190,12 +215,12 @@ class ExoNode:
         None where EXO's dummy engine is chosen, which computes nothing.
         """
         mine = exo_on(self.exo, self.key)
-        engine, script = self.generation.engine(mine), f"{self.folder}/compute_probe.py"
+        engine = self.generation.engine(mine)
         if engine == "dummy":
             return None
-        self.node.put(probe.SCRIPT.read_bytes(), script)
+        self.node.put(probe.SCRIPT.read_bytes(), self.probe_path)
         environment = past_proxies(mine.environment, self.peers)
-        command = probe.command(self.installed.python, script, engine, exported(self.node, environment))
+        command = probe.command(self.installed.python, self.probe_path, engine, exported(self.node, environment))
         ran = self.node.run(command, timeout_s=probe.TIMEOUT_S, check=False)
         return probe.read(self.key, engine, environment, ran.stdout, ran.elapsed_s)
 
@@ -209,18 +234,13 @@ class ExoNode:
         named = {"release": wanted.release, "source": wanted.source, "python": wanted.python or ""}
         named |= {f"extra {name}": name for name in wanted.extras}
         named |= {f"override of {override_name(text)}": text for text in wanted.overrides}
-        source = shlex.quote(wanted.source)
-        named["files of the source"] = self.node.run(
-            f"[ ! -d {source} ] || find {source} -type f -not -path '*/.git/*' -not -path '*/__pycache__/*' -print0"
-            " | sort -z | xargs -0 sha256sum | sha256sum",
-            check=False,
-            timeout_s=60,
-        ).stdout
+        ran = self.node.run(tree_command(wanted.source), check=False, timeout_s=60)
+        named["files of the source"] = ran.stdout
         return {name: daemon.digest(text) for name, text in named.items()}
 
     def install_note(self) -> InstallNote | None:
         """Return what the last proven install noted; None where there was none."""
-        text = self.node.run(f"cat {shlex.quote(self._note_path)} 2>/dev/null", check=False).stdout
+        text = self.node.run(f"cat {shlex.quote(self.note_path)} 2>/dev/null", check=False).stdout
         try:
             return decode(text, InstallNote)
         except msgspec.DecodeError:
@@ -228,20 +248,16 @@ class ExoNode:
 
     def note_install(self, wish: dict[str, str], revision: str) -> None:
         """Remember on the node that `wish` was installed and proven to be `revision`."""
-        self.node.put(msgspec.json.encode(InstallNote(wish, revision)), self._note_path)
+        self.node.put(msgspec.json.encode(InstallNote(wish, revision)), self.note_path)
 
     @property
-    def _note_path(self) -> str:
+    def note_path(self) -> str:
+        """Where the note of the last proven install lies on the node."""
         return f"{self.folder}/installed.json"
 
     def installed_parts(self) -> dict[str, str]:
         """Return what of the install decides how EXO runs: its revision, and every package beside it."""
-        plan = self.installed
-        ran = self.node.run(
-            f"{plan.revision}; echo; {shlex.quote(plan.python)} -I -c {shlex.quote(_PACKAGES)}",
-            check=False,
-            timeout_s=60,
-        )
+        ran = self.node.run(parts_command(self.installed), check=False, timeout_s=60)
         revision, *packages = ran.stdout.strip().splitlines() or [""]
         named = {name: version for name, _, version in (line.partition("==") for line in packages) if name}
         return {"revision": revision} | {f"package {name}": daemon.digest(text) for name, text in named.items()}
@@ -250,9 +266,13 @@ class ExoNode:
 
     def launch(self) -> Launch:
         """Return how EXO is started here. Raises StepError where it is not installed or cannot form a cluster."""
+        return self.launch_of(self.executable())
+
+    def launch_of(self, executable: str) -> Launch:
+        """Return how `executable` is started here. Raises StepError where it cannot form a cluster."""
         try:
             launch = self.generation.launch(
-                self.exo, self.key, self.peers(), self.executable(), self.run_folder, self.max_tokens
+                self.exo, self.key, self.peers(), executable, self.run_folder, self.max_tokens
             )
         except StepError as error:
             raise error.about(self.key) from None

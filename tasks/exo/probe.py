@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from records.facts import ComputeFailure, ComputeProbe
+from records.plan import command_for
 from tasks.decode import decode
 from tasks.errors import StepError, all_of
 from tasks.exo.logtext import exo_said
@@ -104,7 +105,7 @@ def refused(probe: ComputeProbe) -> StepError:
         StepError(
             f"{where} cannot compute ({failure.stage}): {failure.cause}; it said: {failure.said}",
             f"{probe.engine} doing at once what a prompt will ask of it: EXO would start all the same, and fail later",
-            f"{failure.remedy}; then: fab install-{probe.node}",
+            f"{failure.remedy}; then: {command_for('install', probe.node)}",
             who=probe.node,
             exo_said=exo_said(failure.said),
         )

@@ -11,6 +11,7 @@ import time
 
 import msgspec
 
+from records.plan import command_for
 from tasks import console
 from tasks.errors import StepError
 from tasks.exo.logtext import exo_said, last_word, likely_cause
@@ -51,7 +52,8 @@ def serve(exo: ExoNode, launch: Launch | None = None) -> Serving:
 
 def wait_until_it_serves(exo: ExoNode, process: Daemon) -> Serving:
     """Wait until `process` itself answers on EXO's port. Raises StepError with the cause, and ends it then."""
-    begin, next_note_s = time.monotonic(), 2.0
+    begin = time.monotonic()
+    console.doing(exo.key, f"waits for EXO's API on port {exo.ports.api}")
     while True:
         topology = exo.topology()
         elapsed_s = time.monotonic() - begin
@@ -60,9 +62,6 @@ def wait_until_it_serves(exo: ExoNode, process: Daemon) -> Serving:
         failed = exo.has_ended(process) or bool(exo.generation.log_problems(exo.log_tail()))
         if failed or elapsed_s > exo.exo.start_timeout_s:
             raise _no_start(exo, process, elapsed_s)
-        if elapsed_s > next_note_s:
-            console.note(exo.key, f"waits for EXO's API on port {exo.ports.api} ({elapsed_s:.0f} s)")
-            next_note_s += 5
         time.sleep(POLL_S)
 
 
@@ -86,7 +85,7 @@ def _no_start(exo: ExoNode, process: Daemon, elapsed_s: float) -> StepError:
     return StepError(
         f"EXO {'ended by itself' if ended else 'does not serve'} after {elapsed_s:.0f} s: {cause}",
         f"a process of ours that answers on port {exo.ports.api} within {exo.exo.start_timeout_s:g} s",
-        f"read {exo.log_path} on {exo.node.spec.host} (EXO was stopped again), then: fab start-{exo.key}",
+        f"read {exo.log_path} on {exo.node.spec.host} (EXO was stopped again), then: {command_for('start', exo.key)}",
         who=exo.key,
         exo_said=exo_said(problems or last_word(log)[0]),
     )

@@ -32,6 +32,15 @@ for ((turn = 0; turn < $2; turn++)); do
 done"""
 
 
+def begin_command(turns: int) -> str:
+    """Return the command that starts a reader for so many turns and prints the file that it writes."""
+    return (
+        f'mkdir -p "$HOME"/{ROOT} && rm -f {_FILES}* && file=$(mktemp {_FILES}XXXXXX) || exit 1\n'
+        f'setsid bash -c {shlex.quote(_READER)} gpu-busy "$file" {turns} >"$file" 2>/dev/null </dev/null &'
+        '\necho "$file"'
+    )
+
+
 class GpuWatch:
     """While entered, a reader on each of `nodes` that has a GPU; `busy` then holds the percentages by node.
 
@@ -46,11 +55,7 @@ class GpuWatch:
         self._files: dict[str, str] = {}
 
     def __enter__(self) -> GpuWatch:
-        begin = (
-            f'mkdir -p "$HOME"/{ROOT} && rm -f {_FILES}* && file=$(mktemp {_FILES}XXXXXX) || exit 1\n'
-            f'setsid bash -c {shlex.quote(_READER)} gpu-busy "$file" {self._turns} >"$file" 2>/dev/null </dev/null &'
-            '\necho "$file"'
-        )
+        begin = begin_command(self._turns)
         self._files = self._on_each(lambda node: node.run(begin, check=False, timeout_s=10).stdout.strip())
         return self
 

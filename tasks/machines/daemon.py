@@ -170,7 +170,7 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
         node.put(content.encode(), path)
     every = launch.parts | dict(parts or {})
     told = exported(node, launch.environment | {MARK: folder})
-    ran = node.run(_start_script(folder, launch, every, told), timeout_s=30)
+    ran = node.run(start_script(folder, launch, every, told), timeout_s=30)
     fields = ran.stdout.split()
     if len(fields) != 3 or not fields[0].isdigit():
         raise node.failed(ran)
@@ -218,7 +218,12 @@ def _noted(node: Node, folder: str) -> Daemon | None:
 
 def state(node: Node, process: Daemon) -> str:
     """Return `alive`, `zombie`, `foreign` (the PID was given to another process) or `gone`."""
-    return node.run(f"{_PROBE}\nprobe {_identity(process)}").stdout.strip()
+    return node.run(state_command(process)).stdout.strip()
+
+
+def state_command(process: Daemon) -> str:
+    """Return the command that prints what became of a process."""
+    return f"{_PROBE}\nprobe {_identity(process)}"
 
 
 def stop(node: Node, folder: str) -> Ending:
@@ -227,12 +232,27 @@ def stop(node: Node, folder: str) -> Ending:
     Signals nobody who is not ours: see the top. Raises StepError where something survives SIGKILL.
     """
     process = _noted(node, folder)
+    ran = node.run(stop_script(folder, process), timeout_s=TERM_GRACE_S + 20, check=False)
+    if ran.stdout.strip() == "none":
+        return Ending("not running", 0.0)
+    signal, milliseconds, *left = ran.stdout.split() or ["?", "0", "?"]
+    if left:
+        raise StepError(
+            f"processes {' '.join(left)} of EXO's group {process.pid if process else 0} survive SIGKILL",
+            "a node without our processes",
+            f"look at them on {node.spec.host}: ps -fp {','.join(left)}",
+            who=node.key,
+        )
+    return Ending("KILL" if signal == "KILL" else "TERM", int(milliseconds) / 1000)
+
+
+def stop_script(folder: str, process: Daemon | None) -> str:
+    """Return the command that ends what is ours with its group and prints how, in how many ms, and what is left."""
     note, mark = shlex.quote(note_path(folder)), shlex.quote(folder)
     identity = _identity(process) if process else "0 0 none none"
     pid = process.pid if process else 0
     venv = shlex.quote(posixpath.dirname(posixpath.dirname(process.executable))) if process else "/nowhere"
-    ran = node.run(
-        f"""{_PROBE}
+    return f"""{_PROBE}
 state=$(probe {identity}); grace={ORPHAN_GRACE_S}
 ours() {{
   marked {mark}
@@ -249,21 +269,7 @@ if [ -n "$left" ]; then
   SECONDS=0; while left=$(all); [ -n "$left" ] && [ $SECONDS -lt 5 ]; do sleep 0.1; done
 fi
 echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
-[ -z "$left" ] && rm -f {note}""",
-        timeout_s=TERM_GRACE_S + 20,
-        check=False,
-    )
-    if ran.stdout.strip() == "none":
-        return Ending("not running", 0.0)
-    signal, milliseconds, *left = ran.stdout.split() or ["?", "0", "?"]
-    if left:
-        raise StepError(
-            f"processes {' '.join(left)} of EXO's group {pid} survive SIGKILL",
-            "a node without our processes",
-            f"look at them on {node.spec.host}: ps -fp {','.join(left)}",
-            who=node.key,
-        )
-    return Ending("KILL" if signal == "KILL" else "TERM", int(milliseconds) / 1000)
+[ -z "$left" ] && rm -f {note}"""
 
 
 def family(node: Node, folder: str) -> list[Member]:
@@ -282,8 +288,13 @@ done""",
 
 def log_size(node: Node, folder: str) -> int:
     """Return how many bytes the process's log has so far, 0 where there is none."""
-    count = node.run(f"stat -c %s {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout.strip()
+    count = node.run(size_of_log(folder), check=False).stdout.strip()
     return int(count) if count.isdigit() else 0
+
+
+def size_of_log(folder: str) -> str:
+    """Return the command that prints how many bytes the log has."""
+    return f"stat -c %s {shlex.quote(log_path(folder))} 2>/dev/null"
 
 
 def log_since(node: Node, folder: str, size: int) -> str:
@@ -294,34 +305,41 @@ def log_since(node: Node, folder: str, size: int) -> str:
 
 def log_tail(node: Node, folder: str, lines: int = 200) -> str:
     """Return the last `lines` of the process's log, "" where there is none."""
-    return node.run(f"tail -n {lines} {shlex.quote(log_path(folder))} 2>/dev/null", check=False).stdout
+    return node.run(tail_command(folder, lines), check=False).stdout
+
+
+def tail_command(folder: str, lines: int) -> str:
+    """Return the command that prints the last `lines` of the log."""
+    return f"tail -n {lines} {shlex.quote(log_path(folder))} 2>/dev/null"
 
 
 def pulse(node: Node, folder: str, process: Daemon, since: int) -> tuple[Pulse, str]:
     """Return what the group of `process` has done so far, and the end of its log beyond the first `since` bytes."""
-    log = shlex.quote(log_path(folder))
-    ran = node.run(
-        rf"""{_PROBE}
-probe {_identity(process)}; getconf CLK_TCK; stat -c %s {log} 2>/dev/null || echo 0
-for pid in $(members {process.pid}); do
-  {{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null || continue
-  set -- ${{line##*) }}; echo "cpu ${{12}} ${{13}} ${{14}} ${{15}}"  # its own time, and that of children it waited for
-  sed -n 's/^\(read\|write\)_bytes: /disk /p' "/proc/$pid/io" 2>/dev/null
-done
-echo ====; tail -c +{since + 1} {log} 2>/dev/null | tail -c {LOG_CAP_BYTES}""",
-        check=False,
-    )
+    ran = node.run(pulse_command(folder, process, since), check=False)
     head, _, text = ran.stdout.partition("====\n")
     state_now, ticks, size, *lines = head.splitlines() or ["gone", "100", "0"]
     done = {name: sum(int(n) for line in lines for n in line.split()[1:] if line.startswith(name)) for name in _DONE}
     return Pulse(state_now == "alive", done["cpu"] / int(ticks), done["disk"], int(size)), text
 
 
+def pulse_command(folder: str, process: Daemon, since: int) -> str:
+    """Return the command that prints what a process has done so far, and its log beyond `since` bytes."""
+    log = shlex.quote(log_path(folder))
+    return rf"""{_PROBE}
+probe {_identity(process)}; getconf CLK_TCK; stat -c %s {log} 2>/dev/null || echo 0
+for pid in $(members {process.pid}); do
+  {{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null || continue
+  set -- ${{line##*) }}; echo "cpu ${{12}} ${{13}} ${{14}} ${{15}}"  # its own time, and that of children it waited for
+  sed -n 's/^\(read\|write\)_bytes: /disk /p' "/proc/$pid/io" 2>/dev/null
+done
+echo ====; tail -c +{since + 1} {log} 2>/dev/null | tail -c {LOG_CAP_BYTES}"""
+
+
 def _identity(process: Daemon) -> str:
     return shlex.join([str(process.pid), str(process.start_ticks), process.boot_id, process.executable])
 
 
-def _start_script(folder: str, launch: Launch, parts: Mapping[str, str], told: str) -> str:
+def start_script(folder: str, launch: Launch, parts: Mapping[str, str], told: str) -> str:
     """Return the command that starts `launch`, notes its identity and prints `pid start_ticks boot_id`.
 
     `told` is shell text that exports its environment.

@@ -18,8 +18,18 @@ def exported(node: Node, environment: Mapping[str, str]) -> str:
     """Put `environment` on the node and return the shell text that takes it over; "" where there is none."""
     if not environment:
         return ""
-    path = f"{node.home()}/{ROOT}/.environment-{secrets.token_hex(8)}.part"  # what is left of it, cleanup removes
+    path = environment_path(node, secrets.token_hex(8))
     node.put(exports(environment).encode(), path, secret=True)
+    return taking_over(path)
+
+
+def environment_path(node: Node, token: str) -> str:
+    """Return where an environment lies on the node until it is taken over; cleanup removes what is left of it."""
+    return f"{node.home()}/{ROOT}/.environment-{token}.part"
+
+
+def taking_over(path: str) -> str:
+    """Return the shell text that takes over an environment and removes its file."""
     quoted = shlex.quote(path)
     return f". {quoted}; rm -f {quoted}\n"
 

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from records.record import Command, capped
+from tasks import console
 from tasks.errors import StepError
 from tasks.machines.node import Node, journal
 from tasks.machines.wire import Ask, Flow, Reply, Request, Wait
@@ -56,13 +57,18 @@ def call(node: Node, host: str, port: int, request: Request, line: Line | None =
     for _ in range(TRIES - 1):
         if reply.cut and request.method == "GET":
             reply = _exchange(node, host, port, request, line)
-    commands = journal.get()
+    commands, elapsed_s = journal.get(), time.monotonic() - start
+    asked = Command(node.key, asking(host, port, request), reply.status or None, elapsed_s, capped(reply.text, 1500))
+    console.ran(node.key, asked.command, asked.exit_code, elapsed_s, asked.stdout)
     if commands is not None:
-        body = f" {json.dumps(request.body)}" if request.body is not None else ""
-        asked = f"{request.method} http://{host}:{port}{request.path}{body}"
-        elapsed_s = time.monotonic() - start
-        _keep(commands, Command(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500)))
+        _keep(commands, asked)
     return reply
+
+
+def asking(host: str, port: int, request: Request) -> str:
+    """Return a request as people read it: `POST http://host:port/path {"body": 1}`."""
+    body = f" {json.dumps(request.body)}" if request.body is not None else ""
+    return f"{request.method} http://{host}:{port}{request.path}{body}"
 
 
 def call_url(node: Node, url: str, request: Request) -> Reply:

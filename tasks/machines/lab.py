@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from records.record import Record
 from records.settings import Inventory, Profile
 from tasks.errors import StepError, all_of
 from tasks.inventory import active
@@ -34,6 +35,8 @@ class Lab:
             key: LocalNode(key, spec) if spec.local else RemoteNode(key, spec) for key, spec in inventory.nodes.items()
         }
         self._addresses: dict[str, str] | None = None
+        self.finished: list[Record] = []
+        """What the steps of this `fab` call left, in the order of their ends."""
         self._lock: ClusterLock | None = None
 
     @property
@@ -73,6 +76,10 @@ class Lab:
         if self._addresses is None:
             self._addresses = self.each(_address)
         return self._addresses
+
+    def know_addresses(self, addresses: dict[str, str]) -> None:
+        """Take the nodes' addresses as given instead of asking for them."""
+        self._addresses = addresses
 
     def lock(self, *, wait: bool = False, hidden: Iterable[str] = ()) -> None:
         """Keep other operators out until `close`; see ClusterLock.take. Raises LockedError, OSError."""

@@ -16,11 +16,15 @@ import msgspec
 
 from records.record import Command, capped
 from records.settings import NodeSpec
+from tasks import console
 from tasks.errors import StepError
 from tasks.machines.shell import Between, wrapped
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)
 """The commands of the step that is running; threads of one step share its list."""
+
+
+ASK_HOME = 'printf %s "$HOME"'
 
 
 @contextlib.contextmanager
@@ -96,7 +100,7 @@ class Node:
     def home(self) -> str:
         """Return the absolute home folder of the user on the node; asked once."""
         if "home" not in self.remembered:
-            self.remembered["home"] = self.run('printf %s "$HOME"').stdout.strip()
+            self.remembered["home"] = self.run(ASK_HOME).stdout.strip()
         return str(self.remembered["home"])
 
     def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
@@ -146,6 +150,7 @@ class Node:
         return CommandResult(command, code, time.monotonic() - started, out.finish(), err.finish())
 
     def _note(self, command: Command) -> None:
+        console.ran(self.key, command.command, command.exit_code, command.elapsed_s, command.stdout + command.stderr)
         notes = journal.get()
         if notes is not None:
             notes.append(command)

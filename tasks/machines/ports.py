@@ -9,6 +9,7 @@ from tasks.machines.daemon import Daemon
 from tasks.machines.node import Node
 
 _TABLE = "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null"
+WHO_LISTENS = f"{_TABLE}; echo ====; id -u; ss -Hltnp 2>/dev/null"
 _LISTEN = re.compile(
     r"^\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+\s+(\d+)\s+\d+ (\d+)", re.MULTILINE
 )
@@ -31,7 +32,7 @@ def ports_taken(node: Node, address: str, ports: tuple[int, ...]) -> dict[int, s
 
     Who is only known where the kernel tells this user (`ss -ltnp`); otherwise the text says so.
     """
-    ran = node.run(f"{_TABLE}; echo ====; id -u; ss -Hltnp 2>/dev/null", check=False)
+    ran = node.run(WHO_LISTENS, check=False)
     table, _, rest = ran.stdout.partition("====\n")
     own, _, named = rest.partition("\n")
     at = (address, "0.0.0.0")  # noqa: S104 - read, not bound
@@ -44,15 +45,20 @@ def listens(node: Node, process: Daemon, address: str, port: int) -> bool:
 
     An answer on a port proves little: it may be somebody else's EXO. The socket's inode among our own open files does.
     """
-    links = (
-        "for s in /proc/[0-9]*/stat; do { read -r line <$s; } 2>/dev/null || continue; pid=${line%% *};"
-        f' set -- ${{line##*) }}; [ "$3" = {process.pid} ] && readlink /proc/$pid/fd/* 2>/dev/null; done'
-    )
-    ran = node.run(f"{_TABLE}; echo ====; {links}", check=False)
+    ran = node.run(listens_command(process), check=False)
     table, _, files = ran.stdout.partition("====")
     ours = set(re.findall(r"socket:\[(\d+)\]", files))
     at = (address, "0.0.0.0")  # noqa: S104 - read, not bound
     return any(host in at and number == port and inode in ours for host, number, inode, _ in listening(table))
+
+
+def listens_command(process: Daemon) -> str:
+    """Return the command that prints who listens, and every file that the group of `process` has open."""
+    links = (
+        "for s in /proc/[0-9]*/stat; do { read -r line <$s; } 2>/dev/null || continue; pid=${line%% *};"
+        f' set -- ${{line##*) }}; [ "$3" = {process.pid} ] && readlink /proc/$pid/fd/* 2>/dev/null; done'
+    )
+    return f"{_TABLE}; echo ====; {links}"
 
 
 def connections(node: Node, port: int) -> frozenset[str]:

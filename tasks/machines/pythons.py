@@ -11,7 +11,7 @@ from tasks.machines.node import Node
 
 # Non-login shells lack the user's PATH: the usual places of pyenv, uv and conda are looked into as well. A file is run
 # once, whatever its names, and without `site`: most of the time that preflight takes is that of starting Pythons.
-_PROBE = r"""
+PROBE = r"""
 more="$HOME/.local/bin:$HOME/.pyenv/shims:$HOME/miniconda3/bin:/opt/conda/bin"
 { printf '%s:' "$PATH:$more" "$HOME"/.pyenv/versions/*/bin "$HOME"/.local/share/uv/python/*/bin; echo; } |
   tr : '\n' | awk 'NF && !seen[$0]++' | while IFS= read -r p; do
@@ -53,7 +53,7 @@ def fitting_python(node: Node, wanted: str, best: str = "") -> Python:
     One that fits `best` as well comes first. Raises StepError naming every Python that was found.
     """
     if "pythons" not in node.remembered:
-        remember_pythons(node, node.run(_PROBE, timeout_s=60).stdout)
+        remember_pythons(node, node.run(PROBE, timeout_s=60).stdout)
     pythons: list[Python] = node.remembered["pythons"]
     good = [python for python in pythons if python.state == "venv" and fits(python.version, wanted)]
     if good:
@@ -69,7 +69,7 @@ def fitting_python(node: Node, wanted: str, best: str = "") -> Python:
 
 def probe_command() -> str:
     """Return the command that finds every Python of a node, for those who ask more in the same round trip."""
-    return _PROBE
+    return PROBE
 
 
 def remember_pythons(node: Node, printed: str) -> None:

@@ -62,8 +62,12 @@ class Process(msgspec.Struct, frozen=True):
 
 def survey(node: Node) -> list[Process]:
     """Return every process of ours that runs on the node."""
-    command = _SCAN.replace("@ROOT@", ROOT).replace("@MARK@", MARK)
-    return read_scan(node.run(command, check=False).stdout)
+    return read_scan(node.run(scan_command(), check=False).stdout)
+
+
+def scan_command() -> str:
+    """Return the command that prints what `read_scan` finds ours in."""
+    return _SCAN.replace("@ROOT@", ROOT).replace("@MARK@", MARK)
 
 
 def read_scan(text: str) -> list[Process]:
@@ -101,10 +105,9 @@ def end(node: Node, processes: list[Process]) -> list[Ended]:
     """End `processes`: TERM, wait, KILL. Raises StepError where one survives that."""
     if not processes:
         return []
-    script = _END.replace("@TERM@", str(TERM_GRACE_S)).replace("@KILL@", str(KILL_GRACE_S))
     named = " ".join(f"{process.pid}:{process.start_ticks}" for process in processes)
     budget_s = TERM_GRACE_S + KILL_GRACE_S + 20
-    left = node.run(f"set -- {named}\n{script}", check=False, timeout_s=budget_s).stdout.split()
+    left = node.run(end_command(named), check=False, timeout_s=budget_s).stdout.split()
     if left:
         raise StepError(
             f"processes {', '.join(left)} of ours survive SIGKILL",
@@ -114,6 +117,12 @@ def end(node: Node, processes: list[Process]) -> list[Ended]:
             who=node.key,
         )
     return [Ended(process.pid, process.words) for process in processes]
+
+
+def end_command(named: str) -> str:
+    """Return the command that ends the processes named as `PID:START ...` and prints which survive."""
+    script = _END.replace("@TERM@", str(TERM_GRACE_S)).replace("@KILL@", str(KILL_GRACE_S))
+    return f"set -- {named}\n{script}"
 
 
 def listening_ports(node: Node, processes: list[Process]) -> set[int]:

@@ -7,7 +7,9 @@ with a 30-minute install under way both would hold the terminal for 30 minutes.
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
@@ -30,6 +32,11 @@ class Outcome(Generic[T]):
         except BaseException as error:  # handed to the thread that waits
             self.error = error
 
+    @property
+    def result(self) -> T | None:
+        """What the job has returned so far, None where it has not."""
+        return self._value
+
     def value(self) -> T:
         """Return what the job returned, or raise what it raised."""
         if self.error is not None:
@@ -37,10 +44,11 @@ class Outcome(Generic[T]):
         return self._value  # type: ignore[return-value]
 
 
-def run_all(jobs: Mapping[str, Callable[[], T]]) -> dict[str, Outcome[T]]:
+def run_all(jobs: Mapping[str, Callable[[], T]], within_s: float = math.inf) -> dict[str, Outcome[T]]:
     """Run every job in a thread of its own, in the caller's context, and return the outcomes when all have ended.
 
-    KeyboardInterrupt leaves at once; the threads are daemons and end with the program.
+    KeyboardInterrupt leaves at once, and so does `within_s` seconds: an outcome may then have neither result nor error.
+    The threads are daemons and end with the program.
     """
     outcomes: dict[str, Outcome[T]] = {key: Outcome() for key in jobs}
     threads = [
@@ -49,8 +57,9 @@ def run_all(jobs: Mapping[str, Callable[[], T]]) -> dict[str, Outcome[T]]:
     ]
     for thread in threads:
         thread.start()
+    deadline = time.monotonic() + within_s
     for thread in threads:
-        while thread.is_alive():
+        while thread.is_alive() and time.monotonic() < deadline:
             thread.join(WAKE_S)
     return outcomes
 

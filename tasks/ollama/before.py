@@ -17,9 +17,13 @@ def ollama_before(bench_node: Node, profile: str) -> dict[str, OllamaState]:
 
     It is kept after a cleanup, so that typing `fab cleanup` twice does not forget what the first one proved.
     """
-    path = ollama_before_path(bench_node, profile)
-    ran = bench_node.run(f"cat {shlex.quote(path)} 2>/dev/null", check=False)
+    ran = bench_node.run(before_command(bench_node, profile), check=False)
     try:
         return decode(ran.stdout, dict[str, OllamaState])
     except msgspec.DecodeError:
         return {}
+
+
+def before_command(bench_node: Node, profile: str) -> str:
+    """Return the command that prints the servers' earlier state."""
+    return f"cat {shlex.quote(ollama_before_path(bench_node, profile))} 2>/dev/null"

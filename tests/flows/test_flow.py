@@ -16,6 +16,9 @@ from records.campaign import load_campaign
 from records.plan import STEPS
 from records.samples import read_conditions, read_samples
 from rehearsal import cluster
+from tasks.inventory import load_inventory
+from tasks.machines.lab import Lab
+from tasks.plan import plan_ahead
 from tests import PROJECT
 from tests.support.fab import fab, marked
 
@@ -146,6 +149,34 @@ def test_steps_converge(root: Path, done: Done) -> None:
     assert re.findall(r"bench-\S+ +already", again.stdout) != []
     assert "fab bench --fresh" in again.stdout
     assert (root / "logs" / PROFILE / "12-bench-comparison.samples.jsonl").read_bytes() == samples
+
+
+def test_the_plan_is_what_was_run(root: Path, done: Done) -> None:
+    """What `fab plan` says will be run was run, word for word, and no file was written that it had not named.
+
+    Only digests, tokens and the numbers of processes, which nobody knows before, are left out of account; of a
+    benchmark, the script's runs are compared.
+    """
+
+    def plain(text: str) -> str:
+        text = re.sub(r"\b[0-9a-f]{64}\b|REVISION", "DIGEST", text)
+        text = re.sub(r"\.environment-([0-9a-f]{16}|TOKEN)", ".environment", text)
+        return re.sub(r'"parts": {.*}', '"parts": {}', text)
+
+    hosts = root / "hosts.yaml"
+    lab = Lab(load_inventory(hosts), hosts)
+    records = load_campaign(lab.logs).records
+    for ahead in plan_ahead(lab).steps:
+        if records[ahead.step].status != "ok":
+            continue
+        ran = {(command.host, plain(command.command)) for command in records[ahead.step].commands}
+        certain = {(a.node, plain(a.text)) for a in ahead.actions if a.kind == "run" and not a.when}
+        named = {(a.node, plain(a.text)) for a in ahead.actions if a.kind == "write"}
+        told = {(node, m[1]) for node, text in ran if (m := re.fullmatch(r"write \\d+ bytes to (.*)", text))}
+        assert (ahead.name, certain - ran, told - named) == (ahead.name, set(), set())
+        assert ahead.step not in range(2, 5) or {text for _, text in ran} & {
+            plain(a.text) for a in ahead.actions if "unless it is there" in a.when
+        }
 
 
 def test_two_campaigns_side_by_side(root: Path, done: Done) -> None:

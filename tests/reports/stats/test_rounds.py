@@ -54,7 +54,7 @@ def test_signed_rank_bounds_invert_scipys_exact_wilcoxon(number: int, seed: int)
 )
 def test_four_rounds_are_the_fewest(number: int, error: float, bounded: bool) -> None:
     """Four rounds have an exact bound at twice an error of 5 %, three have none, five have one at 5 % itself."""
-    assert np.isfinite(rounds.signed_rank(np.arange(number) * 1.0, error)[1]) == bounded
+    assert np.isfinite(rounds.signed_rank(np.arange(number, dtype=np.float64), error)[1]) == bounded
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,7 +122,8 @@ def test_without_variance_the_bounds_are_the_ratio() -> None:
 def test_fewer_than_four_rounds_bound_nothing(number: int) -> None:
     """There is a ratio, and neither a bound nor a vote."""
     found = compared([math.log(2)] * number, [0.0] * number)
-    assert (found.ratio, found.lower, found.upper) == (pytest.approx(2), 0.0, math.inf)
+    assert found.ratio == pytest.approx(2)
+    assert (found.lower, found.upper) == (0.0, math.inf)
     assert (found.degrees_of_freedom, found.round_cv, found.vote) == (0, None, 0)
     with pytest.raises(ValueError, match="have no interval"):
         rounds.interval(np.zeros(number), np.zeros(number), places(number), 0.05)
