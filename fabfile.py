@@ -332,6 +332,7 @@ _REHEARSAL_HELP = {
     "trap": "reproduce one of docs/traps.md",
     "seed": "of the noise",
     "generation": "0 for EXO 0.0.15, 1 for EXO 1.0.71",
+    "drift": "relative change of all engines' rates over four minutes, -0.2 for a laptop that warms up",
     "root": "folder of the rehearsal (.rehearsal when left out)",
 }
 
@@ -344,6 +345,7 @@ def rehearse(
     trap: str = "",
     seed: str = "0",
     generation: str = "0",
+    drift: str = "0",
     root: str = "",
     html: bool = False,
 ) -> None:
@@ -351,7 +353,7 @@ def rehearse(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation), html)
+        rehearsal.rehearse(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, drift), html)
 
 
 @task(help=_REHEARSAL_HELP)
@@ -362,6 +364,7 @@ def rehearsal_up(
     trap: str = "",
     seed: str = "0",
     generation: str = "0",
+    drift: str = "0",
     root: str = "",
 ) -> None:
     """Start the embedded cluster and print how to use it."""
@@ -369,7 +372,9 @@ def rehearsal_up(
     from tasks import rehearse as rehearsal
 
     with explaining():
-        hosts = rehearsal.bring_up(_root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation))
+        hosts = rehearsal.bring_up(
+            _root(root), rehearsal.RehearsalOptions(speedup, noise, trap, seed, generation, drift)
+        )
         console.text(
             f"three nodes are up; now type:\n  export FABRIC_EXO_INVENTORY={hosts}\n  fab preflight install start"
         )

@@ -49,6 +49,10 @@ FASTEST = "rog"
 """The baseline that a rehearsal's speed-up is against."""
 
 
+FIRST_LASTS_S = 60.0
+"""Of the first campaign's drift; from then on it is known how long one lasts."""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """What the options say. `noise` is the standard deviation of a run's log rate; a request's is half of it."""
 
@@ -57,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True):
     noise: float
     seed: int
     jobs: int
+    drift: float = 0.0
+    """Relative change of all rates over each campaign."""
 
 
 def rehearsed(root: Path, speedup: float, told: Settings, ended: threading.Event) -> list[Outcome]:
@@ -67,16 +73,18 @@ def rehearsed(root: Path, speedup: float, told: Settings, ended: threading.Event
     outcomes: list[Outcome] = []
     lab: Lab | None = None
     try:
-        layout = cluster.up(root, speedup=speedup, noise=told.noise, seed=_seed(told, speedup, 0))
+        layout = cluster.up(root, speedup=speedup, noise=told.noise, seed=_seed(told, speedup, 0), drift=told.drift)
         lab = Lab(load_inventory(layout.hosts_file), layout.hosts_file)
         for group in (preflight_group, install_group, start_group, download_model, create_benchmark):
             group(lab)
+        lasts_s = FIRST_LASTS_S
         for number in range(told.campaigns):
             if ended.is_set():
                 break
-            reseed(layout, lab, _seed(told, speedup, number))
+            reseed(layout, lab, _seed(told, speedup, number), lasts_s)
             begin = time.monotonic()
             one = campaign(lab, told.runs)
+            lasts_s = time.monotonic() - begin
             outcomes.append(one)
             spent = f"{time.monotonic() - begin:.0f} s"
             counted = f"{speedup:.2f}  {number + 1:>3} of {told.campaigns}"
@@ -93,9 +101,12 @@ def _seed(told: Settings, speedup: float, number: int) -> int:
     return told.seed + round(speedup * 100) * 1000 + number
 
 
-def reseed(layout: Layout, lab: Lab, seed: int) -> None:
-    """Give a running rehearsal another seed: the engines' noise, and the order and prompts of the benchmark."""
-    anew = dataclasses.replace(layout, seed=seed)
+def reseed(layout: Layout, lab: Lab, seed: int, lasts_s: float = FIRST_LASTS_S) -> None:
+    """Give a running rehearsal another seed: the engines' noise, and the order and prompts of the benchmark.
+
+    A drift begins anew and goes its way while a campaign lasts, which is as long as the one before.
+    """
+    anew = dataclasses.replace(layout, seed=seed, drift_from_s=time.time(), drift_over_s=lasts_s)
     for node in layout.nodes():
         kept = json.loads(node.settings.read_text(encoding="utf-8"))
         for section, values in settings(anew, node.key).items():
@@ -150,8 +161,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Rehearse campaigns of known speed-up and count the verdicts.")
     parser.add_argument("--campaigns", type=int, default=20, help="a true speed-up (default: %(default)s)")
     parser.add_argument("--speedups", default="1.0,1.2,1.3,1.4,1.6", help="default: %(default)s")
-    parser.add_argument("--runs", type=int, default=5, help="freshly loaded runs an arm (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=6, help="rounds of a campaign (default: %(default)s)")
     parser.add_argument("--noise", type=float, default=0.05, help="of a run's log rate (default: %(default)s)")
+    parser.add_argument("--drift", type=float, default=0.0, help="relative change of all rates over each campaign")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="rehearsals side by side (default: %(default)s)")
     options = parser.parse_args()
@@ -173,14 +185,14 @@ def _terminate(*_: object) -> None:
 def main() -> None:
     """Print the table and end with 1 where a limit is broken."""
     options = _options()
-    told = Settings(options.campaigns, options.runs, options.noise, options.seed, options.jobs)
+    told = Settings(options.campaigns, options.runs, options.noise, options.seed, options.jobs, options.drift)
     signal.signal(signal.SIGTERM, _terminate)
     begin = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="rehearsed-verdicts-"))
     found = rehearse_all(folder, options.speedups, told)
     print("\n".join(table(found)))
     print(
-        f"\n{told.campaigns} campaigns a row, {told.runs} runs an arm, noise {told.noise:g} a run,"
+        f"\n{told.campaigns} campaigns a row, {told.runs} rounds, noise {told.noise:g} a run, drift {told.drift:+.0%},"
         f" seed {told.seed}; {time.monotonic() - begin:.0f} s"
     )
     broken = broken_limits(found, told.campaigns)

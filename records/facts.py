@@ -65,6 +65,8 @@ class NodePython(msgspec.Struct, frozen=True):
     """Where hosts.yaml names a GPU of AMD's."""
     python_overrides: list[str] = []
     """What stands in for pins of the EXO release that have no wheel for this Python."""
+    rooms: dict[str, int] = {}
+    """File system that EXO or its install writes to (by where it is mounted) -> bytes free on it."""
 
 
 class OllamaState(msgspec.Struct, frozen=True):
@@ -348,6 +350,10 @@ class ScriptReady(msgspec.Struct, frozen=True):
     calibration: list[Calibration]
 
 
+RULE = "rounds"
+"""The rule by which a comparison is judged, as its record names it: round by round (docs/methodology.md)."""
+
+
 class Benchmark(msgspec.Struct, frozen=True):
     """Steps 11, 12 and 13: what was measured; the samples themselves lie beside the record."""
 
@@ -377,7 +383,9 @@ class Benchmark(msgspec.Struct, frozen=True):
     resumed: int = 0
     """Finished runs that an earlier, interrupted call had left."""
     until_decided: bool = False
-    """`--until-decided`: run i of every arm is round i, and the rule with three looks decides."""
+    """`--until-decided`: as many rounds as it takes, with three looks."""
+    rule: str = ""
+    """RULE at the time of planning; empty in records from before there was one rule."""
     num_ctx: int | None = None
     """Context that both Ollamas were told to use; None in older records."""
     ollama_versions: dict[str, list[str]] = {}

@@ -59,6 +59,8 @@ class Problem(msgspec.Struct, frozen=True):
     found: str
     needed: str
     do: str
+    exo_said: str = ""
+    """The line in which EXO itself says that it cannot; empty where EXO said nothing of it, or a person can mend it."""
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=False):

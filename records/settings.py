@@ -225,6 +225,8 @@ class Rehearsal(Strict, frozen=True):
     speedup: float
     trap: str | None = None
     seed: int = 0
+    drift: float = 0.0
+    """Relative change of all engines' rates over the rehearsal's first minutes."""
 
 
 class Inventory(Strict, frozen=True):

@@ -21,6 +21,7 @@ def main() -> int:
     upping.add_argument("--trap", choices=sorted(TRAPS), default=None)
     upping.add_argument("--seed", type=int, default=0)
     upping.add_argument("--generation", type=int, choices=(0, 1), default=0)
+    upping.add_argument("--drift", type=float, default=0.0, help="relative change of all rates over four minutes")
     downing = commands.add_parser("down", help="stop everything that `up` started, and what was started on its nodes")
     downing.add_argument("--root", type=Path, required=True)
     chosen = vars(parser.parse_args())

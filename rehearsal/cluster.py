@@ -46,14 +46,16 @@ def up(
     trap: str | None = None,
     seed: int = 0,
     generation: int = 0,
+    drift: float = 0.0,
 ) -> Layout:
     """Bring a rehearsal up below `root` and return where everything is, once every server answers.
 
     `speedup` is the true ratio of EXO to the faster Ollama; `noise` the standard deviation of a run's log rate;
-    `generation` 0 is EXO 0.0.15, 1 is 1.0.71. An earlier rehearsal in `root` ends first; its logs and reports stay.
+    `generation` 0 is EXO 0.0.15, 1 is 1.0.71; `drift` the relative change of all engines' rates over four minutes from
+    now on. An earlier rehearsal in `root` ends first; its logs and reports stay.
     Raises ValueError for a bad argument or a folder of something else, RuntimeError where a server does not start.
     """
-    layout = lay_out(root, speedup=speedup, noise=noise, trap=trap, seed=seed, generation=generation)
+    layout = lay_out(root, speedup=speedup, noise=noise, trap=trap, seed=seed, generation=generation, drift=drift)
     if generation == 0:  # uv makes the other one's
         for node in layout.nodes():
             lay_venv(node.home / ".exo-phase1" / PROFILES[0] / "venv")
@@ -75,13 +77,14 @@ def lay_out(
     trap: str | None = None,
     seed: int = 0,
     generation: int = 0,
+    drift: float = 0.0,
 ) -> Layout:
     """Write every file of a rehearsal below `root` and start nothing; arguments and ValueError as of `up`."""
     root = root.resolve()
-    check(root, speedup, noise, trap, generation)
+    check(root, speedup, noise, trap, generation, drift)
     down(root)
     _clear(root)
-    layout = new_layout(root, generation, speedup, noise, seed, trap)
+    layout = new_layout(root, generation, speedup, noise, seed, trap, drift)
     layout.write()
     lay_wheels(layout.wheels)
     lay_source(generation, layout.source)
@@ -100,12 +103,14 @@ def down(root: Path) -> list[str]:
     return stop_marked(root.resolve())
 
 
-def check(root: Path, speedup: float, noise: float, trap: str | None, generation: int) -> None:
+def check(root: Path, speedup: float, noise: float, trap: str | None, generation: int, drift: float) -> None:
     """Raise ValueError for an argument that `up` cannot follow, or a folder of something else."""
     if not 0.05 <= speedup <= 20:
         raise ValueError(f"speedup {speedup}: must be from 0.05 to 20")
     if not 0 <= noise <= 0.5:
         raise ValueError(f"noise {noise}: must be from 0 to 0.5")
+    if not -0.9 <= drift <= 9:
+        raise ValueError(f"drift {drift}: must be from -0.9 to 9")
     if generation not in (0, 1):
         raise ValueError(f"generation {generation}: must be 0 (EXO 0.0.15) or 1 (1.0.71)")
     if trap and trap not in TRAPS:

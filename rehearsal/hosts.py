@@ -41,7 +41,8 @@ def hosts(layout: Layout) -> dict[str, Any]:
         # Engines and instrument share one machine with whatever else runs on it. An error of 5 % of a rate moves no
         # verdict at the speed-ups that are rehearsed; the shipped limit of 1 % is for machines of one's own.
         "decision": {"target_ratio": 1.30, "confidence": 0.95, "instrument_fraction": 0.05},
-        "rehearsal": {"speedup": layout.speedup, "trap": layout.trap, "seed": layout.seed},
+        "rehearsal": {"speedup": layout.speedup, "trap": layout.trap, "seed": layout.seed}
+        | ({"drift": layout.drift} if layout.drift else {}),
     }
 
 

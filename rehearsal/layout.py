@@ -10,6 +10,7 @@ import json
 import os
 import random
 import socket
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,6 +76,10 @@ class Layout:
     ollama_port: int
     api_port: int
     peer_port: int
+    drift: float = 0.0
+    """Relative change of both engines' rate, from `drift_from_s` (Unix time) on, over `drift_over_s`."""
+    drift_from_s: float = 0.0
+    drift_over_s: float = 240.0
 
     @property
     def hosts_file(self) -> Path:
@@ -135,14 +140,16 @@ def read_layout(root: Path) -> Layout:
     return Layout(**(kept | {"root": Path(kept["root"])}))
 
 
-def new_layout(root: Path, generation: int, speedup: float, noise: float, seed: int, trap: str | None) -> Layout:
+def new_layout(
+    root: Path, generation: int, speedup: float, noise: float, seed: int, trap: str | None, drift: float
+) -> Layout:
     """Choose a network and ports that nothing uses now."""
     dice = random.SystemRandom()
     taken = _networks_in_use()
     while (network := f"127.{dice.randint(1, 254)}.{dice.randint(1, 254)}") in taken:
         pass
     ports = _free_ports(dice, network, 5)
-    return Layout(root, generation, speedup, noise, seed, trap, network, *ports)
+    return Layout(root, generation, speedup, noise, seed, trap, network, *ports, drift=drift, drift_from_s=time.time())
 
 
 def _networks_in_use() -> set[str]:

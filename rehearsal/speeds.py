@@ -24,6 +24,8 @@ GPU_MEMORY_BYTES = 64 * 2**30
 def settings(layout: Layout, key: str) -> dict[str, Any]:
     """Return the content of a node's `.rehearsal.json`."""
     noise = {"noise": layout.noise, "seed": layout.seed}
+    if layout.drift:
+        noise |= {"drift": layout.drift, "drift_from_s": layout.drift_from_s, "drift_over_s": layout.drift_over_s}
     best = OLLAMA["rog"]
     exo = {
         "first_token_s": best["first_token_s"] / layout.speedup,

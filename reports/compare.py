@@ -1,12 +1,15 @@
 """`fab compare OLD NEW`: two campaigns side by side, to see whether a new release or a new cable helped.
 
-The same statistics as the verdict's: Welch's t on the runs' mean log rates, here of the new over the old. The two were
-not measured interleaved, so a difference may also be the day's; the text says so.
+An arm of one campaign shares no round with the other, so its rates are two heaps of runs and get Welch's t; what can be
+had by rounds, EXO over an Ollama, is compared by rounds: the day's own speed falls out of it. An arm's difference may
+also be the day's; the text says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,8 +17,7 @@ import msgspec
 from records import plan
 from records.campaign import Campaign, load_campaign
 from records.settings import Limits
-from reports.stats.arms import ArmEstimate
-from reports.stats.comparison import Comparison, compare
+from reports.stats.rounds import NO_VARIANCE
 from reports.text import format as fmt
 from reports.text.escape import markdown
 from reports.text.table import Table, clip
@@ -36,7 +38,7 @@ def compare_campaigns(old: Path, new: Path) -> str:
     before, after = (load_campaign(campaign_folder(path)) for path in (old, new))
     decisions = decide(before, 12), decide(after, 12)
     estimates = estimates_of(before), estimates_of(after)
-    changes = _changes(estimates, after.limits)
+    changes = _changes(estimates, decisions, after.limits)
     parts = [
         "# Two campaigns side by side",
         *_banners(before, after),
@@ -65,40 +67,63 @@ def campaign_folder(path: Path) -> Path:
     raise NoCampaignError(f"{path}: holds {holding}; give the folder of one campaign, logs/PROFILE for one")
 
 
-def change_said(comparison: Comparison) -> str:
-    """Return whether new differs from old, in words: an interval that holds 1 is no difference."""
-    if comparison.lower > 1:
-        return "faster"
-    return "slower" if comparison.upper < 1 else "no significant difference"
+class Change(msgspec.Struct, frozen=True):
+    """New over old, with a two-sided interval."""
+
+    ratio: float
+    lower: float
+    upper: float
+
+    @property
+    def words(self) -> str:
+        """Whether new differs from old: an interval that holds 1 is no difference."""
+        if self.lower > 1:
+            return "faster"
+        return "slower" if self.upper < 1 else "no significant difference"
 
 
-def _changes(estimates: tuple[Estimates, Estimates], limits: Limits) -> Table | None:
+def change_of(before: Sequence[float], after: Sequence[float], confidence: float) -> Change:
+    """Return the ratio of two heaps of log values (at least one each) by Welch's t; unbounded below two values."""
+    from scipy.stats import ttest_ind
+
+    ratio = math.exp(statistics.fmean(after) - statistics.fmean(before))
+    if min(len(before), len(after)) < 2:
+        return Change(ratio, 0.0, math.inf)
+    if max(statistics.pvariance(before), statistics.pvariance(after)) < NO_VARIANCE:
+        return Change(ratio, ratio, ratio)
+    bounds = ttest_ind(after, before, equal_var=False).confidence_interval(confidence)
+    return Change(ratio, math.exp(bounds.low), math.exp(bounds.high))
+
+
+def _changes(
+    estimates: tuple[Estimates, Estimates], decisions: tuple[Decision, Decision], limits: Limits
+) -> Table | None:
     rows = []
+    old, new = ({c.baseline: c for c in decision.comparisons} for decision in decisions)
+    for name in (name for name in old if name in new):
+        logs = [[math.log(round_.ratio) for round_ in side[name].rounds] for side in (old, new)]
+        label = f"EXO over Ollama {clip(name, cap=40)}"
+        shown = [fmt.ratio(side[name].ratio) for side in (old, new)]
+        rows.append(_row("12", label, shown, logs, limits, "rounds"))
     for step in (12, 11, 13):
         before, after = ({arm.arm: arm for arm in e.arms.get(step, [])} for e in estimates)
-        rows += [_change(step, before[name], after[name], limits) for name in before if name in after]
-    rows = [row for row in rows if row]
+        for name in (name for name in before if name in after and before[name].runs and after[name].runs):
+            logs = [[run.log_rate for run in side[name].runs] for side in (before, after)]
+            label = fmt.arm_label(name, after[name].engine)
+            shown = [f"{fmt.rate(side[name].rate_tokens_per_s)} tok/s" for side in (before, after)]
+            rows.append(_row(f"{step}", label, shown, logs, limits, "runs"))
     interval = f"{limits.confidence:.0%} interval (two-sided)"
-    head = ["Step", "Arm", "Old, tokens/s", "New, tokens/s", "New / old", interval, "Runs", "So"]
+    head = ["Step", "Arm", "Old", "New", "New / old", interval, "Of", "So"]
     return Table(head, rows, [2, 3, 4]) if rows else None
 
 
-def _change(step: int, before: ArmEstimate, after: ArmEstimate, limits: Limits) -> list[str]:
-    if not before.runs or not after.runs:
-        return []
-    # Two-sided, because a change may go either way: both bounds share the error that the verdict gives to one.
-    two_sided = msgspec.structs.replace(limits, confidence=(1 + limits.confidence) / 2)
-    comparison = compare(after.runs, before.runs, two_sided)
-    return [
-        f"{step}",
-        fmt.arm_label(after.arm, after.engine),
-        fmt.rate(before.rate_tokens_per_s),
-        fmt.rate(after.rate_tokens_per_s),
-        fmt.ratio(comparison.ratio),
-        fmt.interval(comparison.lower, comparison.upper, 1.0),
-        f"{comparison.ollama_runs} / {comparison.exo_runs}",
-        change_said(comparison),
-    ]
+def _row(
+    step: str, label: str, shown: Sequence[str], logs: Sequence[Sequence[float]], limits: Limits, of: str
+) -> list[str]:
+    change = change_of(logs[0], logs[1], limits.confidence)
+    counts = f"{len(logs[0])} / {len(logs[1])} {of}"
+    interval = fmt.interval(change.lower, change.upper, 1.0)
+    return [step, label, *shown, fmt.ratio(change.ratio), interval, counts, change.words]
 
 
 def _heads(old: Campaign, new: Campaign, decisions: tuple[Decision, Decision]) -> Table:

@@ -12,10 +12,11 @@ from records.campaign import REPORT_STEP, Campaign
 from records.record import Deviation, Problem, Status
 from reports.stats.arms import ArmEstimate
 from reports.stats.estimate import PipelineEstimate
+from reports.verdict.beside import Beside
 from reports.verdict.decision import Decision
 from reports.verdict.estimates import Estimates
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 GATE_EXIT = {"GO": 0, "NO-GO": 10, "NO-GO (blocked)": 10, "INCONCLUSIVE": 11, "INVALID": 12, "NOT YET": 11}
 """Exit code of `fab report --gate` for each verdict."""
 
@@ -59,6 +60,8 @@ class Results(msgspec.Struct, frozen=True):
     decision: Decision
     large: Decision | None
     """The same rule on the larger model; it never changes the verdict."""
+    beside: Beside | None
+    """What stands beside the verdict and never votes."""
     arms: dict[str, list[ArmEstimate]]
     """Step number -> the arms it measured."""
     ceiling: PipelineEstimate | None
@@ -82,6 +85,7 @@ def results_of(campaign: Campaign, decision: Decision, estimates: Estimates) -> 
         gate_exit=GATE_EXIT[decision.verdict],
         decision=decision,
         large=estimates.large,
+        beside=estimates.beside,
         arms={str(step): arms for step, arms in sorted(estimates.arms.items())},
         ceiling=estimates.pipeline,
         steps=[_step(campaign, step) for step in plan.STEPS if step.number != REPORT_STEP],

@@ -53,7 +53,7 @@ def write_report(
     """
     campaign = _without_own_record(load_campaign(logs / profile))
     decision = decide(campaign, 12)
-    estimates = estimates_of(campaign)
+    estimates = estimates_of(campaign, decision)
     charts = draw_charts(charts_of(campaign, decision, estimates))
     view = build_view(campaign, decision, estimates, commands or ReportCommands(), other_profiles(logs, profile))
     contents = {f"charts/{chart.name}.svg": chart.svg for chart in charts}

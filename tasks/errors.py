@@ -17,9 +17,9 @@ from records.record import Problem
 class StepError(Exception):
     """Something is not as a step needs it, for a reason that a person can mend."""
 
-    def __init__(self, found: str, needed: str, do: str, *, who: str = "") -> None:
+    def __init__(self, found: str, needed: str, do: str, *, who: str = "", exo_said: str = "") -> None:
         super().__init__(found)
-        self.problems: tuple[Problem, ...] = (Problem(who, found, needed, do),)
+        self.problems: tuple[Problem, ...] = (Problem(who, found, needed, do, exo_said),)
 
     def __str__(self) -> str:
         """Return who and what was found, of every problem, on one line."""
@@ -55,8 +55,12 @@ def all_of(errors: Iterable[StepError]) -> StepError:
     return joined
 
 
-def one_each(found: Mapping[str, str], needed: str, do: str | Mapping[str, str]) -> StepError:
+def one_each(
+    found: Mapping[str, str], needed: str, do: str | Mapping[str, str], exo_said: Mapping[str, str] | None = None
+) -> StepError:
     """Return one error with a problem for everybody in `found` (who -> what was found)."""
+    said = exo_said or {}
     return all_of(
-        StepError(what, needed, do if isinstance(do, str) else do[who], who=who) for who, what in found.items()
+        StepError(what, needed, do if isinstance(do, str) else do[who], who=who, exo_said=said.get(who, ""))
+        for who, what in found.items()
     )

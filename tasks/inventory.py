@@ -18,6 +18,9 @@ import msgspec
 from records.settings import Baseline, Exo, Inventory, NodeExo, NodeSpec, Profile
 from tasks.redact import secret_flags, secret_query
 
+PROMPT_ROOM = 256
+"""Tokens that a prompt of ours may take with any model's chat template; the longest seen was 89."""
+
 
 class InventoryError(Exception):
     """hosts.yaml cannot be used; the message names the file and the key path."""
@@ -181,6 +184,12 @@ def _contradictions(inventory: Inventory) -> list[str]:
             mistakes.append(f"ollama.{arm}.node: '{baseline.node}' is not one of nodes")
         if arm == "exo":
             mistakes.append("ollama.exo: this name is kept for the EXO arm; call the baseline otherwise")
+    least = inventory.bench.max_tokens + PROMPT_ROOM
+    if inventory.bench.num_ctx < least:
+        mistakes.append(
+            f"bench.num_ctx: {inventory.bench.num_ctx} tokens hold no prompt and {inventory.bench.max_tokens} tokens"
+            f" of answer; at least {least} do"
+        )
     if inventory.bench.node not in names:
         mistakes.append(f"bench.node: '{inventory.bench.node}' is not one of nodes")
     for key, profile in inventory.profiles.items():

@@ -10,6 +10,7 @@ import msgspec
 from records.facts import NodePython, OllamaState, Preflight
 from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError, all_of
+from tasks.exo import leavings
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Lacking
 from tasks.exo.node import wheel_overrides
@@ -56,6 +57,17 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
     keep_ollama_before(lab, servers, told)
     for words in ready_to_build(lab, nodes):
         notes.warn(words)
+    for key, said in told.items():
+        rooms = leavings.read_rooms(said.get("rooms", ""), exo_on(lab.profile.exo, key).environment)
+        nodes[key] = msgspec.structs.replace(
+            nodes[key],
+            rooms={room.mount: room.free_bytes for room in rooms},
+            disk_free_bytes=min(
+                (r.free_bytes for r in rooms if r.kind == "models"), default=nodes[key].disk_free_bytes
+            ),
+        )
+        for words in (*leavings.cramped(key, rooms), _open_api(lab, key, said.get("firewall", ""))):
+            notes.warn(words)
     nodes, ways = with_round_trips(lab, nodes, told)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
     for line in warnings_of(assessment, lab.inventory.profile, ways):
@@ -108,6 +120,20 @@ def ready_to_build(lab: Lab, nodes: dict[str, NodePython]) -> list[str]:
     return [f"{key}: {lack.found}: {lack.do}" for key, lacks in lacking.items() for lack in lacks]
 
 
+def _open_api(lab: Lab, key: str, tools: str) -> str:
+    """Return the warning that EXO's API on a node has no password, with the one line that lets only the cluster in."""
+    ports, addresses = ports_of(lab.profile.exo, key), lab.addresses()
+    others = ", ".join(address for other, address in sorted(addresses.items()) if other != key)
+    both = f"{ports.api}, {ports.peer}"
+    if "/ufw" in tools:
+        line = f"for a in {others.replace(',', '')}; do sudo ufw allow proto tcp from $a to any port {ports.api}; done"
+    elif "/nft" in tools:
+        line = f"sudo nft add rule inet filter input tcp dport {{ {both} }} ip saddr != {{ {others}, 127.0.0.1 }} drop"
+    else:
+        line = f"in Tailscale's policy, let tcp:{ports.api} and tcp:{ports.peer} of {addresses[key]} be reached from {others}"
+    return f"{key}: EXO's API on port {ports.api} will have no password; let only the cluster in: {line}"
+
+
 def _closed(lab: Lab, key: str, port: int, why: str) -> Lacking:
     return Lacking(
         f"does not reach port {port} of {key}: {why}",
@@ -149,6 +175,8 @@ def questions_for(lab: Lab, node: Node) -> dict[str, str]:
     questions = {
         "facts": _FACTS,
         "pythons": pythons.probe_command(),
+        "rooms": leavings.room_command(exo_on(lab.profile.exo, node.key).environment),
+        "firewall": "command -v ufw nft",
         "network": network.probe_command(peers, lab.profile.exo.ports.peer),
         "exo": find_command(f"{folder}/run"),
         "kept": f"test -f {folder}/{OLLAMA_BEFORE} && echo kept",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -37,6 +38,7 @@ class RehearsalOptions(msgspec.Struct, frozen=True):
     trap: str = ""
     seed: str = "0"
     generation: str = "0"
+    drift: str = "0"
 
 
 def bring_up(root: Path, wish: RehearsalOptions) -> Path:
@@ -75,8 +77,9 @@ def check(root: Path, wish: RehearsalOptions) -> dict[str, Any]:
             "trap": wish.trap or None,
             "seed": int(_number("seed", wish.seed)),
             "generation": int(_number("generation", wish.generation)),
+            "drift": _number("drift", wish.drift, least=-1.0),
         }
-        cluster.check(root, wanted["speedup"], wanted["noise"], wanted["trap"], wanted["generation"])
+        cluster.check(root, **{name: value for name, value in wanted.items() if name != "seed"})
     except ValueError as error:
         raise Exit(f"rehearsal: {error}", code=EXIT_USAGE) from error
     return wanted
@@ -159,11 +162,11 @@ def _end(lab: Lab, root: Path, failure: StepError | None) -> None:
         raise failure
 
 
-def _number(option: str, text: str) -> float:
+def _number(option: str, text: str, least: float = 0.0) -> float:
     try:
         number = float(text)
     except ValueError:
-        number = -1.0
-    if not 0 <= number < 1e9:
+        number = math.nan
+    if not least <= number < 1e9:
         raise Exit(f"--{option} {text}: needs a number", code=EXIT_USAGE)
     return number

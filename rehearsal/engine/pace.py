@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 REQUEST_SHARE = 0.5
@@ -27,6 +27,8 @@ class Speed:
     noise: float = 0.0
     seed: int = 0
     arm: str = ""
+    slowness: float = 1.0
+    """By which everything takes longer, noise aside."""
 
     def total_s(self, tokens: int) -> float:
         """Return the noiseless seconds of an answer of `tokens` tokens."""
@@ -36,7 +38,7 @@ class Speed:
         """Return by how much request `request` of run `run` takes longer than the noiseless one."""
         of_run = random.Random(f"{self.seed}/{self.arm}/{run}").gauss(0.0, self.noise)
         of_request = random.Random(f"{self.seed}/{self.arm}/{run}/{request}").gauss(0.0, self.noise * REQUEST_SHARE)
-        return float(2.718281828459045 ** (of_run + of_request))
+        return self.slowness * float(2.718281828459045 ** (of_run + of_request))
 
     def schedule(self, tokens: int, run: int, request: int) -> list[float]:
         """Return when each token leaves, in seconds after the request came."""
@@ -46,6 +48,15 @@ class Speed:
         times = [self.first_token_s * factor + k * interval for k in range(tokens)]
         inner = [t + interval * JITTER_SHARE * (dice.random() - 0.5) for t in times[1:-1]]
         return [*times[:1], *inner, *times[1:][-1:]]
+
+
+def slowness(number: Callable[[str, float], float]) -> float:
+    """Return by how much both engines are slower by now, from the settings, which `number` reads.
+
+    From `drift_from_s` (Unix time) on, for `drift_over_s`, the rate changes evenly in its logarithm by `drift` in all.
+    """
+    share = (time.time() - number("drift_from_s", 0.0)) / number("drift_over_s", 1.0)
+    return (1.0 + number("drift", 0.0)) ** -min(1.0, max(0.0, share))
 
 
 def sleep_until(moment: float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rehearsal.engine.pace import Speed, paced
+from rehearsal.engine.pace import Speed, paced, slowness
 from rehearsal.engine.settings import Settings
 from rehearsal.engine.words import said, token_ids, tokenize
 from rehearsal.ollama.memory import Loaded
@@ -81,6 +81,7 @@ def plan(
         settings.number("noise", 0.0),
         int(settings.number("seed", 0)),
         f"ollama {settings.get('node', '')}",
+        slowness(settings.number),
     )
     schedule = speed.schedule(count_said, one.run, one.requests)
     prompt_s, tokens = schedule[0], len(tokenize(prompt)) + TEMPLATE_TOKENS

@@ -7,13 +7,23 @@ from reports.charts.figure import Chart, arm_marks
 from reports.charts.latency import LatencyChart
 from reports.charts.nodes import NodesChart
 from reports.charts.requests import RequestsChart
+from reports.charts.rounds import RoundsChart
 from reports.charts.speedup import SpeedupChart
 from reports.charts.token_time import TokenTimeChart
+from reports.charts.within_run import WithinRunChart
 from reports.stats.runs import in_schedule, start_order
 from reports.verdict.decision import Decision
 from reports.verdict.estimates import Estimates
 
-CHARTS: tuple[type[Chart], ...] = (SpeedupChart, RequestsChart, LatencyChart, TokenTimeChart, NodesChart)
+CHARTS: tuple[type[Chart], ...] = (
+    SpeedupChart,
+    RoundsChart,
+    RequestsChart,
+    WithinRunChart,
+    LatencyChart,
+    TokenTimeChart,
+    NodesChart,
+)
 
 
 def charts_of(campaign: Campaign, decision: Decision, estimates: Estimates) -> list[Chart]:
@@ -24,7 +34,9 @@ def charts_of(campaign: Campaign, decision: Decision, estimates: Estimates) -> l
     samples = sorted((s for s in campaign.samples.get(step, []) if in_schedule(s)), key=start_order)
     charts: list[Chart | None] = [
         SpeedupChart.of(decision),
+        RoundsChart.of(decision, marks),
         RequestsChart.of(samples, arms, marks),
+        WithinRunChart.of(samples, marks),
         LatencyChart.of(samples, arms, marks),
         TokenTimeChart.of(arms, estimates.pipeline, campaign.limits.target_ratio),
         NodesChart.of(campaign, marks, step),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from reports.charts.figure import ALARM, CARD, COLOURS, FAINT, INK, QUIET, SMALL, log_axis, name_rows
-from reports.stats.comparison import METHOD_WORDS, Comparison
+from reports.stats.comparison import METHOD, Comparison
 from reports.text import format as fmt
 from reports.text.escape import one_line
 from reports.verdict.decision import Decision
@@ -34,7 +34,7 @@ class SpeedupChart(msgspec.Struct, frozen=True):
     comparisons: list[Comparison]
     """Those whose interval is bounded."""
     bounds: str
-    """What the bar is: `one-sided 95% bounds`, or the bounds of a look."""
+    """What the bar is: `one-sided 95% bounds`, over all looks where there were several."""
     void: str = ""
     """Why the ratios are no evidence; written across the chart, which then shows no side of the target as reached."""
 
@@ -43,7 +43,7 @@ class SpeedupChart(msgspec.Struct, frozen=True):
         """Return the chart of a decision; None where no ratio has bounds yet."""
         bounded = [c for c in decision.comparisons if math.isfinite(c.upper) and c.lower > 0]
         limits = decision.limits
-        bounds = "the bounds of the looks" if decision.looks else f"one-sided {limits.confidence:.0%} bounds"
+        bounds = f"one-sided {limits.confidence:.0%} bounds{' over all looks' if decision.looks else ''}"
         return cls(limits.target_ratio, bounded, bounds, decision.void) if bounded else None
 
     def alternative(self) -> str:
@@ -82,8 +82,7 @@ class SpeedupChart(msgspec.Struct, frozen=True):
             "     diamond and dashes: Hodges-Lehmann cross-check" if any(map(_cross_check, self.comparisons)) else ""
         )
         axes.set_xlabel(
-            f"speed-up: EXO's output tokens per second ÷ Ollama's, with {self.bounds}\n"
-            f"ring and bar: {METHOD_WORDS[self.comparisons[0].method]}{check}",
+            f"speed-up: EXO's output tokens per second ÷ Ollama's, with {self.bounds}\nring and bar: {METHOD}{check}",
             **SMALL,
         )
 

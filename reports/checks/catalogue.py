@@ -10,6 +10,7 @@ from collections.abc import Callable
 from records.campaign import Campaign
 from reports.checks.answers import errors, keeps_losing, same_model, same_work, token_counts
 from reports.checks.check import Check
+from reports.checks.heat import order, within_run
 from reports.checks.prefill import no_cache, warm
 from reports.checks.quiet import no_neighbour
 from reports.checks.schedule import baselines, complete, control, drift, instrument, interleaved
@@ -35,6 +36,8 @@ CHECKS: tuple[Callable[[Campaign, int], Check], ...] = (
     interleaved,
     token_counts,
     drift,
+    within_run,
+    order,
     control,
     ollama_unaffected,
 )

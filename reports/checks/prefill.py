@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 
 import msgspec
@@ -10,7 +11,6 @@ from records.campaign import Campaign
 from records.samples import Sample
 from reports.checks.check import Check
 from reports.checks.evidence import first_few, schedule_samples, timed_by_arm, with_last_tries
-from reports.stats.intervals import median_of_sorted
 from reports.stats.runs import is_good
 
 LOAD_FACTOR, LOAD_SHARE, LOAD_NEARNESS = 4.0, 0.05, 0.6
@@ -91,7 +91,7 @@ def overhead_of(members: Iterable[Sample]) -> Overhead | None:
         return None
     loads = sorted(load for load, _ in told)
     shares = sorted(load / total for load, total in told)
-    return Overhead(median_of_sorted(loads), loads[0], loads[-1], median_of_sorted(shares))
+    return Overhead(statistics.median(loads), loads[0], loads[-1], statistics.median(shares))
 
 
 def _loads_at_start(campaign: Campaign, step: int) -> dict[str, float]:
@@ -100,7 +100,7 @@ def _loads_at_start(campaign: Campaign, step: int) -> dict[str, float]:
     for note in campaign.conditions.get(step, []):
         if note.load_s:
             loads.setdefault(note.arm, []).append(note.load_s)
-    return {arm: median_of_sorted(sorted(seen)) for arm, seen in loads.items()}
+    return {arm: statistics.median(sorted(seen)) for arm, seen in loads.items()}
 
 
 def _loading(good: list[Sample], begun_s: float | None) -> list[Sample]:
@@ -108,7 +108,7 @@ def _loading(good: list[Sample], begun_s: float | None) -> list[Sample]:
     told = sorted(s.load_s for s in good if s.load_s is not None)
     if not told:
         return []
-    usual = median_of_sorted(told)
+    usual = statistics.median(told)
 
     def loads(s: Sample) -> bool:
         load_s, excess_s = s.load_s or 0.0, (s.load_s or 0.0) - usual
@@ -194,7 +194,7 @@ def _quick_requests(members: list[Sample]) -> list[str]:
     told = [(s, per_token) for s in members if is_good(s) and (per_token := evaluation_s_per_token(s))]
     if len(told) < QUICK_COUNT:
         return []
-    usual = median_of_sorted(sorted(per_token for _, per_token in told))
+    usual = statistics.median(sorted(per_token for _, per_token in told))
     return [
         f"run {s.run} request {s.request}: evaluated in {per_token / usual:.0%} of the usual time"
         for s, per_token in told
@@ -242,7 +242,7 @@ def _quick_prompts(campaign: Campaign, step: int) -> list[str]:
             else:
                 later.append(spent_s)
         if firsts and later:
-            share = median_of_sorted(sorted(later)) / median_of_sorted(sorted(firsts.values()))
+            share = statistics.median(later) / statistics.median(firsts.values())
             if share < QUICK_SHARE:
                 named.append(f"{arm}: timed prompts took {share:.0%} of the first one's time after the load, by token")
     return named
@@ -254,8 +254,8 @@ def _cold(silent: list[Sample]) -> list[Sample]:
     totals = sorted(s.total_s for s in silent if s.total_s is not None)
     if len(waits) < 3:
         return []
-    usual = median_of_sorted(waits)
-    extra = max(COLD_FLOOR_S, COLD_SHARE * median_of_sorted(totals))
+    usual = statistics.median(waits)
+    extra = max(COLD_FLOOR_S, COLD_SHARE * statistics.median(totals))
     first: dict[int, int] = {}
     for s in silent:
         first[s.run] = min(s.request, first.get(s.run, s.request))
@@ -276,7 +276,7 @@ def _uneven(arm: str, good: list[Sample]) -> list[str]:
     if len(waits) < UNEVEN_COUNT:
         return []
     low, high = waits[len(waits) // 10], waits[-1 - len(waits) // 10]
-    if high <= UNEVEN_FACTOR * low or high - low <= COLD_SHARE * median_of_sorted(totals):
+    if high <= UNEVEN_FACTOR * low or high - low <= COLD_SHARE * statistics.median(totals):
         return []
     return [f"{arm}: first tokens after {low:.2f} to {high:.2f} s though all prompts are of one length"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from bisect import bisect_left
 
 from records.campaign import Campaign
@@ -11,7 +12,6 @@ from records.settings import Settings
 from reports.checks.check import Check
 from reports.checks.evidence import conditions_by_run, first_few, lost_tries, schedule_samples, seconds_of
 from reports.checks.memory import strangers
-from reports.stats.intervals import median_of_sorted
 from reports.stats.runs import is_good
 
 BLIND = (
@@ -91,7 +91,7 @@ def _queued(campaign: Campaign, step: int) -> list[str]:
             rest.setdefault(s.arm, []).append((s, whole - sum(inner)))
     named = []
     for arm, told in rest.items():
-        usual = median_of_sorted(sorted(left for _, left in told))
+        usual = statistics.median(sorted(left for _, left in told))
         named += [
             f"{arm} run {s.run} request {s.request}: {left - usual:.2f} s in no figure of its server, as in a queue"
             for s, left in told

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from scipy.special import stdtrit
+
 from records import plan
 from records.campaign import Campaign
 from records.facts import Calibration
-from records.samples import Sample
 from reports.checks.check import Check
 from reports.checks.evidence import first_few, lost_runs, schedule_samples, unreadable_of
-from reports.stats import comparison, intervals
 from reports.stats.arms import arm_estimates
-from reports.stats.runs import RunValue, is_good, run_values, start_order
+from reports.stats.rounds import FEWEST_ROUNDS
+from reports.stats.runs import RunValue, is_good
+from reports.stats.sample_size import compare_control
 
 DRIFT_ERROR = 0.01
 """Probability of calling a trend where there is none, per arm: rare enough that the warning means something."""
@@ -129,7 +131,7 @@ def drift(campaign: Campaign, step: int) -> Check:
             continue
         slope, t = _slope([run.log_rate for run in values])
         evidence.append(f"{arm.arm} {math.expm1(slope * (len(values) - 1)):+.1%} from first to last run")
-        if abs(t) >= intervals.t_quantile(1 - DRIFT_ERROR / 2, len(values) - 2):
+        if abs(t) >= stdtrit(len(values) - 2, 1 - DRIFT_ERROR / 2):
             trends.append(evidence[-1])
     if trends:
         return Check(name, "warn", f"a trend: {'; '.join(trends)}", why, essential=False)
@@ -141,18 +143,13 @@ def drift(campaign: Campaign, step: int) -> Check:
 def control(campaign: Campaign, _step: int) -> Check:
     """Tell whether Ollama against itself through the same pipeline came out as 1.00 within its interval."""
     name, why = "A/A", "A pipeline that finds a difference between a server and itself would find one anywhere."
-    by_arm: dict[str, list[Sample]] = {}
-    for sample in campaign.control:
-        by_arm.setdefault(sample.arm, []).append(sample)
-    first_second = sorted(by_arm.values(), key=lambda members: min(start_order(s) for s in members))[:2]
-    runs = [run_values(members) for members in first_second]
-    if len(runs) < 2 or min(len(values) for values in runs) < 2:
-        return Check(name, "unknown", "no control was run (`fab bench --control`)", why, essential=False)
-    compared = comparison.compare(runs[0], runs[1], campaign.limits)
+    compared = compare_control(campaign.control, campaign.limits)
+    if compared is None or compared.round_cv is None:
+        lacking = f"{FEWEST_ROUNDS} rounds of a control (`fab bench --control`) are needed"
+        return Check(name, "unknown", lacking, why, essential=False)
     evidence = (
-        f"{runs[0][0].arm} / {runs[1][0].arm} = {compared.ratio:.3f}, "
-        f"bounds {compared.lower:.3f} to {compared.upper:.3f}, "
-        f"{len(runs[0])} and {len(runs[1])} runs"
+        f"itself / itself = {compared.ratio:.3f}, bounds {compared.lower:.3f} to {compared.upper:.3f}, "
+        f"{len(compared.rounds)} rounds"
     )
     inside = compared.lower <= 1 <= compared.upper
     return Check(name, "pass" if inside else "warn", evidence, why, essential=False)

@@ -6,6 +6,7 @@ import math
 
 from records import facts
 from records.campaign import Campaign
+from records.facts import RULE
 from reports.checks.evidence import lost_tries, timed_by_arm
 from reports.checks.prefill import overhead_of
 from reports.stats.runs import is_good
@@ -29,10 +30,19 @@ def methods_said(campaign: Campaign) -> list[str]:
         "TTFT (time to first token), ITL (inter-token latency) and decode rate are shown and never do.",
         "The replicate is a run (the model freshly loaded, warm-ups discarded, then the timed requests); its value is "
         "the mean of the logarithms of its rates. Requests of one run are not independent of each other.",
-        f"Welch's t on the runs gives one-sided {limits.confidence:.0%} bounds; exact Mann-Whitney bounds with the "
+        "The replicate of the comparison is the round: one run of every arm, next to each other in time, the order "
+        "alternating. A round of which an arm has no run is lost.",
+        "The arms' common trend over the campaign, a parabola, is taken out of the rounds' log ratios; their t "
+        f"interval gives one-sided {limits.confidence:.0%} bounds, and exact signed-rank bounds with the "
         "Hodges-Lehmann estimate check them. GO needs the lower bound at or above the target against every baseline, "
         "NO-GO an upper bound below it against one; where the two methods disagree the verdict is INCONCLUSIVE.",
     ]
+    benchmark = campaign.benchmark(12)
+    if benchmark and benchmark.rule != RULE:
+        sentences.append(
+            "This campaign was planned with the rule of its time (two heaps of runs by Welch's t, or paired looks); it "
+            "is judged here by the rule by rounds, on the same raw data."
+        )
     sentences += _control(campaign)
     sentences += _held_up(campaign)
     sentences += _overheads(campaign)
@@ -77,13 +87,13 @@ def _control(campaign: Campaign) -> list[str]:
     if settling is None:
         return []
     needed = (
-        f"{fmt.count(settling.runs, 'run')} an arm ({fmt.duration(settling.total_s)} in all) settle"
-        if settling.runs is not None
-        else "no affordable number of runs settles"
+        f"{fmt.count(settling.rounds, 'round')} ({fmt.duration(settling.total_s)} in all) settle"
+        if settling.rounds is not None
+        else "no affordable number of rounds settles"
     )
     return [
-        f"Control (Ollama against itself, {fmt.count(settling.control_runs, 'run')}): the runs scatter by "
-        f"{fmt.fraction(settling.rate_cv)}; at that noise {needed} {settling.alternative_ratio:.2f}× against "
+        f"Control (Ollama against itself, {fmt.count(settling.control_rounds, 'round')}): the rounds scatter by "
+        f"{fmt.fraction(settling.round_cv)}; at that noise {needed} {settling.alternative_ratio:.2f}× against "
         f"{settling.target_ratio:.2f}× with {fmt.fraction(settling.error)} error either way."
     ]
 
@@ -141,6 +151,7 @@ def _lost(campaign: Campaign) -> list[str]:
 def _schedule(benchmark: facts.Benchmark) -> str:
     reload = ", ".join(f"{clip(arm, cap=40)}: {clip(how, cap=40)}" for arm, how in benchmark.reload.items())
     model = f"{clip(benchmark.exo_model, cap=80)} on EXO, " if benchmark.exo_model else ""
+    looks = " as many rounds as it took, with looks after 6, 12 and 18," if benchmark.until_decided else ""
     resumed = f" {benchmark.resumed} runs were kept from an interrupted call." if benchmark.resumed else ""
     context = (
         f" Context: {benchmark.num_ctx} tokens on every Ollama, set by us; EXO's own is not set and not told."
@@ -148,7 +159,7 @@ def _schedule(benchmark: facts.Benchmark) -> str:
         else ""
     )
     return (
-        f"{model}{clip(benchmark.ollama_model, cap=80)} on Ollama; {fmt.count(benchmark.runs, 'run')} an arm, "
+        f"{model}{clip(benchmark.ollama_model, cap=80)} on Ollama;{looks} {fmt.count(benchmark.runs, 'run')} an arm, "
         f"{fmt.count(benchmark.requests, 'timed request')} and "
         f"{fmt.count(benchmark.warmups, 'warm-up')} a run, "
         f"{benchmark.max_tokens} output tokens, seed {benchmark.seed}. Loaded afresh by: {reload or 'not noted'}. "

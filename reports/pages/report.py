@@ -10,7 +10,7 @@ from reports.pages.conditions import conditions_table
 from reports.pages.course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
 from reports.pages.methods import limits_said, methods_said
 from reports.pages.nodes import ClusterView, EnvironmentView, cluster_view, environment_view
-from reports.pages.results import Box, arms_table, box, checks_said, checks_table, naive_table, speedups
+from reports.pages.results import Box, arms_table, beside_table, box, checks_said, checks_table, naive_table, speedups
 from reports.pages.scale_up import ScaleUp, concurrency_table, scale_up
 from reports.pages.token_time import TimeView, time_view
 from reports.plan_text import NAMES as PLAN_FILES
@@ -35,6 +35,7 @@ class View(msgspec.Struct, frozen=True):
     banner: str
     box: Box
     because: list[str]
+    beside: Table | None
     checks_said: str
     checks: Table | None
     passed_said: str
@@ -81,6 +82,7 @@ def build_view(
         banner=rehearsal_banner(campaign),
         box=box(decision, _context(campaign)),
         because=[clip(reason, cap=600) for reason in decision.because] or ["Nothing has been measured yet."],
+        beside=beside_table(estimates.beside),
         checks_said=checks_said(decision.checks),
         checks=checks_table(decision.checks, passed=False),
         passed_said=f"{fmt.count(len(passed.rows), 'check')} passed: with evidence" if passed else "",
@@ -164,8 +166,10 @@ def _reproduce(campaign: Campaign) -> list[str]:
     marked = next((r.rehearsal for _, r in sorted(campaign.records.items()) if r.rehearsal is not None), None)
     if marked is not None:
         words = ["fab rehearse"]
-        for option in ("speedup", "trap", "seed"):
+        for option in ("speedup", "trap", "seed", "drift"):
             value = marked.get(option)
+            if option == "drift" and not value:
+                continue
             if isinstance(value, int | float) and not isinstance(value, bool):
                 words.append(f"--{option} {value:g}")
             elif isinstance(value, str) and value:

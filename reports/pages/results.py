@@ -7,10 +7,11 @@ import msgspec
 from records.settings import Limits
 from reports.checks.check import Check
 from reports.stats.arms import ArmEstimate
-from reports.stats.comparison import METHOD_WORDS, Comparison
+from reports.stats.comparison import METHOD, Comparison
 from reports.stats.summary import Summary
 from reports.text import format as fmt
 from reports.text.table import Table, clip
+from reports.verdict.beside import MOST_TTFT_RATIO, Beside
 from reports.verdict.decision import Decision
 
 TONES = {"GO": "go", "NO-GO": "no", "NO-GO (blocked)": "no", "INVALID": "invalid"}
@@ -43,13 +44,12 @@ class Box(msgspec.Struct, frozen=True):
 
 def box(decision: Decision, context: str) -> Box:
     """Return the decision box: verdict, speed-up with its interval, the plan's word, what would change it."""
-    target, confidence = decision.limits.target_ratio, decision.limits.confidence
-    level = " (bounds of the looks)" if decision.looks else f" ({confidence:.0%} each way)"
+    target = decision.limits.target_ratio
     lines = [
         (
             f"Speed-up over Ollama {clip(c.baseline, cap=60)}",
             f"{fmt.ratio(c.ratio)} ({fmt.percent_faster(c.ratio)}), "
-            f"between {fmt.interval(c.lower, c.upper, target, 'and')}{level}; "
+            f"between {fmt.interval(c.lower, c.upper, target, 'and')} ({bounds_said(decision)}); "
             f"target {target:.2f}×: {against_target(c)}",
         )
         for c in ([] if decision.void else decision.comparisons)
@@ -60,9 +60,9 @@ def box(decision: Decision, context: str) -> Box:
         lines.append(("Blocked at", f"step {decision.blocked_step}"))
     if decision.plan_word != "-":
         lines.append(("In the plan's word", clip(decision.plan_word, cap=200)))
-    if decision.further_runs is not None:
+    if decision.further_rounds is not None:
         lines.append(
-            ("Runs still needed", f"about {decision.further_runs} an arm, in a fresh campaign, at the noise seen")
+            ("Rounds still needed", f"about {decision.further_rounds}, in a fresh campaign, at the noise seen")
         )
     if decision.would_change:
         lines.append(("What would change it", clip(decision.would_change, cap=500)))
@@ -80,6 +80,12 @@ def _headline(decision: Decision) -> str:
     """Return the headline without the verdict in front: it stands above it, larger."""
     sentence = clip(decision.headline.removeprefix(f"{decision.verdict}: "), cap=400)
     return sentence[:1].upper() + sentence[1:]
+
+
+def bounds_said(decision: Decision) -> str:
+    """Return how sure each bound is: alone, or with all looks together."""
+    confidence = fmt.fraction(decision.limits.confidence)
+    return f"{confidence} each way over all looks" if decision.looks else f"{confidence} each way"
 
 
 def against_target(comparison: Comparison) -> str:
@@ -103,16 +109,20 @@ def speedups(decision: Decision) -> Table | None:
             if c.hl_lower is not None and c.hl_upper is not None
             else f"{fmt.ratio(c.hl_ratio)} (without exact bounds)",
             "yes" if c.agree else "NO",
-            f"{c.exo_runs} / {c.ollama_runs}",
-            METHOD_WORDS[c.method],
+            str(len(c.rounds)),
+            fmt.listed([str(number) for number in c.lost]) or "none",
+            fmt.fraction(c.round_cv),
         ]
         for c in comparisons
     ]
     head = [
         "EXO against", "Speed-up", "In per cent", "Bounds", f"Target {target:.2f}×",
-        "Cross-check", "They agree", "Runs, EXO / Ollama", "Method",
+        "Cross-check", "They agree", "Rounds", "Lost rounds", "Scatter of rounds",
     ]  # fmt: skip
-    return Table(head, rows, [1, 2])
+    caption = (
+        f"Bounds: {METHOD}. Cross-check: Hodges-Lehmann estimate with exact signed-rank bounds of the same rounds."
+    )
+    return Table(head, rows, [1, 2, 7, 9], caption)
 
 
 def arms_table(arms: list[ArmEstimate]) -> Table | None:
@@ -164,6 +174,25 @@ def checks_said(checks: list[Check]) -> str:
     parts = [(status, sum(c.status == status for c in checks)) for status in ("pass", *STATUS_ORDER)]
     words = {"pass": "passed", "fatal": "fatal", "warn": "with a warning", "unknown": "not known (which is not a pass)"}
     return f"{fmt.count(len(checks), 'check')}: " + ", ".join(f"{n} {words[s]}" for s, n in parts if n) + "."
+
+
+def beside_table(found: Beside | None) -> Table | None:
+    """Tabulate what stands beside the verdict and never votes."""
+    if found is None:
+        return None
+    best = f"Ollama {clip(found.best_node, cap=60)}"
+    shares = (
+        f"{'EXO' if arm == 'exo' else f'Ollama {clip(arm, cap=40)}'} {fmt.fraction(share)}"
+        for arm, share in found.answered.items()
+    )
+    ttft = fmt.ratio(found.ttft_ratio)
+    rows = [
+        ["The best single node", f"{best}, {fmt.rate(found.best_rate_tokens_per_s)} tokens/s", ""],
+        ["The owner's band", found.bands[0], "; or ".join(found.bands[1:]) and f"or {'; or '.join(found.bands[1:])}"],
+        ["TTFT of EXO, times that of the best node", ttft, f"at most {MOST_TTFT_RATIO:g}× is asked"],
+        ["Requests answered", "; ".join(shares), "of the timed ones, lost runs included"],
+    ]
+    return Table(["Beside the verdict, without a vote", "Found", "Remark"], rows)
 
 
 def naive_table(decision: Decision, limits: Limits) -> Table | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
 from records.samples import Sample
-from reports.stats import intervals
 from reports.stats.runs import RunValue, decode_rate_tokens_per_s, in_schedule, inter_token_gaps_s, is_good, run_values
 from reports.stats.summary import Summary, summary_of_values
 
@@ -52,13 +52,13 @@ def _estimate(arm: str, samples: list[Sample]) -> ArmEstimate:
     good = [sample for sample in timed if is_good(sample)]
     bad = [sample for sample in timed if not is_good(sample)]
     runs = run_values(samples)
-    mean, variance = intervals.mean_and_variance([run.log_rate for run in runs]) if runs else (0.0, math.nan)
+    logs = [run.log_rate for run in runs]
     return ArmEstimate(
         arm=arm,
         engine=samples[0].engine,
         runs=runs,
-        rate_tokens_per_s=math.exp(mean) if runs else None,
-        rate_cv=None if math.isnan(variance) else math.sqrt(variance),
+        rate_tokens_per_s=math.exp(statistics.fmean(logs)) if logs else None,
+        rate_cv=statistics.stdev(logs) if len(logs) > 1 else None,
         first_token_s=summary_of_values(s.first_token_s for s in good if s.first_token_s is not None),
         inter_token_s=summary_of_values(gap for s in good for gap in inter_token_gaps_s(s)),
         decode_tokens_per_s=summary_of_values(r for r in map(decode_rate_tokens_per_s, good) if r is not None),

@@ -1,28 +1,35 @@
-"""The ratio of one arm's rate to another's, with an interval made in two ways: the heart of the verdict."""
+"""The ratio of EXO's rate to one baseline's as the report shows it: round by round, with its interval and cross-check.
+
+The arithmetic is in `reports.stats.rounds`; here runs become rounds, and arrays become numbers with names.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
+import numpy as np
 
-from records.settings import Limits
-from reports.stats import intervals
+from reports.stats import rounds
+from reports.stats.rounds import FEWEST_ROUNDS, Array
 from reports.stats.runs import RunValue
 
-Method = Literal["welch", "paired"]
-METHOD_WORDS: dict[Method, str] = {
-    "welch": "Welch's t on the runs' mean log rates",
-    "paired": "paired t on the rounds' log ratios, bounds of the last look taken",
-}
-SUPPORT_FACTOR = 2.0
-"""The cross-check supports a verdict when it reaches it at this many times the error. See `Comparison.agree`."""
-ROUNDING = 1e-12
-"""Of a log ratio: a bound this close to the target is on it."""
+METHOD = "t interval on the rounds' log ratios, the arms' common trend taken out"
 
 Side = Literal["above", "below", "across"]
+SIDES: dict[int, Side] = {1: "above", -1: "below", 0: "across"}
+
+
+class RoundRatio(msgspec.Struct, frozen=True):
+    """One round: EXO's rate over the baseline's."""
+
+    round: int
+    measured: float
+    ratio: float
+    """With the arms' common trend taken out; of these the interval is made. As measured where rounds are too few."""
+    exo_first: bool
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -30,72 +37,109 @@ class Comparison(msgspec.Struct, frozen=True):
 
     baseline: str
     ratio: float
+    """Geometric mean of the rounds."""
     lower: float
-    """One-sided lower bound at `confidence`; 0 where an arm has not two runs."""
+    """One-sided lower bound at `confidence`; 0 where fewer than FEWEST_ROUNDS rounds tell none."""
     upper: float
     """One-sided upper bound; infinite in the same case."""
     degrees_of_freedom: float
+    """0 in the same case."""
+    round_cv: float | None
+    """Standard deviation of a round's log ratio, trend and all else that both arms share aside; None likewise."""
     hl_ratio: float
-    """Hodges-Lehmann estimate."""
+    """Hodges-Lehmann estimate of the rounds."""
     hl_lower: float | None
-    """Exact bound of the same level; None where so few runs have none (fewer than 3 an arm at 95 %)."""
+    """Exact signed-rank bound of the same level; None where so few rounds have none (fewer than 5 at 95 %)."""
     hl_upper: float | None
     agree: bool
-    """The cross-check supports what Welch's interval says of the target: it reaches the same side at twice the error
-    (90 % where the level is 95 %). At the same level both would have to clear the line, which costs 5 points of power
-    at 6 runs and buys no lower error than was asked for. False where so few runs have no exact interval at all."""
-    exo_runs: int
-    ollama_runs: int
-    method: Method
-    confidence: float = 0.95
-    says: Side = "across"
-    """Where Welch's interval lies: `above` (the lower bound reaches the target), `below` it, or `across`."""
+    """The cross-check supports what the interval says of the target: it says the same at twice the error."""
+    rounds: list[RoundRatio]
+    lost: list[int]
+    """Rounds of which some arm has no run; they count for no baseline."""
+    confidence: float
+    """Of each bound. Where several looks were planned, that of one look."""
+    says: Side
+    """Where the interval lies: `above` (the lower bound reaches the target), `below` it, or `across`."""
+
+    @property
+    def vote(self) -> int:
+        """1 for GO, -1 for NO-GO, 0 where interval or cross-check leave it open."""
+        return {"above": 1, "below": -1, "across": 0}[self.says] if self.agree else 0
 
 
-def compare(exo: Sequence[RunValue], ollama: Sequence[RunValue], limits: Limits) -> Comparison:
-    """Compare two arms, the runs of each being independent replicates. Raises ValueError where one has none.
+def complete_rounds(arms: Sequence[Sequence[RunValue]]) -> list[int]:
+    """Return the numbers of the rounds of which every arm that has any run has one."""
+    numbers = [{run.run for run in runs} for runs in arms if runs]
+    return sorted(set.intersection(*numbers)) if numbers else []
 
-    Both intervals are of log rates, so a bound of the ratio is the exponential of a bound of the difference.
+
+def places_of(arms: Sequence[Sequence[RunValue]]) -> dict[tuple[str, int], int]:
+    """Return every run's place in the order in which the runs began; where no time was kept, in that of the rounds."""
+    order = sorted(
+        (run for runs in arms for run in runs), key=lambda run: (run.start_utc, run.start_monotonic_s or 0.0, run.run)
+    )
+    return {(run.arm, run.run): place for place, run in enumerate(order)}
+
+
+def compare(
+    exo: Sequence[RunValue], baselines: Mapping[str, Sequence[RunValue]], target_ratio: float, error: float
+) -> list[Comparison]:
+    """Compare EXO's runs with every baseline's in the rounds that all of them have, the smallest ratio first.
+
+    A baseline without any run is left out, and so are all where no round is complete.
     """
-    a = [run.log_rate for run in exo]
-    b = [run.log_rate for run in ollama]
-    if not a or not b:
-        raise ValueError("a comparison needs a run of each arm")
-    difference, lower, upper, freedom = intervals.welch(a, b, limits.confidence)
-    differences = intervals.ordered_differences(a, b)
-    exact = intervals.exact_bounds(differences, len(a), len(b), limits.confidence)
-    weaker = max(0.5, 1 - SUPPORT_FACTOR * (1 - limits.confidence))
-    support = intervals.exact_bounds(differences, len(a), len(b), weaker)
-    says = side_of(lower, upper, limits.target_ratio)
+    present = {name: runs for name, runs in baselines.items() if runs}
+    arms = [exo, *present.values()]
+    numbers = complete_rounds(arms) if exo else []
+    if not numbers:
+        return []
+    lost = sorted({run.run for runs in arms for run in runs} - set(numbers))
+    places = places_of(arms)
+    found = []
+    for name, runs in present.items():
+        pair = [{run.run: run for run in side} for side in (exo, runs)]
+        logs = [np.array([side[number].log_rate for number in numbers]) for side in pair]
+        at = np.array([[places[side[n].arm, n] for n in numbers] for side in pair], dtype=float)
+        found.append(_comparison(name, numbers, lost, (logs[0], logs[1], at), target_ratio, error))
+    return sorted(found, key=lambda comparison: (comparison.ratio, comparison.baseline))
+
+
+def _comparison(
+    name: str,
+    numbers: list[int],
+    lost: list[int],
+    data: tuple[Array, Array, Array],
+    target_ratio: float,
+    error: float,
+) -> Comparison:
+    exo, ollama, places = data
+    measured = exo - ollama
+    if len(numbers) < FEWEST_ROUNDS:
+        adjusted, mean, lower, upper, freedom = measured, measured.mean(), -math.inf, math.inf, 0.0
+        round_cv = None
+    else:
+        adjusted, mean, lower, upper, freedom, standard_error = rounds.interval(exo, ollama, places, error)
+        round_cv = float(standard_error) * math.sqrt(len(numbers))
+    says = rounds.sides(np.asarray(lower), np.asarray(upper), target_ratio)
+    middle, exact_lower, exact_upper = rounds.signed_rank(adjusted, error)
+    bounded = bool(np.isfinite(exact_lower))
+    agree = len(numbers) >= FEWEST_ROUNDS and bool(rounds.supported(adjusted, says, target_ratio, error))
     return Comparison(
-        baseline=ollama[0].arm,
-        ratio=math.exp(difference),
+        baseline=name,
+        ratio=math.exp(mean),
         lower=math.exp(lower),
         upper=math.exp(upper),
-        degrees_of_freedom=freedom,
-        hl_ratio=math.exp(intervals.median_of_sorted(differences)),
-        hl_lower=math.exp(exact[0]) if exact else None,
-        hl_upper=math.exp(exact[1]) if exact else None,
-        agree=exact is not None and support is not None and _supports(support, says, limits.target_ratio),
-        exo_runs=len(a),
-        ollama_runs=len(b),
-        method="welch",
-        confidence=limits.confidence,
-        says=says,
+        degrees_of_freedom=float(freedom),
+        round_cv=round_cv,
+        hl_ratio=math.exp(middle),
+        hl_lower=math.exp(exact_lower) if bounded else None,
+        hl_upper=math.exp(exact_upper) if bounded else None,
+        agree=agree,
+        rounds=[
+            RoundRatio(number, math.exp(raw), math.exp(clean), bool(first))
+            for number, raw, clean, first in zip(numbers, measured, adjusted, places[0] < places[1], strict=True)
+        ],
+        lost=lost,
+        confidence=1 - error,
+        says=SIDES[int(says)],
     )
-
-
-def side_of(log_lower: float, log_upper: float, target_ratio: float) -> Side:
-    """Tell on which side of the target an interval of log ratios lies; a lower bound on the target is above."""
-    line = math.log(target_ratio)
-    if log_lower >= line - ROUNDING:
-        return "above"
-    return "below" if log_upper < line - ROUNDING else "across"
-
-
-def _supports(bounds: tuple[float, float], says: Side, target_ratio: float) -> bool:
-    """Tell whether the cross-check at its weaker level does not stand against what Welch says."""
-    line = math.log(target_ratio)
-    if says == "above":
-        return bounds[0] >= line - ROUNDING
-    return says == "across" or bounds[1] < line - ROUNDING

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from records.samples import Sample
 from records.settings import Limits
@@ -25,20 +25,20 @@ class NaiveRule(msgspec.Struct, frozen=True):
     note: str
 
 
-RULES: tuple[tuple[str, Callable[[list[float]], float], str], ...] = (
+RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     (
         "best of EXO / best of Ollama",
-        max,
+        np.max,
         "the plan's own rule: compares two lucky requests, and says SUCCESS in half of all campaigns at exactly +30 %",
     ),
     (
         "mean of EXO / mean of the best Ollama",
-        statistics.fmean,
+        np.mean,
         "ignores how sure the two means are; one slow request moves it",
     ),
     (
         "median of EXO / median of the best Ollama",
-        statistics.median,
+        np.median,
         "ignores how sure the two medians are",
     ),
 )
@@ -62,6 +62,10 @@ def naive_rules(samples: Iterable[Sample], limits: Limits) -> list[NaiveRule]:
             (exo if sample.engine == "exo" else rates.setdefault(sample.arm, [])).append(rate)
     rules = []
     for name, middle, note in RULES:
-        ratio = middle(exo) / max(middle(values) for values in rates.values()) if exo and rates else None
+        ratio = (
+            float(middle(sorted(exo)) / max(middle(sorted(values)) for values in rates.values()))
+            if exo and rates
+            else None
+        )
         rules.append(NaiveRule(name, ratio, plan_word(ratio, limits.target_ratio), note))
     return rules

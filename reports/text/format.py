@@ -42,7 +42,7 @@ def interval(lower: float | None, upper: float | None, against: float | None = N
     if lower is None or upper is None:
         return UNKNOWN
     if not isfinite(upper):
-        return "without bounds, for want of runs"
+        return "without bounds, for want of rounds"
     return f"{bound(lower, against)} {joint} {bound(upper, against)}"
 
 

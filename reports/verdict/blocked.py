@@ -16,7 +16,7 @@ UNDONE = ("failed", "interrupted", "broken")
 """Of these only an interruption is no finding about anything: a person stopped the step."""
 
 
-def blocked_by(campaign: Campaign) -> Record | None:
+def undone_preparation(campaign: Campaign) -> Record | None:
     """Return the first failed step of the preparation; None where there is none, or a later success mended it."""
     records = campaign.records
     for number in range(1, LAST_PREPARATION + 1):
@@ -29,12 +29,24 @@ def blocked_by(campaign: Campaign) -> Record | None:
     return None
 
 
+def words_of_exo(record: Record) -> str:
+    """Return the lines in which EXO itself says that it cannot do a step; empty where it is not EXO that cannot."""
+    return first_few(
+        dict.fromkeys(f"{p.what}: {p.exo_said}" if p.what else p.exo_said for p in record.errors if p.exo_said)
+    )
+
+
 def exo_never_answered(campaign: Campaign, step: int) -> str:
-    """Return why, where EXO was asked and gave no good answer at all while a baseline did; else nothing."""
+    """Return why, where EXO was asked and gave no good answer at all while a baseline did; else nothing.
+
+    An EXO that nobody could connect to is down, which its operator mends; it must have taken a request to fail at it.
+    """
     by_arm = timed_by_arm(campaign, step, lost=True)
     exo = [s for members in by_arm.values() for s in members if s.engine == "exo"]
     ollama = [s for members in by_arm.values() for s in members if s.engine != "exo"]
-    if step not in campaign.records or not exo or any(map(is_good, exo)) or not any(map(is_good, ollama)):
+    if step not in campaign.records or any(map(is_good, exo)) or not any(map(is_good, ollama)):
+        return ""
+    if all(sample.connect_s is None and sample.error for sample in exo):
         return ""
     reasons = first_few(dict.fromkeys(s.error or "no tokens in the answer" for s in exo))
     return f"all {len(exo)} timed requests to EXO failed: {reasons}"
@@ -56,8 +68,12 @@ def next_command(campaign: Campaign, step: int) -> str:
     if unread := campaign.unreadable_step(step):
         command = f"fab {plan.step_numbered(step).name}"
         return f"read {unread.file} with the version that wrote it, or archive it and measure again: {command}"
+    if undone := undone_preparation(campaign):
+        return what_to_do(undone)
     for number in range(1, step + 1):
         record = campaign.records.get(number)
+        if record is not None and record.status == "failed":
+            return what_to_do(record)
         if record is None or record.status in UNDONE:
             return f"fab {plan.step_numbered(number).name}"
     return "fab report" if timed_by_arm(campaign, step) else f"fab {plan.step_numbered(step).name}"
@@ -65,8 +81,10 @@ def next_command(campaign: Campaign, step: int) -> str:
 
 def standing(campaign: Campaign, step: int) -> str:
     """Return in one sentence how far the campaign has come and why `step` has no verdict yet."""
-    record = campaign.records.get(step)
+    record, undone = campaign.records.get(step), undone_preparation(campaign)
     name = f"step {step} ({plan.step_numbered(step).name})"
+    if undone and record is None:
+        return f"step {undone.step} ({undone.name}) could not be done: {undone.trouble}"
     if unread := campaign.unreadable_step(step):
         return f"{name} has left a record that cannot be read: {unread.words}"
     if skipped := campaign.skipped(step):

@@ -13,21 +13,27 @@ from typing import Literal
 import msgspec
 
 from records.campaign import Campaign
+from records.record import Record
 from records.settings import Limits
 from reports.checks.catalogue import check_all
 from reports.checks.check import Check
 from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
 from reports.stats import sample_size
-from reports.stats.arms import ArmEstimate, arm_estimates
+from reports.stats.arms import arm_estimates
 from reports.stats.comparison import Comparison
 from reports.stats.naive import NaiveRule, PlanWord, naive_rules, plan_word
-from reports.stats.sequential import Look
 from reports.verdict import reasons
-from reports.verdict.blocked import after_silence, blocked_by, exo_never_answered, next_command, standing, what_to_do
-from reports.verdict.rule import RateDecision, decide_rates, decide_rounds
+from reports.verdict.blocked import (
+    after_silence,
+    exo_never_answered,
+    next_command,
+    standing,
+    undone_preparation,
+    what_to_do,
+    words_of_exo,
+)
+from reports.verdict.rule import Look, RateDecision, decide_looks, decide_rates
 from reports.verdict.scale_up import without_unable
-
-__all__ = ["Decision", "RateDecision", "decide", "decide_rates", "decide_rounds"]
 
 Verdict = Literal["GO", "NO-GO", "NO-GO (blocked)", "INCONCLUSIVE", "INVALID", "NOT YET"]
 COUNTS_OF_FAILURE = {"errors", "complete", "baselines"}
@@ -37,8 +43,8 @@ VOID = {
     "INVALID": "INVALID: these numbers do not compare like with like",
     "NOT YET": "NOT YET: the planned schedule is not complete",
 }
-FEWEST_FRESH_RUNS = 5
-"""Fewer are never advised: noise seen in two or three runs is hardly known."""
+FEWEST_FRESH_ROUNDS = 5
+"""Fewer are never advised: noise seen in four rounds is hardly known."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -55,13 +61,13 @@ class Decision(msgspec.Struct, frozen=True):
     """One a baseline, the smallest ratio first. Below a verdict of NOT YET or INVALID they are not evidence."""
     checks: list[Check]
     naive: list[NaiveRule]
-    further_runs: int | None
-    """INCONCLUSIVE: runs an arm of a fresh campaign that would settle it at the noise seen; None where none would."""
+    further_rounds: int | None
+    """INCONCLUSIVE: rounds of a fresh campaign that would settle it at the noise seen; None where none would."""
     would_change: str
     """What would change this verdict, in one or two sentences."""
     blocked_step: int | None
     looks: list[Look]
-    """The looks spent by `fab bench --until-decided`; empty for a fixed number of runs."""
+    """The looks spent by `fab bench --until-decided`; empty for a fixed number of rounds."""
     limits: Limits
 
     @property
@@ -83,7 +89,7 @@ def decide(campaign: Campaign, step: int = 12) -> Decision:
         comparisons=rates.comparisons,
         checks=checks,
         naive=naive_rules(schedule_samples(campaign, step), campaign.limits),
-        further_runs=None,
+        further_rounds=None,
         would_change="",
         blocked_step=None,
         looks=rates.looks,
@@ -92,24 +98,24 @@ def decide(campaign: Campaign, step: int = 12) -> Decision:
     fatal = [check for check in checks if check.status == "fatal"]
     if campaign.unreadable_step(step):
         return _not_yet(base, campaign, step)
-    record = blocked_by(campaign) if not timed_by_arm(campaign, step) and step == 12 else None
-    if record is not None:
+    record = undone_preparation(campaign) if not timed_by_arm(campaign, step) and step == 12 else None
+    if record is not None and (said := words_of_exo(record)):
         needed = "; ".join(dict.fromkeys(problem.needed for problem in record.errors)) or "the step done"
-        return _blocked(base, record.step, record.name, record.trouble, needed, what_to_do(record))
+        return _blocked(base, record, said, needed)
     if not timed_by_arm(campaign, step):
         return _not_yet(base, campaign, step)
     silence = exo_never_answered(campaign, step)
     if silence and not any(check.name not in COUNTS_OF_FAILURE for check in fatal):
-        do = after_silence(campaign)
-        return _blocked(base, step, campaign.records[step].name, silence, "one good answer", do)
+        return _blocked(base, campaign.records[step], silence, "one good answer", after_silence(campaign))
     if fatal:
         return _invalid(base, fatal)
     if campaign.benchmark(step) is None or rates.verdict == "go on":
         return _not_yet(base, campaign, step)
-    return _measured(base, rates, _arms(campaign, step), sample_size.seconds_per_run(schedule_samples(campaign, step)))
+    run_s = sample_size.seconds_per_run(schedule_samples(campaign, step))
+    return _measured(base, rates, run_s * (1 + len(rates.comparisons)) if run_s is not None else None)
 
 
-def _measured(base: Decision, rates: RateDecision, arms: list[ArmEstimate], run_s: float | None) -> Decision:
+def _measured(base: Decision, rates: RateDecision, round_s: float | None) -> Decision:
     limits, comparisons = base.limits, rates.comparisons
     because = [reasons.per_baseline(c, limits) for c in comparisons]
     because += [reasons.looks_spent(rates.looks)] if rates.looks else []
@@ -124,7 +130,7 @@ def _measured(base: Decision, rates: RateDecision, arms: list[ArmEstimate], run_
             would_change=reasons.would_change_go(comparisons[0], limits),
         )
     if rates.verdict == "NO-GO":
-        binding = next(c for c in comparisons if c.says == "below" and c.agree)
+        binding = next(c for c in comparisons if c.vote == -1)
         return msgspec.structs.replace(
             base,
             verdict="NO-GO",
@@ -143,29 +149,32 @@ def _measured(base: Decision, rates: RateDecision, arms: list[ArmEstimate], run_
             would_change=f"Getting to know {names} (unknown is not pass), then `fab bench` again.",
         )
     because = [reasons.disagreement(c, limits) for c in comparisons if not c.agree] + because
-    further = None if rates.looks else _further_runs(arms, comparisons, limits)
-    lasting = further * len(arms) * run_s if further is not None and run_s is not None else None
+    further = None if rates.looks else _further_rounds(comparisons, limits)
+    lasting = further * round_s if further is not None and round_s is not None else None
     return msgspec.structs.replace(
         base,
         verdict="INCONCLUSIVE",
         headline=reasons.open_headline(comparisons, limits),
         because=because,
-        further_runs=further,
+        further_rounds=further,
         would_change=reasons.would_change_undecided_looks()
         if rates.looks
         else reasons.would_change_open(further, lasting, comparisons, limits),
     )
 
 
-def _blocked(base: Decision, step: int, name: str, found: str, needed: str, do: str) -> Decision:
+def _blocked(base: Decision, record: Record, said: str, needed: str, do: str = "") -> Decision:
+    """Return that EXO could not do a step, with EXO's own words (`said`) in front."""
+    found = f"EXO could not do step {record.step} ({record.name}): {said}"
+    because = [f"{found}.", *([f"What was seen: {record.trouble}."] if record.errors else []), f"Needed: {needed}."]
     return msgspec.structs.replace(
         base,
         verdict="NO-GO (blocked)",
-        headline=f"NO-GO (blocked): step {step} ({name}) could not be done: {found}",
-        because=[f"Step {step} ({name}) could not be done: {found}.", f"Needed: {needed}."],
+        headline=f"NO-GO (blocked): {found}",
+        because=because,
         comparisons=[],
-        would_change=f"Getting step {step} done: {do}",
-        blocked_step=step,
+        would_change=f"Getting step {record.step} done: {do or what_to_do(record)}",
+        blocked_step=record.step,
     )
 
 
@@ -199,25 +208,20 @@ def _not_yet(base: Decision, campaign: Campaign, step: int) -> Decision:
     )
 
 
-def _arms(campaign: Campaign, step: int) -> list[ArmEstimate]:
-    return arm_estimates(campaign.samples.get(step, []))
-
-
 def _rates(campaign: Campaign, step: int) -> RateDecision:
-    """Apply the rule that the campaign was planned with."""
-    arms = _arms(campaign, step)
+    """Apply the rule, with the looks that the campaign was planned with."""
+    arms = arm_estimates(campaign.samples.get(step, []))
     exo = next((arm.runs for arm in arms if arm.engine == "exo"), [])
     baselines = {arm.arm: arm.runs for arm in arms if arm.engine == "ollama"}
     benchmark = campaign.benchmark(step)
     if benchmark is not None and benchmark.until_decided:
-        return decide_rounds(exo, baselines, campaign.limits)
+        return decide_looks(exo, baselines, campaign.limits, benchmark.runs)
     return decide_rates(exo, baselines, campaign.limits)
 
 
-def _further_runs(arms: list[ArmEstimate], comparisons: Sequence[Comparison], limits: Limits) -> int | None:
-    exo = next((arm.runs for arm in arms if arm.engine == "exo"), [])
-    needed = sample_size.runs_to_settle(exo, [arm.runs for arm in arms if arm.engine == "ollama"], limits)
+def _further_rounds(comparisons: Sequence[Comparison], limits: Limits) -> int | None:
+    needed = sample_size.rounds_to_settle(comparisons, limits)
     if needed is None or not comparisons:
         return None
-    # It was not settled with the runs that there were, whatever the formula says of the average campaign.
-    return max(needed, FEWEST_FRESH_RUNS, max(min(c.exo_runs, c.ollama_runs) for c in comparisons) + 1)
+    # It was not settled with the rounds that there were, whatever the formula says of the average campaign.
+    return max(needed, FEWEST_FRESH_ROUNDS, len(comparisons[0].rounds) + 1)

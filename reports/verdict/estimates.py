@@ -8,6 +8,7 @@ from records.campaign import Campaign
 from records.facts import Preflight
 from reports.stats.arms import ArmEstimate, arm_estimates
 from reports.stats.estimate import PipelineEstimate, pipeline_estimate, stages_of
+from reports.verdict.beside import Beside, beside
 from reports.verdict.decision import Decision, decide
 
 
@@ -17,13 +18,15 @@ class Estimates(msgspec.Struct, frozen=True):
     arms: dict[int, list[ArmEstimate]]
     large: Decision | None
     pipeline: PipelineEstimate | None
+    beside: Beside | None = None
 
 
-def estimates_of(campaign: Campaign) -> Estimates:
+def estimates_of(campaign: Campaign, decision: Decision | None = None) -> Estimates:
     """Return the arms of every step that measured and, where step 13 did, its own decision."""
     arms = {step: arm_estimates(campaign.samples[step]) for step in sorted(campaign.samples)}
     large = decide(campaign, 13) if 13 in campaign.samples else None
-    return Estimates(arms, large, campaign_estimate(campaign, arms.get(12) or arms.get(11) or []))
+    pipeline = campaign_estimate(campaign, arms.get(12) or arms.get(11) or [])
+    return Estimates(arms, large, pipeline, beside(campaign, decision or decide(campaign), arms.get(12, [])))
 
 
 def campaign_estimate(campaign: Campaign, arms: list[ArmEstimate]) -> PipelineEstimate | None:

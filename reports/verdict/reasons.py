@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from records.settings import Limits
 from reports.stats.comparison import Comparison
-from reports.stats.sequential import MOST_ROUNDS, Look
+from reports.stats.rounds import FEWEST_ROUNDS
 from reports.text import format as fmt
+from reports.verdict.rule import LOOKS, Look
 
 
 def times(ratio: float, limits: Limits) -> str:
@@ -41,8 +42,8 @@ def open_headline(comparisons: Sequence[Comparison], limits: Limits) -> str:
     binding, target = comparisons[0], f"{limits.target_ratio:.2f}"
     if binding.degrees_of_freedom == 0:
         return (
-            f"INCONCLUSIVE: one run of EXO or of Ollama ({binding.baseline}) tells no noise; "
-            f"the ratio {times(binding.ratio, limits)} alone decides nothing."
+            f"INCONCLUSIVE: {fmt.count(len(binding.rounds), 'round')} of EXO and Ollama ({binding.baseline}) carry "
+            f"neither GO nor NO-GO, {FEWEST_ROUNDS} do; the ratio {times(binding.ratio, limits)} alone decides nothing."
         )
     settles = (
         f"that does not settle whether it reaches {target}"
@@ -52,7 +53,7 @@ def open_headline(comparisons: Sequence[Comparison], limits: Limits) -> str:
     return (
         f"INCONCLUSIVE: EXO on the cluster is {times(binding.ratio, limits)} times as fast as the single-node Ollama "
         f"on {binding.baseline}, between {between(binding.lower, binding.upper, limits)} "
-        f"({limits.confidence:.0%} each way); {settles}."
+        f"({fmt.fraction(binding.confidence)} each way); {settles}."
     )
 
 
@@ -60,24 +61,26 @@ def per_baseline(comparison: Comparison, limits: Limits) -> str:
     """Return what one comparison shows, cross-check included."""
     sentence = f"Against {comparison.baseline}: {times(comparison.ratio, limits)}"
     if comparison.degrees_of_freedom == 0:
-        return f"{sentence}, and no interval from a single run."
+        return f"{sentence}, and no interval from {fmt.count(len(comparison.rounds), 'round')}."
     where = {"above": "reaches", "below": "misses", "across": "straddles"}[comparison.says]
-    check = "the looks' own bounds" if comparison.method == "paired" else f"exact interval {exact(comparison, limits)}"
+    lost = f"; lost: round {fmt.listed([str(n) for n in comparison.lost])}" if comparison.lost else ""
     return (
         f"{sentence}, interval between {between(comparison.lower, comparison.upper, limits)} {where} the target "
-        f"{limits.target_ratio:.2f} ({check})."
+        f"{limits.target_ratio:.2f} (exact interval {exact(comparison, limits)}; "
+        f"{fmt.count(len(comparison.rounds), 'round')}{lost})."
     )
 
 
 def disagreement(comparison: Comparison, limits: Limits) -> str:
-    """Return that the cross-check does not support what Welch's interval says."""
-    if comparison.hl_lower is None:
-        return (
-            f"Against {comparison.baseline} the cross-check cannot confirm anything: {comparison.exo_runs} and "
-            f"{comparison.ollama_runs} runs have no exact interval."
-        )
-    welch = between(comparison.lower, comparison.upper, limits)
-    return f"Against {comparison.baseline} the two methods disagree: Welch {welch}, exact {exact(comparison, limits)}."
+    """Return that the cross-check does not support what the t interval says."""
+    if len(comparison.rounds) < FEWEST_ROUNDS:
+        rounds = fmt.count(len(comparison.rounds), "round")
+        return f"Against {comparison.baseline} {rounds} can confirm nothing: {FEWEST_ROUNDS} are the fewest."
+    t = between(comparison.lower, comparison.upper, limits)
+    return (
+        f"Against {comparison.baseline} the two methods disagree: t interval {t}, "
+        f"signed-rank {exact(comparison, limits)}."
+    )
 
 
 def between(lower: float, upper: float, limits: Limits) -> str:
@@ -88,14 +91,14 @@ def between(lower: float, upper: float, limits: Limits) -> str:
 def exact(comparison: Comparison, limits: Limits) -> str:
     """Return the cross-check's interval in words."""
     if comparison.hl_lower is None or comparison.hl_upper is None:
-        return "none at so few runs"
+        return "none at so few rounds"
     return between(comparison.hl_lower, comparison.hl_upper, limits)
 
 
 def looks_spent(looks: Sequence[Look]) -> str:
     """Return which looks were taken and what each decided."""
-    each = "; ".join(f"after {k.rounds} rounds t = {k.t:.2f} against ±{k.bound:.3f}: {k.decision}" for k in looks)
-    return f"Looks spent: {each}."
+    each = (f"after {k.rounds} rounds {k.ratio:.3f} ({k.lower:.3f} to {k.upper:.3f}): {k.decision}" for k in looks)
+    return f"Looks spent: {'; '.join(each)}."
 
 
 def would_change_go(binding: Comparison, limits: Limits) -> str:
@@ -117,30 +120,30 @@ def would_change_no_go(binding: Comparison, limits: Limits) -> str:
 
 
 def would_change_open(
-    further_runs: int | None, seconds: float | None, comparisons: Sequence[Comparison], limits: Limits
+    further_rounds: int | None, seconds: float | None, comparisons: Sequence[Comparison], limits: Limits
 ) -> str:
     """Return how to settle it and how long that takes (`seconds`, where known).
 
     Runs added to these after looking at the result would cost error, so it is a fresh campaign.
     """
-    if further_runs is not None:
+    if further_rounds is not None:
         lasting = f", about {fmt.duration(seconds)}" if seconds is not None else ""
         return (
-            f"A fresh campaign of {further_runs} runs an arm should settle it at the noise seen "
-            f"(`fab bench --runs {further_runs}`{lasting}), or `fab bench --until-decided`. Runs added to these "
+            f"A fresh campaign of {further_rounds} rounds should settle it at the noise seen "
+            f"(`fab bench --runs {further_rounds}`{lasting}), or `fab bench --until-decided`. Rounds added to these "
             "after a look at the result would raise the error."
         )
     if any(c.degrees_of_freedom == 0 for c in comparisons):
-        return "At least 3 runs an arm, better 6: `fab bench --runs 6`."
+        return f"At least {FEWEST_ROUNDS} rounds, better 6: `fab bench --runs 6`."
     return (
-        f"No affordable number of runs would settle it: at the noise seen the speed-up is too close to "
-        f"{limits.target_ratio:.2f}. Less noise between runs would (see the checks), or another target."
+        f"No affordable number of rounds would settle it: at the noise seen the speed-up is too close to "
+        f"{limits.target_ratio:.2f}. Less noise between rounds would (see the checks), or another target."
     )
 
 
 def would_change_undecided_looks() -> str:
     """Return what is left to do after the last look."""
     return (
-        f"{MOST_ROUNDS} rounds did not settle it: the speed-up is close to the target or the runs are noisy. A fresh "
-        "campaign with a fixed, larger number of runs would tell more."
+        f"{LOOKS[-1]} rounds did not settle it: the speed-up is close to the target or the rounds are noisy. A fresh "
+        "campaign with a fixed, larger number of rounds would tell more."
     )

@@ -71,6 +71,15 @@ class ExoArm:
         self.fresh = True
         return time.monotonic() - begin
 
+    def clear(self) -> None:
+        """Take the model out of memory for another arm's run; an EXO that cannot be made to let go is stopped."""
+        try:
+            self.refresh()
+        except StepError as error:
+            console.note("exo", f"{error}; is stopped on every node, so that nothing of it is in memory")
+            self.cluster.each(lambda exo: exo.stop())
+            self.fresh = True
+
     def load(self) -> None:
         """Bring the model where a run needs it, and prove by a chat that it answers; bring a lost ring back.
 
@@ -131,7 +140,7 @@ def alone(lab: Lab, arm: str, exo: ExoArm, ollama_model: str) -> tuple[list[str]
         server.unload(ollama_model)
     still = []
     if arm != "exo" and any(seen.processes for seen in seen_of(exo.cluster).values()):
-        exo.refresh()
+        exo.clear()
         if not exo.fresh:
             still.append(f"exo: {exo.pair.exo}")
     return still, time.monotonic() - begin

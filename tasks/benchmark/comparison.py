@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import count
 
 from records import plan
-from records.facts import Benchmark, DeviceKind, OllamaModel
-from records.samples import read_conditions
+from records.facts import RULE, Benchmark, DeviceKind, OllamaModel
+from records.samples import Sample, read_conditions
 from records.settings import ModelPair
 from tasks import console
 from tasks.benchmark.job import Job, job_for
@@ -33,7 +35,7 @@ def compare(
 ) -> Benchmark:
     """Measure EXO against `baselines` in one interleaved schedule. Raises StepError where the cluster is not whole.
 
-    With `until_decided` the schedule stops at the first of three looks (reports.stats.sequential) that decides.
+    With `until_decided` the schedule stops at the first of three looks (reports.verdict.rule) that decides.
     """
     cluster = ExoCluster(lab)
     start = whole_cluster(cluster, lab.inventory.bench.exo_reload)
@@ -73,25 +75,31 @@ def _until_decided(
     """Measure up to the first look that decides."""
     from records.samples import marked, read_samples
     from reports.stats.arms import arm_estimates
-    from reports.stats.sequential import LOOK_AT, MOST_ROUNDS
-    from reports.verdict.rule import RateDecision, decide_rounds
+    from reports.verdict.rule import LOOKS, RateDecision, decide_looks
 
-    def decision(job: Job) -> RateDecision:
+    def decision(job: Job, rounds: int | None = None) -> RateDecision:
         samples = marked(read_samples(job.samples)[0], read_conditions(job.conditions)[0])
-        estimates = arm_estimates([s for s in samples if s.campaign == job.label])
+        samples = [s for s in samples if s.campaign == job.label]
+        finished = rounds or finished_rounds(samples, job.arms, lab.inventory.bench.requests)
+        estimates = arm_estimates(samples)
         exo = next((arm.runs for arm in estimates if arm.engine == "exo"), [])
-        return decide_rounds(
-            exo, {arm.arm: arm.runs for arm in estimates if arm.engine == "ollama"}, lab.inventory.decision
-        )
+        baselines = {arm.arm: arm.runs for arm in estimates if arm.engine == "ollama"}
+        return decide_looks(exo, baselines, lab.inventory.decision, finished)
 
-    for rounds in sorted(LOOK_AT):
-        job = job_for(lab, step, pair, arms, rounds, MOST_ROUNDS)
+    for rounds in LOOKS:
+        job = job_for(lab, step, pair, arms, rounds, LOOKS[-1])
         measured = measure(lab, job, anyway=anyway)
-        verdict = decision(measured.job).verdict
+        verdict = decision(measured.job, rounds).verdict
         console.note("", f"look after {rounds} rounds: {verdict}")
         if verdict != "go on":
             break
     return job, measured
+
+
+def finished_rounds(samples: Sequence[Sample], arms: Sequence[str], requests: int) -> int:
+    """Return how many rounds, from the first on, every arm has made all requests of."""
+    timed = Counter((sample.arm, sample.run) for sample in samples if not sample.warmup)
+    return next(round_ - 1 for round_ in count(1) if any(timed[arm, round_] < requests for arm in arms))
 
 
 def summary_of(job: Job, measured: Measured) -> str:
@@ -144,6 +152,7 @@ def benchmark_record(
         num_ctx=bench.num_ctx,
         ollama_versions=measured.versions,
         until_decided=until_decided,
+        rule=RULE,
     )
 
 

@@ -51,21 +51,21 @@ def control(lab: Lab, runs: int | None, *, fresh: bool = False) -> None:
     arms = 1 + len(lab.inventory.ollama)
     sample_size = plan_from_control(samples, lab.inventory.decision, arms)
     if sample_size is None:
-        raise StepError("fewer than two good runs of it", "two runs", "fab bench --control --runs 5", who="control")
+        raise StepError("fewer than 4 good rounds of it", "4 rounds", "fab bench --control --runs 6", who="control")
     console.text(
-        f"control: Ollama '{arm}' against itself, {sample_size.control_runs} runs:"
-        f" CV {sample_size.rate_cv:.1%} between runs"
+        f"control: Ollama '{arm}' against itself, {sample_size.control_rounds} rounds:"
+        f" their ratios scatter by {sample_size.round_cv:.1%}"
     )
-    if sample_size.runs is None:
+    if sample_size.rounds is None:
         console.text(
-            "at that noise no number of runs that a weekend holds tells the target from what lies just above it"
+            "at that noise no number of rounds that a weekend holds tells the target from what lies just above it"
         )
         return
     lasting = f", about {duration(sample_size.total_s)}" if sample_size.total_s else ""
     console.text(
         f"to tell {sample_size.alternative_ratio:.2f}x from {sample_size.target_ratio:.2f}x with"
-        f" {sample_size.error:.0%} error both ways: {sample_size.runs} runs of each of {arms} arms{lasting}:"
-        f" fab bench --runs {sample_size.runs}"
+        f" {sample_size.error:.0%} error both ways: {sample_size.rounds} rounds of {arms} arms{lasting}:"
+        f" fab bench --runs {sample_size.rounds}"
     )
 
 

@@ -116,7 +116,8 @@ def take_up(job: Job, requests: int, *, told: bool = True) -> tuple[Job, dict[tu
         foreign = foreign or (sample.campaign if sample.campaign != job.label else "")
         samples.setdefault((sample.arm, sample.run), []).append(_without_frames(sample))
     if not samples:
-        if torn:  # another version's: nothing may be appended to what this one cannot read
+        # Another version's, or notes of tries whose samples are gone: nothing may be appended to either.
+        if torn or job.conditions.exists():
             archive_job(job)
         return begun(job), {}
     if foreign:

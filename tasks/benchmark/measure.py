@@ -67,8 +67,10 @@ def measure(lab: Lab, job: Job, *, anyway: bool = False) -> Measured:
     schedule_run = ScheduleRun(lab, job, Progress(left, job.runs, bench.warmups + bench.requests))
     before = schedule_run.versions()
     schedule_run.unload_all()  # whoever pins a model is named before anything is measured
-    for arm, run in left:
+    for place, (arm, run) in enumerate(left, start=1):
         schedule_run.one_run(arm, run, done.get((arm, run), NOTHING))
+        if all(later != run for _, later in left[place:]):
+            schedule_run.progress.end_of_round(run)
         if not anyway and (fatal := fatal_so_far(lab, job)):
             raise _only_invalid(job, fatal)
     schedule_run.unload_all()

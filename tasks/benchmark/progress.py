@@ -6,11 +6,11 @@ Rates shown are those that vote: output tokens over the wall time of a request, 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 
 from records.samples import Sample
-from reports.stats.intervals import median_of_sorted
 from reports.stats.runs import is_good, run_values
 from reports.text.format import duration
 from tasks import console
@@ -47,6 +47,7 @@ class Progress:
     def again(self, arm: str, run: int) -> None:
         """Take a run that was lost into account: it is measured once more."""
         self._left = [*self._left, (arm, run)]
+        self._good[arm] = [sample for sample in self._good.get(arm, []) if sample.run != run]
 
     def end(self, arm: str, run: int, samples: Sequence[Sample]) -> None:
         """Show what a run came to, all of whose samples are given."""
@@ -55,6 +56,18 @@ class Progress:
         console.note(
             arm, f"run {run} of {self._runs}: {run_words(samples)} ({self._done}/{len(self._left)}{self._time()})"
         )
+
+    def end_of_round(self, run: int) -> None:
+        """Show the ratios so far, by the rounds of this call; no word of what they mean before the last one."""
+        logs = {arm: {r.run: r.log_rate for r in run_values(every)} for arm, every in self._good.items()}
+        exo = logs.pop("exo", {})
+        shared = {arm: [exo[n] - of_arm[n] for n in exo if n in of_arm] for arm, of_arm in logs.items()}
+        ratios = [f"{math.exp(statistics.fmean(of_arm)):.2f}x over {arm}" for arm, of_arm in shared.items() if of_arm]
+        if not ratios:
+            return
+        left = self._runs - run
+        after = f"{left} more to go, and no verdict before" if left else "the last one"
+        console.note("", f"round {run} of {self._runs}: EXO so far {', '.join(ratios)}; {after}")
 
     def _show(self, doing: str) -> None:
         rates = (f"{arm} {rate:.1f} tok/s" for arm, rate in self._rates().items())
@@ -80,7 +93,7 @@ def run_words(samples: Sequence[Sample]) -> str:
     failed = sum(sample.error is not None for sample in samples)
     words = "no good request"
     if good:
-        waits = sorted(sample.first_token_s for sample in good if sample.first_token_s is not None)
-        ttft = duration(median_of_sorted(waits) if waits else None)
+        waits = [sample.first_token_s for sample in good if sample.first_token_s is not None]
+        ttft = duration(statistics.median(waits) if waits else None)
         words = f"{run_values(good)[-1].rate_tokens_per_s:.1f} tok/s, TTFT {ttft}"
     return f"{words}, {failed} of {len(samples)} requests failed" if failed else words

@@ -7,13 +7,13 @@ from records.archive import archive_step
 from records.campaign import load_campaign
 from records.facts import Benchmark, ModelReady, Skipped
 from records.record import Record, decoded_result
-from reports.stats.sequential import MOST_ROUNDS
 from tasks import console
 from tasks.benchmark.comparison import benchmark_record, compare, summary_of
 from tasks.benchmark.instrument import create_benchmark
 from tasks.benchmark.job import Job, begin_anew, finished, job_for
 from tasks.benchmark.measure import measure
 from tasks.benchmark.models import download_model, make_ready
+from tasks.benchmark.outlook import say_outlook
 from tasks.command_line import at_most_one, check_bench, whole_number
 from tasks.errors import NothingDoneError, all_of
 from tasks.machines.lab import Lab
@@ -23,7 +23,7 @@ BASELINE, COMPARISON, SCALE_UP = map(plan.step_named, ("bench-baseline", "bench-
 
 
 @step
-def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False, anyway: bool = False) -> Benchmark:
+def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = False, fresh: bool = False) -> Benchmark:
     """Measure single-node Ollama alone."""
     if fresh:
         begin_anew(lab, [BASELINE])
@@ -46,8 +46,8 @@ def bench_comparison(
     notes: StepNotes,
     runs: str = "",
     until_decided: bool = False,
-    fresh: bool = False,
     anyway: bool = False,
+    fresh: bool = False,
 ) -> Benchmark:
     """Measure EXO and Ollama in one interleaved schedule."""
     at_most_one({"--runs": runs, "--until-decided": until_decided})
@@ -56,10 +56,10 @@ def bench_comparison(
     job = _job(lab, COMPARISON, runs, until_decided=until_decided)
     if (record := finished(job)) is not None:
         return kept(notes, record)
-    how_many = "6, 12 or 18 runs an arm, as it takes," if until_decided else f"{job.runs} runs an arm"
+    how_many = "6, 12 or 18 rounds, as it takes," if until_decided else f"{job.runs} rounds"
     notes.deviation(
         "run the script once, all of one arm and then all of the other, five requests each",
-        f"{how_many} in ABBA order with a seeded start, the arm that does not run unloaded and that verified",
+        f"{how_many} of one run of every arm in ABBA order, the arm that does not run unloaded and that verified",
         "one arm after the other lets a drift decide (10-25 % false GO), and five requests of one load are one run",
     )
     pair, baselines = lab.profile.models.small, lab.inventory.ollama
@@ -69,7 +69,7 @@ def bench_comparison(
 
 @step
 def bench_scale_up(
-    lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False, anyway: bool = False
+    lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = False, fresh: bool = False
 ) -> Benchmark | Skipped:
     """Repeat with the large model, only if the comparison said GO."""
     verdict = _verdict(lab)
@@ -101,8 +101,8 @@ def bench_group(
     until_decided: bool = False,
     control: bool = False,
     concurrency: str = "",
-    fresh: bool = False,
     anyway: bool = False,
+    fresh: bool = False,
 ) -> None:
     """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2.
 
@@ -122,6 +122,7 @@ def bench_group(
         begin_anew(lab, [BASELINE, COMPARISON, SCALE_UP])
     all_there = _all_there(lab, runs, until_decided=until_decided)
     if not all_there:
+        say_outlook(lab, None if until_decided else whole_number("runs", runs) or lab.inventory.bench.runs)
         download_model(lab, anyway=anyway)
         create_benchmark(lab, anyway=anyway)
     bench_baseline(lab, anyway=anyway)
@@ -157,6 +158,9 @@ def _all_there(lab: Lab, runs: str, *, until_decided: bool) -> bool:
 
 def _job(lab: Lab, step: plan.PlanStep, runs: str, *, until_decided: bool = False) -> Job:
     """Return what a step is asked to measure; where no option says how much, what it has measured to the end before."""
+    from reports.stats.rounds import FEWEST_ROUNDS
+    from reports.verdict.rule import LOOKS
+
     bench, count = lab.inventory.bench, whole_number("runs", runs)
     pair = lab.profile.models.large if step == SCALE_UP else lab.profile.models.small
     arms = [*lab.inventory.ollama] if step == BASELINE else ["exo", *lab.inventory.ollama]
@@ -166,8 +170,9 @@ def _job(lab: Lab, step: plan.PlanStep, runs: str, *, until_decided: bool = Fals
     if before is not None and count is None and not until_decided:
         count, until_decided = before.runs, before.until_decided
     if until_decided:
-        return job_for(lab, step, pair, arms, MOST_ROUNDS, MOST_ROUNDS)
-    return job_for(lab, step, pair, arms, count or (bench.runs if step == COMPARISON else bench.baseline_runs))
+        return job_for(lab, step, pair, arms, LOOKS[-1], LOOKS[-1])
+    usual = {BASELINE: bench.baseline_runs, COMPARISON: bench.runs}
+    return job_for(lab, step, pair, arms, count or usual.get(step, max(bench.baseline_runs, FEWEST_ROUNDS)))
 
 
 def _verdict(lab: Lab) -> str:

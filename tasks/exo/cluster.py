@@ -70,11 +70,11 @@ class ExoCluster:
     def stand(self, timeout_s: float, tell: Callable[[str, str], None] = console.note) -> Cluster:
         """Bring the nodes together where their EXO does not by itself, and watch them until they stand.
 
-        Raises StepError with what each node sees, or with what stirs, once `timeout_s` has passed.
+        Raises StepError with what each node sees, or with what stirs, once `timeout_s` has passed since they joined.
         """
-        begin = time.monotonic()
         links = self.generation.links(self.exo, self.lab.addresses())
         joined = form(self.nodes, links, tell)
+        begin = time.monotonic()  # what joining took is bounded there
         while True:
             cluster = self._complete_together(begin, timeout_s, tell)
             with unjournaled():  # a record need not hold three looks a second

@@ -18,7 +18,7 @@ from tasks.errors import StepError, one_each
 from tasks.exo import trouble
 from tasks.exo.cluster import ExoCluster
 from tasks.exo.interface import Answer
-from tasks.exo.logtext import likely_cause
+from tasks.exo.logtext import exo_said, last_word, likely_cause
 from tasks.exo.node import ExoNode
 from tasks.machines.daemon import LOG_CAP_BYTES, Daemon, Pulse
 from tasks.machines.http import Line
@@ -121,6 +121,7 @@ class _Watch:
                     key: f"read {self._cluster.nodes[key].log_path} on that node and `dmesg`; then: fab start"
                     for key in ended
                 },
+                {key: exo_said(last_word(self._written[key])[0]) for key in ended},
             )
         now = time.monotonic()
         if now - self._told > _TELL_S:
@@ -158,4 +159,5 @@ class _Watch:
             idle,
             "a node that computes while EXO owes the first answer: this ring hangs",
             "read the EXO log of every node, the one that worked last first; then: fab cleanup start download-model",
+            {key: exo_said(last_word(text)[0]) for key, text in self._written.items()},
         )

@@ -21,6 +21,7 @@ from tasks.exo.chat import request as chat_request
 from tasks.exo.gen0_download import about_pair, does_not_run, hub_problem, make_ready, unload
 from tasks.exo.gen0_install import install_plan
 from tasks.exo.interface import Answer, Lacking, Link, Topology
+from tasks.exo.logtext import exo_said
 from tasks.exo.logtext import start_problems as log_problems
 from tasks.exo.models import LINUX_0
 from tasks.machines.daemon import Launch
@@ -223,7 +224,7 @@ def _chat_refused(reply: Reply, model: str) -> StepError:
     if unsupported:
         tried, engine, known = unsupported.groups()
         fallback = "" if tried == model else f" (EXO does not know '{model}' and fell back to '{tried}')"
-        return does_not_run(model, f"{engine} cannot run '{tried}'{fallback}", known.replace("'", ""))
+        return does_not_run(model, f"{engine} cannot run '{tried}'{fallback}", known.replace("'", ""), message)
     if "failed to connect to all addresses" in message or "UNAVAILABLE" in message:
         return StepError(
             f"a peer of the entry node is gone: {shortened(message)}",
@@ -235,12 +236,14 @@ def _chat_refused(reply: Reply, model: str) -> StepError:
             f"EXO gave up after its own {RESPONSE_TIMEOUT_S} s: {shortened(message)}",
             "an answer within that time",
             "look at the EXO logs of all nodes for a download or a device that hangs, then type it again",
+            exo_said=message,
         )
     return StepError(
         f"the chat with `{model}` failed: {reply.words}",
         "HTTP 200",
         "look at the EXO log of the entry node: a tokenizer that cannot be fetched, a missing compiler (clang) and a"
         " full memory are the usual causes",
+        exo_said=exo_said(message),
     )
 
 

@@ -103,13 +103,14 @@ def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) 
     yield Wait(0)  # makes this a generator; never reached
 
 
-def does_not_run(model: str, found: str, known: str) -> StepError:
+def does_not_run(model: str, found: str, known: str, exo_said: str = "") -> StepError:
     """Return the refusal of a model that the engine of these nodes cannot run, with those that it can."""
     return StepError(
         found,
         f"a model that runs on this engine: {known}",
         f"put one of these ids into models.*.exo of the profile in hosts.yaml instead of '{model}', or take the 1.x"
         " profile (no Qwen of any size runs on EXO 0.0.x under Linux)",
+        exo_said=exo_said,
     )
 
 
@@ -190,7 +191,7 @@ def _starts(node: str, reply: Reply, model: str) -> bool:
         raise does_not_run(model, f"EXO does not know a model '{model}'", ", ".join(LINUX_0)).about(node)
     if message.startswith("Could not build shard"):
         found = f"EXO lists '{model}', but only for Apple's MLX: {shortened(message)}"
-        raise does_not_run(model, found, ", ".join(LINUX_0)).about(node)
+        raise does_not_run(model, found, ", ".join(LINUX_0), message).about(node)
     raise StepError(
         f"the download was refused: {reply.words}",
         "HTTP 200",

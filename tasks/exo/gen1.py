@@ -24,7 +24,7 @@ from tasks.exo.gen1_placing import make_ready, unload
 from tasks.exo.gen1_state import keys_by_id, read_state
 from tasks.exo.gen1_tools import lacking, lacking_command
 from tasks.exo.interface import Answer, Link, Topology
-from tasks.exo.logtext import without_escapes
+from tasks.exo.logtext import exo_said, without_escapes
 from tasks.machines.daemon import Launch
 from tasks.machines.network import in_tailscale_range
 from tasks.machines.wire import Reply, Request, message_of, shortened
@@ -207,7 +207,12 @@ def parse_chat(reply: Reply, model: str) -> Answer:
             "a placed instance whose runners are all ready (losing a node deletes it)",
             "fab verify-cluster download-model",
         )
-    raise StepError(f"the chat with `{model}` failed: {reply.words}", "HTTP 200", "look at the EXO logs of all nodes")
+    raise StepError(
+        f"the chat with `{model}` failed: {reply.words}",
+        "HTTP 200",
+        "look at the EXO logs of all nodes",
+        exo_said=exo_said(message),
+    )
 
 
 def _refuse_tailscale(release: str, peers: Mapping[str, str]) -> None:

@@ -131,4 +131,5 @@ def _previewed_shard(model: str, entry: str) -> Flow[Tagged]:
         f"EXO sees no way to place '{model}': {shortened(reasons)}",
         "memory for the model on the nodes together",
         "take a smaller model, or free memory on the nodes (an Ollama model may be loaded)",
+        exo_said=reasons,
     )

@@ -18,6 +18,7 @@ from tasks.errors import StepError
 from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, download, state_at
 from tasks.exo.gen1_state import Assignments, Runner, instances_of, runner_state
 from tasks.exo.interface import Prepared
+from tasks.exo.logtext import exo_said
 from tasks.exo.patience import Patience
 from tasks.machines.wire import Flow, Request, ask, read_reply, shortened
 
@@ -167,6 +168,7 @@ def _runner_failed(model: str, messages: list[str]) -> StepError:
         " hosts.yaml, then: fab install start"
         if pin
         else "look at the EXO logs of the nodes, then: fab download-model",
+        exo_said=exo_said(why),
     )
 
 

@@ -39,6 +39,23 @@ _SOUNDS_WRONG = re.compile(
 )
 
 
+_OPERATORS = re.compile(
+    r"No space left on device|Disk quota exceeded|Read-only file system|Permission denied|address already in use"
+    r"|failed to bind|name resolution|Name or service not known|getaddrinfo|command not found|: error: "
+    r"|No such file or directory: '|No module named '|urlopen error|initilization failed|undefined symbol: rsmi_init"
+    r"|No interface for AMD|usable interface for AMD|autogen\.\w+' has no attribute|requires LLVM|No LLVM library"
+    r"|lib(?:cuda|nvrtc|hsa-runtime64)|is deprecated, use DEV=",
+    re.IGNORECASE,
+)
+"""A full disk, a name that does not resolve, a port, a right, a missing tool or driver, a mistyped option: no finding
+about EXO, its operator mends it and goes on."""
+
+
+def exo_said(line: str) -> str:
+    """Return a line of EXO's as its own word that it cannot; "" where what it names is for its operator to mend."""
+    return "" if _OPERATORS.search(line) else line.strip()
+
+
 def without_escapes(log: str) -> str:
     """Return `log` as a terminal would show it, without colours and link targets."""
     return _ESCAPES.sub("", log)
@@ -70,11 +87,17 @@ def without_blocks(log: str, unwanted: Callable[[str], bool]) -> str:
 
 def likely_cause(log: str) -> str:
     """Return what a log without a known problem says of an end: its last line that sounds wrong, else its last line."""
-    lines = [line.strip() for line in without_escapes(log).splitlines() if line.strip()]
-    if not lines:
+    line, wrong = last_word(log)
+    if not line:
         return "its log is empty"
+    return f"its log says: {line}" if wrong else f"last line of its log: {line}"
+
+
+def last_word(log: str) -> tuple[str, bool]:
+    """Return a log's last line that sounds wrong and True, else its last line and False; "" of an empty log."""
+    lines = [line.strip()[:200] for line in without_escapes(log).splitlines() if line.strip()]
     wrong = [line for line in lines if _SOUNDS_WRONG.search(line)]
-    return f"its log says: {wrong[-1][:200]}" if wrong else f"last line of its log: {lines[-1][:200]}"
+    return (wrong[-1], True) if wrong else (lines[-1] if lines else "", False)
 
 
 def _goes_on(raw: str) -> bool:

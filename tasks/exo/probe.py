@@ -20,6 +20,7 @@ import msgspec
 from records.facts import ComputeFailure, ComputeProbe
 from tasks.decode import decode
 from tasks.errors import StepError, all_of
+from tasks.exo.logtext import exo_said
 from tasks.machines.daemon import WITHOUT_PROXIES
 from tasks.machines.wire import shortened
 
@@ -105,6 +106,7 @@ def refused(probe: ComputeProbe) -> StepError:
             f"{probe.engine} doing at once what a prompt will ask of it: EXO would start all the same, and fail later",
             f"{failure.remedy}; then: fab install-{probe.node}",
             who=probe.node,
+            exo_said=exo_said(failure.said),
         )
         for failure in probe.failures
     )

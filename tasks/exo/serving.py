@@ -13,7 +13,7 @@ import msgspec
 
 from tasks import console
 from tasks.errors import StepError
-from tasks.exo.logtext import likely_cause
+from tasks.exo.logtext import exo_said, last_word, likely_cause
 from tasks.exo.node import ExoNode
 from tasks.machines.daemon import Daemon, Launch
 
@@ -73,7 +73,8 @@ def _no_start(exo: ExoNode, process: Daemon, elapsed_s: float) -> StepError:
         time.sleep(POLL_S)
     log = exo.log_tail()  # only now, with everything that it wrote at its end
     exo.stop()
-    cause = "; ".join(exo.generation.log_problems(log)[:3]) or likely_cause(log)
+    problems = "; ".join(exo.generation.log_problems(log)[:3])
+    cause = problems or likely_cause(log)
     if _PORT_TAKEN.search(log):
         return PortTakenError(
             f"EXO {'ended by itself' if ended else 'does not serve'} after {elapsed_s:.0f} s: {cause}",
@@ -87,4 +88,5 @@ def _no_start(exo: ExoNode, process: Daemon, elapsed_s: float) -> StepError:
         f"a process of ours that answers on port {exo.ports.api} within {exo.exo.start_timeout_s:g} s",
         f"read {exo.log_path} on {exo.node.spec.host} (EXO was stopped again), then: fab start-{exo.key}",
         who=exo.key,
+        exo_said=exo_said(problems or last_word(log)[0]),
     )

@@ -30,40 +30,46 @@ class Quiet(msgspec.Struct, frozen=True):
 
 def watch(exo: ExoNode, seconds: float, is_complete: Callable[[Topology | None], bool], *, steady: bool) -> Quiet:
     """Look at a node for `seconds`, or until something stirs; `steady`: its connections must stay the same."""
-    first = _look(exo)
+    since = exo.log_size()
+    before = _look(exo, 0)
     deadline = time.monotonic() + seconds
     while True:
-        now = _look(exo)
-        stirred = _stirred(exo, first, now, is_complete, steady)
+        now = _look(exo, since)
+        stirred = "; ".join(before.problems) or _stirred(exo, before.connections, now, is_complete, steady)
         if stirred or time.monotonic() > deadline:
-            return Quiet(stirred, now.elections, now.connections)
+            return Quiet(stirred, before.elections + now.elections, now.connections)
         time.sleep(POLL_S)
 
 
 class _Look(msgspec.Struct, frozen=True):
+    """What one look saw."""
+
     problems: list[str]
     elections: int
     connections: frozenset[str]
 
 
-def _look(exo: ExoNode) -> _Look:
-    log = exo.log_whole()
-    return _Look(exo.generation.log_problems(log), exo.generation.elections(log), exo.connections())
+def _look(exo: ExoNode, since: int) -> _Look:
+    """Read the log beyond its first `since` bytes, and the kernel's connections."""
+    log, generation = exo.log_since(since), exo.generation
+    # 0.0.x heals from what it prints, or its topology tells
+    problems = generation.log_problems(log) if generation.CAN_RELOAD else []
+    return _Look(problems, generation.elections(log), exo.connections())
 
 
 def _stirred(
-    exo: ExoNode, first: _Look, now: _Look, is_complete: Callable[[Topology | None], bool], steady: bool
+    exo: ExoNode, before: frozenset[str], now: _Look, is_complete: Callable[[Topology | None], bool], steady: bool
 ) -> str:
     if exo.process() is None:
         return "its EXO is not running"
-    if exo.generation.CAN_RELOAD and now.problems:  # 0.0.x heals from what it prints, or its topology tells
-        return now.problems[-1]
+    if now.problems:
+        return "; ".join(now.problems)
     if not is_complete(exo.topology()):
         return "its topology is not complete any more"
-    if now.elections != first.elections:
-        return f"{now.elections - first.elections} elections"
-    if steady and now.connections != first.connections:
-        return f"its connections changed ({len(first.connections)} before, {len(now.connections)} now)"
+    if now.elections:
+        return f"{now.elections} elections"
+    if steady and now.connections != before:
+        return f"its connections changed ({len(before)} before, {len(now.connections)} now)"
     probe, begin = exo.generation.probe_request(), time.monotonic()
     if probe is not None and (exo.ask(probe).status == 0 or time.monotonic() - begin > PROMPT_S):
         return f"a POST was not answered within {PROMPT_S:g} s"

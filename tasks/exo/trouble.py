@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from tasks.errors import StepError, all_of
 from tasks.exo.interface import Generation
-from tasks.exo.logtext import without_blocks
+from tasks.exo.logtext import exo_said, without_blocks
 from tasks.exo.probe import recognise
 from tasks.machines.wire import Reply, message_of, shortened
 
@@ -62,7 +62,12 @@ def in_reply(reply: Reply, node: str) -> StepError | None:
     failure = recognise(said, node) if reply.status >= 400 else None
     if failure is None:
         return None
-    return StepError(f"HTTP {reply.status}: {shortened(said)}", f"another setting: {failure.cause}", failure.remedy)
+    return StepError(
+        f"HTTP {reply.status}: {shortened(said)}",
+        f"another setting: {failure.cause}",
+        failure.remedy,
+        exo_said=exo_said(failure.said),
+    )
 
 
 def _in_log(log: str, node: str, generation: Generation, model: str) -> StepError | None:
@@ -78,6 +83,7 @@ def _in_log(log: str, node: str, generation: Generation, model: str) -> StepErro
             f"a ring that can pass tokens on: {failure.cause}",
             f"{failure.remedy}; then: fab install start download-model",
             who=node,
+            exo_said=exo_said(failure.said),
         )
     if failed := _FAILED.search(rest):
         return StepError(
@@ -85,5 +91,6 @@ def _in_log(log: str, node: str, generation: Generation, model: str) -> StepErro
             "a ring that can pass tokens on",
             "look at the traceback below that line in the node's EXO log",
             who=node,
+            exo_said=exo_said(failed[0]),
         )
     return None

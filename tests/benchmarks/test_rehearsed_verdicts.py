@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+
+import pytest
 
 from benchmarks.rehearsed_verdicts import reseed
 from benchmarks.verdict_tally import Outcome, broken_limits, table, tally
 from rehearsal import cluster
+from rehearsal.engine.pace import slowness
 from tasks.inventory import campaign_id, load_inventory
 from tasks.machines.lab import Lab
 
@@ -65,3 +69,19 @@ def test_another_seed_reaches_every_engine_and_the_schedule(tmp_path: Path) -> N
         assert after == before[node.key]
     assert lab.inventory.bench.seed == 77
     assert campaign_id(lab.inventory) != earlier
+
+
+def test_a_drift_goes_its_way_once_in_every_campaign(tmp_path: Path) -> None:
+    """Both engines lose 20 % from the seed's change on, evenly in the logarithm, in as long as a campaign lasts."""
+    layout = cluster.lay_out(tmp_path / "rehearsal", drift=-0.2)
+    lab = Lab(load_inventory(layout.hosts_file), layout.hosts_file)
+    reseed(layout, lab, 77, 40.0)
+    lab.close()
+    told = [json.loads(node.settings.read_text())[section] for node in layout.nodes() for section in ("exo",)]
+    told.append(json.loads(layout.node("rog").settings.read_text())["ollama"])
+    for values in told:
+        for past_s, slower in ((-1, 1.0), (20, 0.8**-0.5), (90, 1.25)):
+            then = values | {"drift_from_s": time.time() - past_s}
+            assert values["drift_over_s"] == 40.0
+            assert slowness(lambda key, default, then=then: then.get(key, default)) == pytest.approx(slower, rel=1e-2)
+    assert slowness(lambda key, default: default) == 1.0

@@ -15,6 +15,7 @@ from rehearsal.processes import marked
 from rehearsal.trap_acts import kill_leader
 from rehearsal.traps import tell
 from tasks.benchmark.arms import seen_of
+from tasks.benchmark.ring import RingWatch
 from tasks.cleanup import stop_cluster
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
@@ -22,6 +23,7 @@ from tasks.install import install_group, install_rog, install_srv1, install_srv2
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
 from tasks.start import start_group
+from tests.support.exo_standin import wait_until
 from tests.support.gallery import laid
 
 
@@ -111,7 +113,8 @@ def test_an_install_that_is_there_is_probed_again(nodes: Layout) -> None:
 def test_generation_1(tmp_path: Path) -> None:
     """mlx-as-locked, redialled-peers and killed-leader: the three of EXO 1.0.71, on one rehearsal of it.
 
-    In the last, rog falls once at its change of master, and is started again.
+    In the last, rog falls once at its change of master and is started again; and srv2's end, in the middle of what
+    would be a run, is named within seconds, and the script that waits for the ring is ended.
     """
     layout = cluster.up(tmp_path, generation=1)
     try:
@@ -143,7 +146,14 @@ def test_generation_1(tmp_path: Path) -> None:
             assert stood.stood_s > 0
             ExoCluster(lab).make_ready(lab.profile.models.small)
             assert seen_of(ExoCluster(lab))["srv2"].runners == 1
-            kill_leader(layout, "srv2")
+            bench, noted = lab.bench_node, str(layout.root / "script.pid")
+            script = "import sys, time; time.sleep(60)"
+            bench.run(f"setsid python3 -c '{script}' --only </dev/null >/dev/null 2>&1 & echo $! >{noted}")
+            with RingWatch(ExoCluster(lab), bench, noted) as ring:
+                kill_leader(layout, "srv2")
+                wait_until(lambda: bool(ring.lost))
+            assert ring.words == "srv2: its EXO is not running any more"
+            assert not any(script in command for command in marked(layout.root).values())
             assert ExoCluster(lab).gone() == ["srv2"]
             stopped = stop_cluster(lab)
             assert isinstance(stopped, Cleaned)

@@ -49,7 +49,7 @@ def test_one_run_a_side_bounds_nothing(tmp_path: Path) -> None:
     for name, speedup in (("old", 1.0), ("new", 2.0)):
         campaigns.write_campaign(tmp_path / name, campaigns.make_campaign(speedup=speedup, runs=1))
     row = rows_of(compare_campaigns(tmp_path / "old", tmp_path / "new"))["12", "EXO"]
-    assert row[5] == "without bounds, for want of runs"
+    assert row[5] == "without bounds, for want of rounds"
     assert row[7] == "no significant difference"
 
 

@@ -129,6 +129,7 @@ def sample(arm: str, run: int, request: int, rate: float, clock: float = 0.0, *,
         campaign="0123456789ab-12",
         start_utc=utc(clock),
         start_monotonic_s=clock,
+        connect_s=0.001,
         prompt_sha256=f"{run:032d}{request:032d}",
         prompt_tokens=60,
         max_tokens=TOKENS,
@@ -166,9 +167,11 @@ def with_conditions(campaign: Campaign, change: Callable[[Conditions], Condition
     return msgspec.structs.replace(campaign, conditions={**campaign.conditions, step: new})
 
 
-def with_failed_step(campaign: Campaign, step: int, found: str = "the API never answered") -> Campaign:
+def with_failed_step(
+    campaign: Campaign, step: int, found: str = "the API never answered", exo_said: str = "RuntimeError: no way"
+) -> Campaign:
     """Return the campaign with `step` failed and nothing after it, as a StepError leaves it."""
-    problem = Problem("srv2", found, "an answer", f"fab {plan.step_numbered(step).name}")
+    problem = Problem("srv2", found, "an answer", f"fab {plan.step_numbered(step).name}", exo_said)
     base = campaign.records.get(step) or record(step, None)
     new = msgspec.structs.replace(base, status="failed", result={}, summary=found, errors=[problem])
     records = {number: kept for number, kept in campaign.records.items() if number < step} | {step: new}

@@ -153,7 +153,11 @@ def fail_step(folder: Path, number: int, text: Text = as_it_is) -> None:
             ],
             errors=[
                 Problem(
-                    text("rog"), text("no witness names the Radeon 8060S"), text("ROCm on rog"), text("install ROCm")
+                    text("rog"),
+                    text("no witness names the Radeon 8060S"),
+                    text("ROCm on rog"),
+                    text("install ROCm"),
+                    text("RuntimeError: no GPU"),
                 )
             ],
         ),

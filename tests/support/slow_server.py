@@ -16,7 +16,7 @@ from tasks.machines.wire import Request
 
 BODY = json.dumps({"runners": {f"runner-{n}": {"RunnerReady": {}} for n in range(10_000)}}).encode()
 """As large as the state of EXO 1.0.71: 400 kB."""
-GET = Request("GET", "/state", timeout_s=5)
+GET = Request("GET", "/state", timeout_s=20)
 
 
 class Server:

@@ -10,7 +10,7 @@ import msgspec
 from records.campaign import Campaign
 from records.facts import Calibration
 from records.samples import Conditions, LoadedModel, Sample, TornLine, marked
-from tests.support.campaigns import failed, measurement, with_conditions, with_records
+from tests.support.campaigns import changed, failed, measurement, with_conditions, with_records
 
 replace = msgspec.structs.replace
 
@@ -95,6 +95,30 @@ def rising(campaign: Campaign) -> Campaign:
         ("exo", "rog", "srv1"), {"exo": 50.0, "rog": 30.0, "srv1": 9.0}, 0.005, 6, chance=chance, drift=0.005
     )
     return replace(campaign, samples={**campaign.samples, 12: lines}, conditions={**campaign.conditions, 12: notes})
+
+
+def tiring(campaign: Campaign) -> Campaign:
+    """Have every arm lose 3 % from one request of a run to the next."""
+    return changed(campaign, lambda s: replace(s, total_s=(s.total_s or 0) * 1.03**s.request))
+
+
+def heated(campaign: Campaign) -> Campaign:
+    """Have every Ollama be 10 % slower where EXO ran before it in its round."""
+
+    def slower(sample: Sample) -> Sample:
+        after_exo = sample.engine == "ollama" and sample.run % 2 == 1
+        return replace(sample, total_s=(sample.total_s or 0) * (1.1 if after_exo else 1))
+
+    return changed(campaign, slower)
+
+
+def throttled(campaign: Campaign) -> Campaign:
+    """Have the clock of rog fall from 3000 to 2000 MHz at 95 °C."""
+    notes = [
+        replace(n, clock_mhz={"rog": 3000.0 if n.run < 4 else 2000.0}, temperature_c={"rog": 95.0})
+        for n in campaign.conditions[12]
+    ]
+    return replace(campaign, conditions={**campaign.conditions, 12: notes})
 
 
 def controlled(campaign: Campaign, second: float) -> Campaign:

@@ -65,6 +65,7 @@ def test_shipped_file_holds_the_plan(tmp_path: Path) -> None:
         ({"nodes/srv2/host": "srv2; reboot"}, ["nodes.srv2.host", "not a host name"]),
         ({"nodes/srv2/host": "-oProxyCommand=x"}, ["nodes.srv2.host", "not a host name"]),
         ({"nodes/srv2": None}, ["nodes", "exactly"]),
+        ({"bench/num_ctx": 300}, ["bench.num_ctx", "300 tokens hold no prompt", "at least 384"]),
         ({"profile": "nope"}, ["profile", "nope"]),
         ({"bench/node": "srv9"}, ["bench.node", "srv9"]),
         ({"bench/runs": 0}, ["bench.runs", ">= 1"]),

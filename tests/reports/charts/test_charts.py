@@ -17,10 +17,13 @@ from reports.charts.figure import PNG_DPI, WIDTH_IN, ArmMark, Chart, arm_marks, 
 from reports.charts.latency import DOTS, LatencyChart, LatencyRow
 from reports.charts.nodes import NodeRow, NodesChart
 from reports.charts.requests import RequestPoint, RequestsChart, RunBand
+from reports.charts.rounds import RoundsChart
 from reports.charts.speedup import SpeedupChart
 from reports.charts.token_time import TimePart, TokenBar, TokenTimeChart
-from reports.stats.comparison import Comparison
+from reports.charts.within_run import WithinRunChart
+from reports.stats.comparison import Comparison, RoundRatio
 from reports.stats.summary import summary_of_values
+from reports.stats.within_run import WithinRun
 from reports.verdict.decision import decide
 from reports.verdict.estimates import estimates_of
 from tests.support import campaigns
@@ -30,7 +33,8 @@ EXO, ROG = ArmMark("EXO", 0), ArmMark("Ollama rog", 1)
 
 def compared(ratio: float, lower: float, upper: float) -> Comparison:
     """Return a comparison with `rog` whose interval clears 1.30, without a cross-check."""
-    return Comparison("rog", ratio, lower, upper, 4.0, ratio, None, None, True, 3, 3, "welch", says="above")
+    rounds = [RoundRatio(number, ratio, ratio, number % 2 == 1) for number in range(1, 5)]
+    return Comparison("rog", ratio, lower, upper, 4.0, 0.05, ratio, None, None, True, rounds, [], 0.95, "above")
 
 
 def latency_row(mark: ArmMark, *times_s: float) -> LatencyRow:
@@ -41,15 +45,18 @@ def latency_row(mark: ArmMark, *times_s: float) -> LatencyRow:
 
 
 CHECKED = msgspec.structs.replace(compared(1.42, 1.36, 1.48), hl_ratio=1.41, hl_lower=1.35, hl_upper=1.49)
+CHANGING = WithinRun("rog", [[1.1, 1.2], [0.9, 0.8]], [-0.2, -0.3, -0.25], -9.0)
 SPEEDUP = SpeedupChart(1.3, [CHECKED], "bounds")
 WHOLE: list[Chart] = [
     SPEEDUP,
+    RoundsChart(1.3, [(ROG, msgspec.structs.replace(CHECKED, lost=[5]))]),
     RequestsChart(
         [
             RunBand(EXO, 1, [RequestPoint(1, 20.0, True), RequestPoint(2, 42.0, False)], 42.0),
             RunBand(ROG, 1, [RequestPoint(3, None, False)], None),
         ]
     ),
+    WithinRunChart([(ROG, CHANGING)]),
     LatencyChart([latency_row(EXO, 0.060, 0.066, 0.071)], [latency_row(EXO, 0.005)]),
     TokenTimeChart(
         [TokenBar("Pipeline, estimated", [TimePart("computing", "compute", 30.0), TimePart("hops", "hops", 2.0)])], 18.0
@@ -70,7 +77,7 @@ def charts_by_name(campaign: Campaign) -> dict[str, Any]:
 
 
 def test_every_chart_is_an_svg_and_a_png_of_one_width() -> None:
-    """Five charts, in the report's order; the SVG is XML without script, date or outside address."""
+    """Every chart, in the report's order; the SVG is XML without script, date or outside address."""
     drawn = draw_charts(WHOLE)
     assert [chart.name for chart in drawn] == [chart.name for chart in CHARTS]
     for chart in drawn:
@@ -97,6 +104,9 @@ def test_the_words_say_what_the_drawing_shows() -> None:
     """The text alternatives carry the numbers and the side of the target."""
     words = {chart.name: chart.alt for chart in draw_charts(WHOLE)}
     assert "Ollama rog: 1.42×, bounds 1.36 to 1.48, all of it at or beyond the target line." in words["speedup"]
+    assert "EXO over Ollama rog: round 1 1.42×, round 2 1.42×" in words["rounds"]
+    assert "Lost: round 5." in words["rounds"]
+    assert "Ollama rog −22.1% over 3 runs" in words["within-run"]
     assert "all 3 requests" in words["requests"]
     assert "1 warm-up hollow and discarded, 1 failed" in words["requests"]
     assert "TTFT (first token): EXO: median 66.0 ms" in words["latency"]
@@ -118,7 +128,7 @@ def test_ratios_that_are_no_evidence_are_drawn_so() -> None:
 
 def test_a_campaign_fills_the_charts_with_its_own_numbers() -> None:
     """Arms keep their marks, requests their order in time, warm-ups their mark, runs their means."""
-    campaign = campaigns.make_campaign(speedup=1.6, runs=3)
+    campaign = campaigns.make_campaign(speedup=1.6, runs=4)
     charts = charts_by_name(campaign)
     bands = charts["requests"].bands
     assert [point.place for band in bands for point in band.points] == list(range(1, len(campaign.samples[12]) + 1))
@@ -132,28 +142,28 @@ def test_a_campaign_fills_the_charts_with_its_own_numbers() -> None:
 
 def test_a_failed_request_is_drawn_as_failed() -> None:
     """It keeps its place in the order and has no rate."""
-    campaign = campaigns.make_campaign(runs=3)
+    campaign = campaigns.make_campaign(runs=4)
     broken = msgspec.structs.replace(campaign.samples[12][1], error="cut off", total_s=None, output_tokens=None)
     samples = [campaign.samples[12][0], broken, *campaign.samples[12][2:]]
     charts = charts_by_name(msgspec.structs.replace(campaign, samples={**campaign.samples, 12: samples}))
     assert charts["requests"].bands[0].points[1] == RequestPoint(2, None, False)
-    assert len(draw_charts(charts.values())) == 5
+    assert len(draw_charts(charts.values())) == 7
 
 
 def test_times_of_zero_and_below_are_drawn() -> None:
     """A server whose frames arrive in one packet, or a clock read wrongly, makes odd gaps but no crash."""
-    campaign = campaigns.make_campaign(runs=2)
+    campaign = campaigns.make_campaign(runs=4)
     samples = [
         msgspec.structs.replace(s, first_token_s=0.0, frame_times_s=[0.0, 0.0, 0.5, 0.4]) for s in campaign.samples[12]
     ]
     odd = msgspec.structs.replace(campaign, samples={**campaign.samples, 12: samples})
-    assert len(draw_charts(charts_of(odd, decide(campaign, 12), estimates_of(odd)))) == 5
+    assert len(draw_charts(charts_of(odd, decide(campaign, 12), estimates_of(odd)))) == 7
 
 
 def test_one_run_an_arm_has_no_interval_to_draw() -> None:
-    """Bounds that are infinite make no speed-up chart; the others are drawn."""
+    """Bounds that are infinite make no speed-up chart, one run no drift within runs; the others are drawn."""
     charts = charts_by_name(campaigns.make_campaign(runs=1))
-    assert list(charts) == ["requests", "latency", "token-time", "nodes"]
+    assert list(charts) == ["rounds", "requests", "latency", "token-time", "nodes"]
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
@@ -173,7 +183,7 @@ def test_odd_numbers_are_drawn_all_the_same(scale: float) -> None:
 
 def test_marks_differ_without_colour() -> None:
     """EXO is always the circle; no two of five arms share a shape."""
-    campaign = campaigns.make_campaign(runs=2)
+    campaign = campaigns.make_campaign(runs=4)
     marks = arm_marks(estimates_of(campaign).arms[12])
     assert marks["exo"].order == 0
     assert len({mark.order for mark in marks.values()}) == len(marks) == 3

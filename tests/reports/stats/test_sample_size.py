@@ -1,4 +1,4 @@
-"""How many runs it takes, and the pipeline's estimate: formulas held against published and simulated figures."""
+"""How many rounds it takes, and the pipeline's estimate: formulas held against published and simulated figures."""
 
 from __future__ import annotations
 
@@ -10,60 +10,66 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from records.settings import Limits
+from reports.stats.comparison import compare
 from reports.stats.estimate import Stage, pipeline_estimate, stages_of
-from reports.stats.sample_size import plan_from_control, power, runs_needed, runs_to_settle, seconds_per_run
+from reports.stats.sample_size import plan_from_control, power, rounds_needed, rounds_to_settle, seconds_per_run
 from tests.reports.stats.test_arms import runs
 from tests.support.campaigns import measurement
 
+ROOT = math.sqrt(2)
+"""A round's log ratio scatters by so much more than the runs of either arm, where they scatter alike."""
 
-@pytest.mark.parametrize(("cv", "least", "most"), [(0.02, 3, 3), (0.03, 5, 5), (0.05, 11, 11), (0.10, 40, 41)])
-def test_runs_to_tell_40_from_30_per_cent(cv: float, least: int, most: int) -> None:
-    """With 5 % error both ways it takes 3, 5, 11 and 40 runs an arm at 2, 3, 5 and 10 % noise."""
-    needed = runs_needed(math.log(1.4 / 1.3), cv, cv, 0.95, 0.95)
+
+@pytest.mark.parametrize(("cv", "least", "most"), [(0.02, 4, 4), (0.03, 5, 6), (0.05, 11, 12), (0.10, 40, 42)])
+def test_rounds_to_tell_40_from_30_per_cent(cv: float, least: int, most: int) -> None:
+    """With 5 % error both ways it takes 4, 5, 11 and 41 rounds where runs scatter by 2, 3, 5 and 10 %."""
+    needed = rounds_needed(math.log(1.4 / 1.3), ROOT * cv, 0.95, 0.95)
     assert needed is not None
     assert least <= needed <= most
 
 
 @pytest.mark.parametrize(
-    ("cv", "ratio", "wanted"), [(0.05, 1.4, 0.76), (0.05, 1.5, 0.998), (0.10, 1.4, 0.32), (0.10, 1.5, 0.735)]
+    ("cv", "ratio", "wanted"), [(0.05, 1.4, 0.73), (0.05, 1.5, 0.997), (0.10, 1.4, 0.30), (0.10, 1.5, 0.71)]
 )
-def test_power_at_six_runs_is_the_simulated_one(cv: float, ratio: float, wanted: float) -> None:
-    """The noncentral t gives what 20 000 simulated campaigns gave."""
-    assert power(6, math.log(ratio / 1.3), cv, cv, 0.95) == pytest.approx(
-        wanted, abs=0.02
-    )  # the formula has no doubt about the degrees of freedom
+def test_power_at_six_rounds_is_the_simulated_one(cv: float, ratio: float, wanted: float) -> None:
+    """The noncentral t gives what simulated campaigns gave (docs/methodology.md)."""
+    assert power(6, math.log(ratio / 1.3), ROOT * cv, 0.95) == pytest.approx(wanted, abs=0.03)
 
 
-def test_no_number_of_runs_settles_what_is_on_the_line() -> None:
+def test_no_number_of_rounds_settles_what_is_on_the_line() -> None:
     """At or next to the target the answer is None, not a number that nobody can afford."""
-    assert runs_needed(0.0, 0.05, 0.05, 0.95, 0.8) is None
-    assert runs_needed(0.001, 0.05, 0.05, 0.95, 0.8) is None
-    assert runs_needed(0.5, 0.0, 0.0, 0.95, 0.8) == 3
+    assert rounds_needed(0.0, 0.05, 0.95, 0.8) is None
+    assert rounds_needed(0.001, 0.05, 0.95, 0.8) is None
+    assert rounds_needed(0.5, 0.0, 0.95, 0.8) == 4
 
 
 def test_settling_takes_the_hardest_baseline_for_go_and_the_easiest_for_no_go() -> None:
-    """GO must be reached against every baseline, NO-GO against one; a single run tells no noise."""
+    """GO must be reached against every baseline, NO-GO against one; too few rounds tell no noise."""
     limits, wobble = Limits(), [0.0, 0.05, -0.05, 0.02]
-    exo = runs([math.log(1.45) + x for x in wobble])
-    weak, strong = runs([x - 0.5 for x in wobble], "weak"), runs(wobble, "strong")
-    against_strong = runs_to_settle(exo, [strong], limits)
-    assert runs_to_settle(exo, [weak, strong], limits) == against_strong
-    fast = runs([math.log(1.45) + x for x in wobble], "fast")
-    assert runs_to_settle(exo, [strong, fast], limits) == runs_to_settle(exo, [fast], limits) == 3
-    assert runs_to_settle(exo, [strong[:1]], limits) is None
-    assert runs_to_settle(exo, [[]], limits) is None
+
+    def settled(rates: list[float], **baselines: list[float]) -> int | None:
+        named = {name: runs(values, name) for name, values in baselines.items()}
+        return rounds_to_settle(compare(runs(rates), named, limits.target_ratio, 0.05), limits)
+
+    exo, strong = [math.log(1.45) + x for x in wobble], [-x for x in wobble]
+    against_strong = settled(exo, strong=strong)
+    assert against_strong is not None
+    assert settled(exo, strong=strong, weak=[x - 0.5 for x in strong]) == against_strong
+    assert settled(exo, strong=strong, fast=[x + math.log(1.45) for x in strong]) == 4
+    assert settled(exo[:3], strong=strong[:3]) is None
 
 
-def test_a_control_says_how_many_runs_and_how_long() -> None:
-    """From the noise of Ollama against itself at CV 5 % the plan is near 11 runs an arm, and its hours follow."""
+def test_a_control_says_how_many_rounds_and_how_long() -> None:
+    """From the noise of Ollama against itself at CV 5 % the plan is near 11 rounds, and its hours follow."""
     lines, _ = measurement(("a", "b"), {"a": 20.0, "b": 20.0}, 0.05, 40, chance=random.Random(3), request_cv=0.001)
     plan = plan_from_control(lines, Limits(), arms=3)
     assert plan is not None
-    assert plan.runs is not None
-    assert 0.04 < plan.rate_cv < 0.06
-    assert 7 <= plan.runs <= 16
-    assert plan.total_s == pytest.approx(plan.runs * 3 * (90 + 4 * 3.4 + 2), rel=0.2)
+    assert plan.rounds is not None
+    assert 0.04 < plan.round_cv / ROOT < 0.06
+    assert 7 <= plan.rounds <= 16
+    assert plan.total_s == pytest.approx(plan.rounds * 3 * (90 + 4 * 3.4 + 2), rel=0.2)
     assert plan_from_control([], Limits()) is None
+    assert plan_from_control([line for line in lines if line.run < 4], Limits()) is None
     assert seconds_per_run([]) is None
 
 

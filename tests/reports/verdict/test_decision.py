@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from records import plan
 from records.record import Problem
 from records.samples import Sample
 from reports.verdict.decision import decide
@@ -47,13 +48,33 @@ def test_go_in_twenty_campaigns() -> None:
     assert [decide(make_campaign(1.6, 0.05, 5, seed=seed)).verdict for seed in range(20)].count("GO") >= 19
 
 
-@pytest.mark.parametrize("step", [1, 4, 8, 9])
-def test_a_step_that_cannot_be_done_is_blocked(step: int) -> None:
-    """A failed step of the preparation before any sample of step 12 is NO-GO (blocked), with its own evidence."""
+@pytest.mark.parametrize("step", [4, 8, 9])
+def test_a_step_that_exo_cannot_do_is_blocked(step: int) -> None:
+    """A step before any sample of step 12 that EXO says it cannot do is NO-GO (blocked), with EXO's own line."""
     found = decide(with_failed_step(make_campaign(), step, "the API never answered"))
     assert (found.verdict, found.blocked_step) == ("NO-GO (blocked)", step)
-    assert "the API never answered" in found.headline
     assert f"step {step} " in found.headline
+    assert found.headline.endswith("srv2: RuntimeError: no way")
+    assert "the API never answered" in found.because[1]
+
+
+@pytest.mark.parametrize("step", [1, 4, 8, 9])
+def test_what_the_operator_can_mend_blocks_nothing(step: int) -> None:
+    """The same step without a word of EXO's is NOT YET, with what was found and what to type."""
+    found = decide(with_failed_step(make_campaign(), step, "its disk is full", exo_said=""))
+    assert (found.verdict, found.blocked_step) == ("NOT YET", None)
+    assert "its disk is full" in found.headline
+    assert found.would_change == f"Going on: fab {plan.step_numbered(step).name}"
+
+
+def test_an_exo_that_is_down_blocks_nothing() -> None:
+    """Where no request to EXO even found a connection, somebody has to start it: no finding about EXO."""
+
+    def down(s: Sample) -> Sample:
+        refused = failed(s, "Connection refused")
+        return msgspec.structs.replace(refused, connect_s=None) if s.arm == "exo" else s
+
+    assert decide(changed(make_campaign(), down)).verdict == "INVALID"
 
 
 @pytest.mark.parametrize("step", [10, 11])
@@ -75,7 +96,9 @@ def test_an_interrupted_step_is_not_blocked() -> None:
 def test_a_later_success_mends_an_earlier_failure() -> None:
     """Step 4's old failed record does not block once the cluster stood and the model answered after it."""
     whole = make_campaign(last_step=11)
-    old = msgspec.structs.replace(whole.records[4], status="failed", result={}, errors=[Problem("rog", "x", "y", "z")])
+    old = msgspec.structs.replace(
+        whole.records[4], status="failed", result={}, errors=[Problem("rog", "x", "y", "z", "e")]
+    )
     found = decide(with_records(whole, {**whole.records, 4: old}))
     assert found.verdict == "NOT YET"
     newer = msgspec.structs.replace(old, started_utc="2027-01-01T00:00:00.000+00:00")
@@ -118,7 +141,7 @@ def test_unknown_forbids_go_and_not_no_go() -> None:
     """Not knowing whether the GPU computed leaves a would-be GO INCONCLUSIVE; a NO-GO stands."""
     fast, slow = (with_result(make_campaign(x), 12, gpu_kinds={"exo": "gpu", "rog": "unknown"}) for x in (2.0, 1.0))
     found = decide(fast)
-    assert (found.verdict, found.further_runs) == ("INCONCLUSIVE", None)
+    assert (found.verdict, found.further_rounds) == ("INCONCLUSIVE", None)
     assert "device" in found.headline
     assert decide(slow).verdict == "NO-GO"
 
@@ -164,13 +187,13 @@ def test_everything_failed_is_invalid() -> None:
     assert decide(changed(make_campaign(), failed)).verdict == "INVALID"
 
 
-def test_further_runs_are_a_fresh_campaign_larger_than_this_one() -> None:
-    """INCONCLUSIVE near the line names more runs than there were, and how long they take."""
-    found = decide(make_campaign(1.42, 0.06, 5, seed=3))
+def test_further_rounds_are_a_fresh_campaign_larger_than_this_one() -> None:
+    """INCONCLUSIVE near the line names more rounds than there were, and how long they take."""
+    found = decide(make_campaign(1.42, 0.06, 5))
     assert found.verdict == "INCONCLUSIVE"
-    assert found.further_runs is not None
-    assert found.further_runs > 5
-    assert f"--runs {found.further_runs}" in found.would_change
+    assert found.further_rounds is not None
+    assert found.further_rounds > 5
+    assert f"--runs {found.further_rounds}" in found.would_change
     assert "about" in found.would_change
 
 

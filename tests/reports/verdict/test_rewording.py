@@ -55,7 +55,7 @@ def decided(folder: Path) -> tuple[object, ...]:
     decisions: list[Decision] = [decide(campaign), *filter(None, [estimates_of(campaign).large])]
     view = view_of(folder)
     return (
-        [(d.verdict, d.plan_word, d.comparisons, d.blocked_step, d.further_runs) for d in decisions],
+        [(d.verdict, d.plan_word, d.comparisons, d.blocked_step, d.further_rounds) for d in decisions],
         [(check.name, check.status) for d in decisions for check in d.checks],
         view.cluster.outcome,
         [row[3] for row in view.steps.rows],

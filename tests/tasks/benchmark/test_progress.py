@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from records.samples import Sample
-from tasks.benchmark.progress import run_words
+from tasks.benchmark.progress import Progress, run_words
 from tests import PROJECT
 from tests.support.terminal import on_terminal
 
@@ -76,3 +76,16 @@ def test_nothing_is_renewed_where_there_is_no_terminal() -> None:
 def test_run_in_words(samples: list[Sample], words: str) -> None:
     """The rate is the geometric mean of the timed good requests, which is what the verdict uses; failures are said."""
     assert run_words(samples) == words
+
+
+def test_a_round_ends_with_the_ratios_so_far_and_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    """The mean ratio over the rounds that this call measured; a lost run's requests count no more."""
+    shown = Progress([("exo", 1), ("rog", 1)], 4, 2)
+    for arm, run, total_s in (("exo", 1, 0.5), ("rog", 1, 1.0), ("rog", 2, 1.0), ("exo", 2, 9.0)):
+        shown.request(changed(arm=arm, run=run, total_s=total_s))
+    shown.again("exo", 2)
+    shown.request(changed(arm="exo", run=2, total_s=0.5))
+    shown.end_of_round(2)
+    said = capsys.readouterr().out
+    assert "round 2 of 4: EXO so far 2.00x over rog; 2 more to go, and no verdict before" in said
+    assert "GO" not in said

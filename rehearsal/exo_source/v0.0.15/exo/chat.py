@@ -14,7 +14,7 @@ from .cards import TINYGRAD
 from .crowd import Crowd
 from .download import Downloads, weights_of
 from .engine.lines import Line
-from .engine.pace import Speed, sleep_until
+from .engine.pace import Speed, slowness, sleep_until
 from .engine.wire import Exchange
 from .engine.words import said, tokenize
 from .node import Node
@@ -134,6 +134,7 @@ class Chat:
             noise=known.number("noise", 0.0),
             seed=int(known.number("seed", 0)),
             arm="exo",
+            slowness=slowness(known.number),
         )
 
     def _check(self, lines: list[Line], index: int) -> None:

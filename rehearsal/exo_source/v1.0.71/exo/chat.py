@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .cluster import Cluster, nodes_of
 from .engine.lines import Line, dial
-from .engine.pace import Speed, paced
+from .engine.pace import Speed, slowness, paced
 from .engine.wire import Exchange
 from .engine.words import said, tokenize
 
@@ -122,6 +122,7 @@ class Chat:
             noise=known.number("noise", 0.0),
             seed=int(known.number("seed", 0)),
             arm="exo",
+            slowness=slowness(known.number),
         )
 
 

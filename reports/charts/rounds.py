@@ -1,0 +1,96 @@
+"""The ratio of every round, in order, against the target: what the verdict is made of."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from reports.charts.figure import ALARM, BAND, CARD, FAINT, INK, QUIET, SMALL, ArmMark, round_ticks
+from reports.stats.comparison import Comparison
+from reports.text import format as fmt
+from reports.verdict.decision import Decision
+
+if TYPE_CHECKING:
+    from reports.charts.figure import Axes, Figure
+
+APART = 0.16
+"""Of a round's width: how far the baselines of one round stand from each other."""
+
+
+class RoundsChart(msgspec.Struct, frozen=True):
+    """EXO over every baseline, round by round, and the interval that follows from it at the right."""
+
+    name: ClassVar[str] = "rounds"
+    title: ClassVar[str] = "The ratio of every round"
+
+    target: float
+    rows: list[tuple[ArmMark, Comparison]]
+    void: str = ""
+    """Why the ratios are no evidence."""
+
+    @classmethod
+    def of(cls, decision: Decision, marks: dict[str, ArmMark]) -> RoundsChart | None:
+        """Return the chart of a decision; None where there is no round."""
+        rows = [(marks[c.baseline], c) for c in decision.comparisons if c.baseline in marks and c.rounds]
+        return cls(decision.limits.target_ratio, rows, decision.void) if rows else None
+
+    def alternative(self) -> str:
+        """Return every round's ratio in words, and which rounds are lost."""
+        told = [
+            f"EXO over {mark.label}: {', '.join(f'round {r.round} {fmt.ratio(r.ratio)}' for r in c.rounds)}."
+            for mark, c in self.rows
+        ]
+        lost = self.rows[0][1].lost
+        lines = f"against a line at {self.target:.2f}×"
+        missing = f" Lost: round {fmt.listed([str(number) for number in lost])}." if lost else ""
+        void = f"{self.void}. " if self.void else ""
+        return (
+            f"{void}The speed-up in every round, the arms' common trend taken out, {lines}. {' '.join(told)}{missing}"
+        )
+
+    def draw(self, figure: Figure) -> None:
+        """Draw a mark a round and baseline, as measured faint behind it, the interval in a column of its own."""
+        figure.set_figheight(3.4)
+        axes = figure.subplots()
+        numbers = sorted({r.round for _, c in self.rows for r in c.rounds} | set(self.rows[0][1].lost))
+        right = numbers[-1] + 1.2
+        axes.axvspan(right - 0.5, right + 0.5, color=BAND, linewidth=0, zorder=0)
+        axes.axhline(self.target, color=INK, linewidth=2)
+        for place, (mark, comparison) in enumerate(self.rows):
+            shift = APART * (place - (len(self.rows) - 1) / 2)
+            self._arm(axes, mark, comparison, shift, right)
+        for number in self.rows[0][1].lost:
+            axes.axvline(number, color=ALARM, linewidth=1, linestyle="--")
+        ratios = [v for _, c in self.rows for r in c.rounds for v in (r.ratio, r.measured)]
+        bounds = [v for _, c in self.rows for v in (c.lower, c.upper) if v > 0 and math.isfinite(v)]
+        low, high = min([*ratios, *bounds, self.target]), max([*ratios, *bounds, self.target])
+        margin = (high / low) ** 0.08
+        axes.set_yscale("log")
+        axes.set_ylim(low / margin, high * margin)
+        ticks = round_ticks(low / margin, high * margin)
+        axes.set_yticks(ticks, [f"{tick:g}×" for tick in ticks])
+        axes.set_yticks([], minor=True)
+        axes.set_xlim(numbers[0] - 0.6, right + 0.6)
+        shown = numbers[:: -(-len(numbers) // 20)]
+        axes.set_xticks([*shown, right], [*map(str, shown), "bounds"])
+        axes.grid(axis="y")
+        axes.text(numbers[0] - 0.55, self.target, f"target {self.target:.2f}×", va="bottom", weight="bold", fontsize=9)
+        axes.set_xlabel(f"round, in time order{'; dashed: lost' if self.rows[0][1].lost else ''}", **SMALL)
+        axes.set_ylabel("speed-up")
+        handles = [axes.plot([], [], m.shape, color=m.colour, label=f"over {m.label}")[0] for m, _ in self.rows]
+        handles += axes.plot([], [], "o", color=CARD, markeredgecolor=FAINT, label="as measured, trend and all")
+        figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=9, handletextpad=0.5)
+
+    def _arm(self, axes: Axes, mark: ArmMark, comparison: Comparison, shift: float, right: float) -> None:
+        colour = FAINT if self.void else mark.colour
+        for r in comparison.rounds:
+            axes.plot([r.round + shift], [r.measured], mark.shape, color=CARD, markeredgecolor=FAINT, markersize=6)
+            axes.plot([r.round + shift], [r.ratio], mark.shape, color=colour, markersize=6.5)
+        if comparison.lower > 0 and math.isfinite(comparison.upper):
+            at = right + 1.5 * shift
+            axes.plot([at, at], [comparison.lower, comparison.upper], color=colour, linewidth=4, solid_capstyle="butt")
+        axes.plot(
+            [right + 1.5 * shift], [comparison.ratio], mark.shape, color=CARD, markeredgecolor=QUIET, markersize=8
+        )
