@@ -70,6 +70,25 @@ Match exec "test %h = alias9"
     assert enter("alias1") == "in"
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "Match localnetwork 10.99.8.0/24\n  ProxyJump x\n",
+        "Match tagged work\n  ProxyJump x\n",
+        "Match final all\n  User x\n",
+    ],
+)
+def test_whatever_this_ssh_makes_of_it_is_done(
+    before: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keywords that one version knows and another refuses: where this ssh enters we do, else its words are told."""
+    own_config(tmp_path, f"Match {before}" + block("node", server), monkeypatch)
+    if ssh_enters("node"):
+        assert enter("node") == "in"
+    else:
+        assert f"{tmp_path}/ssh_config line 1" in refused("node").problem.found
+
+
 def test_what_ssh_refuses_is_said_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A configuration that ssh cannot read is passed on with file and line, and nothing is dialled."""
     own_config(tmp_path, "Host srv2\n  Prot 22\n", monkeypatch)
