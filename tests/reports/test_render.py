@@ -45,7 +45,7 @@ def test_every_section_and_every_file_is_there(whole: tuple[Path, Written]) -> N
     page = (root / "docs/exo-phase1-results.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == SECTIONS
     images = re.findall(r"\]\((charts/[a-z-]+\.(?:svg|png))\)", page)
-    assert len(images) == 10
+    assert len(images) == 14
     assert set(images) <= set(written.files)
     assert all((root / "docs" / name).stat().st_size > 0 for name in written.files)
     on_disk = {path.relative_to(root / "docs").as_posix() for path in (root / "docs").rglob("*") if path.is_file()}
@@ -88,7 +88,7 @@ def test_html_needs_nothing_else(whole: tuple[Path, Written]) -> None:
     assert not page.open
     assert not {"script", "link", "iframe", "object", "form"} & set(page.elements)
     assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in page.addresses)
-    assert page.elements.count("img") == 5
+    assert page.elements.count("img") == 7
     for needed in ("prefers-color-scheme: dark", "@media print", 'name="viewport"', "REHEARSAL — true speed-up 1.6"):
         assert needed in text
 
