@@ -63,6 +63,10 @@ class NodePython(msgspec.Struct, frozen=True):
     """Median round trip from the bench node to this node; None where it could not be measured."""
     amd: AmdNode | None = None
     """Where hosts.yaml names a GPU of AMD's."""
+    rooms: dict[str, int] = {}
+    """File system that EXO or its install writes to (by where it is mounted) -> bytes free on it."""
+    python_overrides: list[str] = []
+    """What stands in for pins of the EXO release that have no wheel for this Python."""
 
 
 class OllamaState(msgspec.Struct, frozen=True):
@@ -195,6 +199,8 @@ class Installed(msgspec.Struct, frozen=True):
     gpu: GpuTruth | None = None
     probe: ComputeProbe | None = None
     """None where EXO's dummy engine was chosen, and in records from before there was a probe."""
+    python_overrides: list[str] = []
+    """What stands in for pins of the release that have no wheel for this Python."""
 
 
 class Started(msgspec.Struct, frozen=True):

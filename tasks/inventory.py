@@ -6,6 +6,7 @@ A mistake in the file is one InventoryError that names the file and the key path
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import ipaddress
 import re
@@ -25,18 +26,26 @@ class InventoryError(Exception):
     """hosts.yaml cannot be used; the message names the file and the key path."""
 
 
+class _Mistake(Exception):  # noqa: N818 - it is one, as in the list of contradictions
+    """What the types refuse; the message starts with the key path it is about."""
+
+
 NODE_KEYS = ("srv1", "srv2", "rog")
 """The plan's three nodes; its steps are named after them."""
 
 
 def load_inventory(path: Path, profile: str | None = None) -> Inventory:
     """Read and check `path`; `profile` overrides the one named in the file. Raises InventoryError."""
-    inventory = _convert(path, _read_yaml(path))
-    if profile:
-        inventory = msgspec.structs.replace(inventory, profile=profile)
-    problems = list(_contradictions(inventory))
-    if problems:
-        raise InventoryError(f"{path}: " + "; ".join(problems))
+    raw, lines = _read_yaml(path)
+    try:
+        inventory = _convert(raw)
+        if profile:
+            inventory = msgspec.structs.replace(inventory, profile=profile)
+        mistakes = _contradictions(inventory)
+    except _Mistake as mistake:
+        mistakes = [str(mistake)]
+    if mistakes:
+        raise InventoryError(f"{path}: " + "; ".join(_with_line(mistake, lines) for mistake in mistakes))
     return inventory
 
 
@@ -56,7 +65,8 @@ def hosts_schema() -> dict[str, Any]:
     return msgspec.json.schema(Inventory)
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
+    """Return what the file holds, and in which line each key path stands. Raises InventoryError."""
     import yaml
 
     class UniqueKeys(yaml.SafeLoader):
@@ -73,10 +83,11 @@ def _read_yaml(path: Path) -> Any:
 
     UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
+        text = _text_of(path)
+        return yaml.load(text, Loader=UniqueKeys), _lines(yaml.compose(text, yaml.SafeLoader))  # noqa: S506 - it is safe
     except FileNotFoundError as error:
         raise InventoryError(f"{path}: there is no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InventoryError(f"{path}: cannot be read: {error}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -86,32 +97,61 @@ def _read_yaml(path: Path) -> Any:
         raise InventoryError(f"{path}: not YAML: {error}") from error
 
 
+def _text_of(path: Path) -> str:
+    """Return the file's text, whatever mark an editor has put before it. Raises InventoryError with the line."""
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InventoryError(f"{path}: line {line}: not UTF-8: {error.reason}; save the file as UTF-8") from error
+
+
+def _lines(node: Any, path: str = "") -> dict[str, int]:
+    """Return the line, counted from 1, of every key path of a composed YAML document."""
+    lines: dict[str, int] = {}
+    for key, value in node.value if node is not None and node.id == "mapping" else ():
+        here = f"{path}.{key.value}" if path else str(key.value)
+        lines[here] = key.start_mark.line + 1
+        lines |= _lines(value, here)
+    return lines
+
+
+def _with_line(mistake: str, lines: dict[str, int]) -> str:
+    """Return a mistake with the line of its key path before it, or of the nearest that the file has."""
+    path = mistake.partition(": ")[0]
+    while path and path not in lines:
+        path = path.rpartition(".")[0]
+    return f"line {lines[path]}: {mistake}" if path else mistake
+
+
 _NODE_KEYS_OF_BEFORE = ("overrides", "extras", "environment", "flags", "ports")
 
 
-def _refuse_keys_of_before(path: Path, raw: Any) -> None:
-    """Name the keys of 0.2 for what single nodes need, with where that is written now. Raises InventoryError."""
+def _refuse_keys_of_before(raw: Any) -> None:
+    """Name the keys of 0.2 for what single nodes need, with where that is written now. Raises _Mistake."""
     profiles = raw.get("profiles") if isinstance(raw, dict) else None
     for name, profile in profiles.items() if isinstance(profiles, dict) else ():
         exo = profile.get("exo") if isinstance(profile, dict) else None
         for key in _NODE_KEYS_OF_BEFORE:
             if isinstance(exo, dict) and (old := f"node_{key}") in exo:
                 nodes = ", ".join(map(str, exo[old])) if isinstance(exo[old], dict) else "NODE"
-                raise InventoryError(
-                    f"{path}: profiles.{name}.exo.{old}: this key is gone; write what a node needs as `{key}` into"
+                raise _Mistake(
+                    f"profiles.{name}.exo.{old}: this key is gone; write what a node needs as `{key}` into"
                     f" profiles.{name}.exo.nodes.NODE (here for {nodes})"
                 )
 
 
-def _convert(path: Path, raw: Any) -> Inventory:
-    _refuse_keys_of_before(path, raw)
+def _convert(raw: Any) -> Inventory:
+    _refuse_keys_of_before(raw)
     try:
         return msgspec.convert(raw, Inventory)
     except msgspec.ValidationError as error:
         said = str(error)
         match = re.fullmatch(r"(?s)(.*) - at `(?:key in )?\$\.?(.*)`", said)
         reason, key = (match.group(1), match.group(2)) if match else (said, "")
-        raise InventoryError(f"{path}: {_named(raw, key) or 'top level'}: {reason}") from error
+        raise _Mistake(f"{_named(raw, key) or 'top level'}: {reason}") from error
 
 
 def _named(raw: Any, key: str) -> str:
@@ -157,14 +197,31 @@ def _contradictions(inventory: Inventory) -> list[str]:
     return mistakes
 
 
+def _not_a_host(key: str, host: str) -> str:
+    """Return why `host` is nothing to give to ssh; "" where it is a name or an address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    else:
+        return ""
+    named = re.fullmatch(r"(?:ssh://)?(?:([^@:/]+)@)?\[?([^@\[\]]*?)\]?(?::(\d{1,5}))?/?", host)
+    user, name, port = named.groups() if named else (None, host, None)
+    if (user or port or name != host) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.:-]*", name):
+        more = [f"nodes.{key}.user: {user}"] if user else []
+        more += [f"nodes.{key}.port: {port}"] if port else []
+        return f"'{host}' is more than a host; write {', '.join([f'nodes.{key}.host: {name}', *more])}"
+    return "" if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?", host) else f"'{host}' is not a host name"
+
+
 def _bad_nodes(nodes: dict[str, NodeSpec]) -> list[str]:
     mistakes = []
     doors: dict[tuple[str, int], str] = {}
     addresses: dict[str, str] = {}
     for key, node in nodes.items():
-        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._:\-]*[A-Za-z0-9])?", node.host):
-            mistakes.append(f"nodes.{key}.host: '{node.host}' is not a host name")
-        door = (node.host, node.port or 22)
+        if wrong := _not_a_host(key, node.host):
+            mistakes.append(f"nodes.{key}.host: {wrong}")
+        door = (node.host.rstrip(".").lower(), node.port or 22)
         if door in doors:
             mistakes.append(f"nodes.{key}: the same machine as nodes.{doors[door]} ({node.host}, port {door[1]})")
         doors[door] = key
@@ -173,7 +230,8 @@ def _bad_nodes(nodes: dict[str, NodeSpec]) -> list[str]:
         try:
             ipaddress.IPv4Address(node.address)
         except ValueError:
-            mistakes.append(f"nodes.{key}.address: '{node.address}' is not an IPv4 address")
+            why = " (EXO is told IPv4 addresses; `tailscale ip -4` shows it)" if ":" in node.address else ""
+            mistakes.append(f"nodes.{key}.address: '{node.address}' is not an IPv4 address{why}")
         if node.address in addresses:
             mistakes.append(f"nodes.{key}.address: the same as nodes.{addresses[node.address]}.address")
         addresses[node.address] = key

@@ -10,8 +10,10 @@ import msgspec
 from records.facts import NodePython, OllamaState, Preflight
 from records.settings import Exo, exo_on, ports_of
 from tasks.errors import StepError, all_of
+from tasks.exo import leavings
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Lacking
+from tasks.exo.node import wheel_overrides
 from tasks.feasibility.assess import Assessment, assess
 from tasks.feasibility.show import refuse_infeasible, show_estimate, show_feasibility, warnings_of
 from tasks.gpu import amd
@@ -46,7 +48,7 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
         f"EXO {lab.profile.exo.release} needs Python {wanted} with venv, and `python3` need not be the one that fits",
     )
     told, servers = _ask_everybody(lab)
-    nodes = lab.each(lambda node: facts_of(node, wanted, told[node.key]))
+    nodes = lab.each(lambda node: facts_of(node, lab.profile.exo, told[node.key]))
     refuse_silent(
         servers.values(),
         f"an answer to GET /api/version, asked from {lab.bench_node.key}",
@@ -55,6 +57,17 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
     keep_ollama_before(lab, servers, told)
     for words in ready_to_build(lab, nodes):
         notes.warn(words)
+    for key, said in told.items():
+        rooms = leavings.read_rooms(said.get("rooms", ""), exo_on(lab.profile.exo, key).environment)
+        nodes[key] = msgspec.structs.replace(
+            nodes[key],
+            rooms={room.mount: room.free_bytes for room in rooms},
+            disk_free_bytes=min(
+                (r.free_bytes for r in rooms if r.kind == "models"), default=nodes[key].disk_free_bytes
+            ),
+        )
+        for words in (*leavings.cramped(key, rooms), _open_api(lab, key, said.get("firewall", ""))):
+            notes.warn(words)
     nodes, ways = with_round_trips(lab, nodes, told)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
     for line in warnings_of(assessment, lab.inventory.profile, ways):
@@ -107,6 +120,21 @@ def ready_to_build(lab: Lab, nodes: dict[str, NodePython]) -> list[str]:
     return [f"{key}: {lack.found}: {lack.do}" for key, lacks in lacking.items() for lack in lacks]
 
 
+def _open_api(lab: Lab, key: str, tools: str) -> str:
+    """Return the warning that EXO's API on a node has no password, with the one line that lets only the cluster in."""
+    ports, addresses = ports_of(lab.profile.exo, key), lab.addresses()
+    others = ", ".join(address for other, address in sorted(addresses.items()) if other != key)
+    both = f"{ports.api}, {ports.peer}"
+    if "/ufw" in tools:
+        line = f"for a in {others.replace(',', '')}; do sudo ufw allow proto tcp from $a to any port {ports.api}; done"
+    elif "/nft" in tools:
+        line = f"sudo nft add rule inet filter input tcp dport {{ {both} }} ip saddr != {{ {others}, 127.0.0.1 }} drop"
+    else:
+        reached = f"tcp:{ports.api} and tcp:{ports.peer} of {addresses[key]}"
+        line = f"in Tailscale's policy, let {reached} be reached from {others}"
+    return f"{key}: EXO's API on port {ports.api} will have no password; let only the cluster in: {line}"
+
+
 def _closed(lab: Lab, key: str, port: int, why: str) -> Lacking:
     return Lacking(
         f"does not reach port {port} of {key}: {why}",
@@ -126,7 +154,7 @@ def preflight_group(lab: Lab, *, strict: bool = False) -> None:
 def feasibility(lab: Lab, *, strict: bool = False) -> None:
     """Ask the nodes what they are and show what can run on them; leaves no record. Raises StepError with `strict`."""
     told = ask_nodes(lab)
-    nodes = lab.each(lambda node: facts_of(node, _wanted_python(lab.profile.exo), told[node.key]))
+    nodes = lab.each(lambda node: facts_of(node, lab.profile.exo, told[node.key]))
     nodes, ways = with_round_trips(lab, nodes, told)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
     show_feasibility(assessment)
@@ -148,6 +176,8 @@ def questions_for(lab: Lab, node: Node) -> dict[str, str]:
     questions = {
         "facts": _FACTS,
         "pythons": pythons.probe_command(),
+        "rooms": leavings.room_command(exo_on(lab.profile.exo, node.key).environment),
+        "firewall": "command -v ufw nft",
         "network": network.probe_command(peers, lab.profile.exo.ports.peer),
         "exo": find_command(f"{folder}/run"),
         "kept": f"test -f {folder}/{OLLAMA_BEFORE} && echo kept",
@@ -181,13 +211,18 @@ def with_round_trips(
     return {key: msgspec.structs.replace(node, round_trip_s=trips[key]) for key, node in nodes.items()}, ways
 
 
-def facts_of(node: Node, wanted: str, told: Mapping[str, str]) -> NodePython:
-    """Return what a node is and which of its Pythons fits `wanted`. Raises StepError where none does."""
+def facts_of(node: Node, exo: Exo, told: Mapping[str, str]) -> NodePython:
+    """Return what a node is and which of its Pythons its EXO gets.
+
+    Raises StepError where none fits, or where SSH gives no tunnel.
+    """
+    wanted, best = _wanted_python(exo), generation_of(exo.release).BEST_PYTHON
     facts = dict(line.partition("=")[::2] for line in told.get("facts", "").splitlines())
     if facts.get("home"):
         node.remembered["home"] = facts["home"]
     pythons.remember_pythons(node, told.get("pythons", ""))
-    python = pythons.fitting_python(node, wanted)
+    python = pythons.fitting_python(node, wanted, best)
+    node.verify_tunnel()
     gpu, said = node.spec.gpu, told.get("amd", "")
     return NodePython(
         node=node.key,
@@ -202,6 +237,7 @@ def facts_of(node: Node, wanted: str, told: Mapping[str, str]) -> NodePython:
         python=python.path,
         python_version=python.version,
         amd=amd.read_probe(said, gpu) if gpu is not None and said else None,
+        python_overrides=wheel_overrides(exo, node.key, python.version),
     )
 
 

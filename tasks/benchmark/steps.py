@@ -23,7 +23,7 @@ BASELINE, COMPARISON, SCALE_UP = map(plan.step_named, ("bench-baseline", "bench-
 
 
 @step
-def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False, anyway: bool = False) -> Benchmark:
+def bench_baseline(lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = False, fresh: bool = False) -> Benchmark:
     """Measure single-node Ollama alone."""
     if fresh:
         begin_anew(lab, [BASELINE])
@@ -46,8 +46,8 @@ def bench_comparison(
     notes: StepNotes,
     runs: str = "",
     until_decided: bool = False,
-    fresh: bool = False,
     anyway: bool = False,
+    fresh: bool = False,
 ) -> Benchmark:
     """Measure EXO and Ollama in one interleaved schedule."""
     at_most_one({"--runs": runs, "--until-decided": until_decided})
@@ -69,7 +69,7 @@ def bench_comparison(
 
 @step
 def bench_scale_up(
-    lab: Lab, notes: StepNotes, runs: str = "", fresh: bool = False, anyway: bool = False
+    lab: Lab, notes: StepNotes, runs: str = "", anyway: bool = False, fresh: bool = False
 ) -> Benchmark | Skipped:
     """Repeat with the large model, only if the comparison said GO."""
     verdict = _verdict(lab)
@@ -101,8 +101,8 @@ def bench_group(
     until_decided: bool = False,
     control: bool = False,
     concurrency: str = "",
-    fresh: bool = False,
     anyway: bool = False,
+    fresh: bool = False,
 ) -> None:
     """Run steps 9 to 13, or one of the experiments beside them. Options that exclude each other end with exit 2.
 

@@ -21,6 +21,10 @@ Kind = Literal["ours", "working files", "models", "shared"]
 """`ours`: below ~/.exo-phase1. `working files` and `models`: EXO's. `shared`: caches of pip, uv, ... of this user."""
 
 
+LEAST_BYTES = 10**9
+"""A file system with less will fail in the middle of something: logs, lists of files, compiled kernels."""
+
+
 class Place(msgspec.Struct, frozen=True):
     """A folder or file on a node, as shell text for its path (`$HOME` and `$TMPDIR` are the node's)."""
 
@@ -82,6 +86,48 @@ def look(node: Node, environment: Mapping[str, str]) -> list[Leaving]:
     ran = node.run("\n".join(lines) + "\ntrue", check=False, timeout_s=300)
     found = re.findall(r"^(\d+)\t(.*)\t(\d+)$", ran.stdout, re.MULTILINE)
     return [Leaving(wanted[int(number)].kind, path, int(size)) for number, path, size in found]
+
+
+class Room(msgspec.Struct, frozen=True):
+    """How much room there is where something is written."""
+
+    kind: Kind
+    path: str
+    mount: str
+    free_bytes: int
+    writable: bool
+
+
+def room_command(environment: Mapping[str, str]) -> str:
+    """Return the command that asks for the room at every place, of the folder above where it is not there yet."""
+    asked = "\n".join(f"room {number} {place.path}" for number, place in enumerate(places(environment)))
+    return f"""room() {{
+  at=$2; while [ ! -e "$at" ]; do at=$(dirname "$at"); done
+  set -- "$1" "$2" $(df -Pk "$at" 2>/dev/null | awk 'NR==2 {{print $4, $6}}')
+  printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$([ -w "$at" ] && echo yes)"
+}}
+{asked}"""
+
+
+def read_rooms(text: str, environment: Mapping[str, str]) -> list[Room]:
+    """Read what `room_command` printed."""
+    wanted = places(environment)
+    rows = re.findall(r"^(\d+)\t(.*)\t(\d+)\t(.+)\t(yes|)$", text, re.MULTILINE)
+    return [Room(wanted[int(n)].kind, path, mount, int(free) * 1024, bool(can)) for n, path, free, mount, can in rows]
+
+
+def cramped(key: str, rooms: list[Room]) -> list[str]:
+    """Return what is in the way of writing, a sentence for each file system or folder."""
+    from reports.text.format import size
+
+    least: dict[str, Room] = {}
+    for room in rooms:
+        least.setdefault(room.mount, room)
+    short = [room for room in least.values() if room.free_bytes < LEAST_BYTES]
+    words = [
+        f"{key}: {room.mount} has {size(room.free_bytes)} free, and {room.path} is written there" for room in short
+    ]
+    return words + [f"{key}: {room.path} cannot be written" for room in rooms if not room.writable]
 
 
 def remove(node: Node, leavings: list[Leaving]) -> None:

@@ -81,7 +81,7 @@ def test_one_that_ignores_term_is_killed(node: LocalNode, monkeypatch: pytest.Mo
     monkeypatch.setattr(survey, "TERM_GRACE_S", 1)
     monkeypatch.setattr(survey, "KILL_GRACE_S", 1)
     code = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
-    deaf = started(sys.executable, "-c", code, EXO_PHASE1_FOLDER=f"{node.home()}/.exo-phase1")
+    deaf = started(sys.executable, "-c", code, EXO_PHASE1_RUN=f"{node.home()}/.exo-phase1/p/run")
     survey.end(node, survey.survey(node))
     assert deaf.wait(5) == -9
     monkeypatch.setattr(survey, "_END", "echo 4242")
@@ -92,7 +92,7 @@ def test_one_that_ignores_term_is_killed(node: LocalNode, monkeypatch: pytest.Mo
 def test_the_ports_of_what_is_found_are_known(node: LocalNode) -> None:
     """A port that ours listens on is found although no hosts.yaml names it."""
     code = f"import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); print(s.getsockname()[1], flush=True); {SLEEP}"  # noqa: E501
-    marked = os.environ | {"EXO_PHASE1_FOLDER": f"{node.home()}/.exo-phase1"}
+    marked = os.environ | {"EXO_PHASE1_RUN": f"{node.home()}/.exo-phase1/p/run"}
     running = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=marked, start_new_session=True)
     assert running.stdout is not None
     port = int(running.stdout.readline())
