@@ -126,7 +126,7 @@ def create_benchmark(c: Any, anyway: bool = False) -> None:
     long=True,
     lock=True,
 )
-def bench_baseline(c: Any, runs: str = "", fresh: bool = False, anyway: bool = False) -> None:
+def bench_baseline(c: Any, runs: str = "", anyway: bool = False, fresh: bool = False) -> None:
     """Step 11: Measure single-node Ollama alone."""
     from tasks.benchmark.steps import bench_baseline as step
 
@@ -145,7 +145,7 @@ def bench_baseline(c: Any, runs: str = "", fresh: bool = False, anyway: bool = F
     lock=True,
 )
 def bench_comparison(
-    c: Any, runs: str = "", until_decided: bool = False, fresh: bool = False, anyway: bool = False
+    c: Any, runs: str = "", until_decided: bool = False, anyway: bool = False, fresh: bool = False
 ) -> None:
     """Step 12: Measure EXO and Ollama in one interleaved schedule."""
     from tasks.benchmark.steps import bench_comparison as step
@@ -163,7 +163,7 @@ def bench_comparison(
     long=True,
     lock=True,
 )
-def bench_scale_up(c: Any, runs: str = "", fresh: bool = False, anyway: bool = False) -> None:
+def bench_scale_up(c: Any, runs: str = "", anyway: bool = False, fresh: bool = False) -> None:
     """Step 13: Repeat with the large model, only if the comparison said GO."""
     from tasks.benchmark.steps import bench_scale_up as step
 

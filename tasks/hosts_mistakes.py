@@ -8,25 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import yaml
 
 from records.settings import Inventory
 
 _PLURALS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600}
-
-
-def lines_of(node: yaml.Node | None, path: str = "") -> Iterator[tuple[str, int]]:
-    """Yield every key path of a YAML tree with the line that it is on, counted from 1."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            below = f"{path}.{key.value}" if path else str(key.value)
-            yield below, key.start_mark.line + 1
-            yield from lines_of(value, below)
-    elif isinstance(node, yaml.SequenceNode):
-        for number, value in enumerate(node.value):
-            yield f"{path}[{number}]", value.start_mark.line + 1
-            yield from lines_of(value, f"{path}[{number}]")
 
 
 def located(mistake: str, lines: dict[str, int]) -> str:

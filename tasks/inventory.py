@@ -20,7 +20,7 @@ import msgspec
 
 from records import settings
 from records.settings import Exo, Inventory, NodeExo, NodeSpec, Profile
-from tasks.hosts_mistakes import hint, lines_of, located, named, ratio_hint, unknown_keys, value_at
+from tasks.hosts_mistakes import hint, located, named, ratio_hint, unknown_keys, value_at
 from tasks.redact import secret_flags, secret_query
 
 PROMPT_ROOM = 256
@@ -100,7 +100,7 @@ def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     try:
         text = _text_of(path)
         raw = yaml.load(text, Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
-        return raw, dict(lines_of(yaml.compose(text, Loader=yaml.SafeLoader)))
+        return raw, dict(_lines_of(yaml.compose(text, Loader=yaml.SafeLoader)))
     except FileNotFoundError as error:
         raise InventoryError(f"{path}: there is no such file") from error
     except OSError as error:
@@ -140,6 +140,21 @@ def _keys_of_before(raw: Any) -> Iterator[str]:
                     f"profiles.{name}.exo.{old}: this key is gone; write what a node needs as `{key}` into"
                     f" profiles.{name}.exo.nodes.NODE (here for {nodes})"
                 )
+
+
+def _lines_of(node: Any, path: str = "") -> Iterator[tuple[str, int]]:
+    """Yield every key path of a YAML tree with the line that it is on, counted from 1."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            below = f"{path}.{key.value}" if path else str(key.value)
+            yield below, key.start_mark.line + 1
+            yield from _lines_of(value, below)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield f"{path}[{number}]", value.start_mark.line + 1
+            yield from _lines_of(value, f"{path}[{number}]")
 
 
 def _refuse(path: Path, mistakes: list[str], lines: dict[str, int]) -> None:

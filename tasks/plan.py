@@ -18,11 +18,10 @@ from records import plan
 from records.campaign import Campaign, load_campaign
 from records.settings import Exo, exo_on, ports_of
 from reports.text.format import duration, size
-from scripts.benchmark_exo_vs_ollama import schedule
 from tasks import cleanup, console, install, preflight
 from tasks.benchmark import arms, instrument
 from tasks.benchmark.job import job_for
-from tasks.benchmark.measure import longest_s, measuring_command, run_options
+from tasks.benchmark.measure import longest_s, measuring_command, run_options, turns_in_order
 from tasks.errors import StepError
 from tasks.exo import first_answer, leavings, probe
 from tasks.exo.cluster import ExoCluster
@@ -343,7 +342,7 @@ def _measure(lab: Lab, cluster: ExoCluster, step: plan.PlanStep, named: list[str
     job = job_for(lab, step, pair, named, runs)
     actions = [Action(node.key, "look", instrument.digest_command(node)), *_servers(lab)]
     actions += _each(cluster, _whole) if "exo" in named else []
-    for arm, run in schedule(job.arms, runs, bench.seed):
+    for arm, run in turns_in_order(job.arms, runs, bench.seed):
         command = measuring_command(node, run_options(lab, job, arm, run))
         title = f"{script_path(node)} --only {arm}:{run} ({bench.warmups} + {bench.requests} requests)"
         actions.append(Action(node.key, "run", command, title=title))

@@ -52,15 +52,16 @@ HEAVY = {"matplotlib", "numpy", "scipy", "jinja2", "asyncssh"}
 FLOORS = {
     "tasks": (
         {"decode", "errors", "console"},
-        {"redact"},
+        {"redact", "hosts_mistakes"},
         {"inventory"},
         {"machines"},
         {"exo", "ollama", "gpu"},
-        {"command_line"},
+        {"command_line", "closing"},
         {"steps"},
         {"feasibility", "benchmark"},
-        {"preflight", "install", "start", "cleanup", "report", "trust", "schemas", "version", "history"},
-        {"rehearse", "uninstall"},
+        {"preflight", "install", "start", "cleanup", "report", "trust", "version", "history"},
+        {"rehearse", "uninstall", "plan", "status", "init"},
+        {"schemas"},
     ),
     "reports": (
         {"text"},

@@ -303,6 +303,11 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
     return ran
 
 
+def turns_in_order(arms: Sequence[str], runs: int, seed: int) -> list[tuple[str, int]]:
+    """Return the runs of a schedule in their order, as (arm, run)."""
+    return [*schedule(arms, runs, seed)]
+
+
 def run_options(lab: Lab, job: Job, arm: str, run: int, attempt: int = 1) -> list[str]:
     """Return the options that have the script measure one run of one arm."""
     options = [*script_options(lab, job), "--only", f"{arm}:{run}", "--no-unload-after"]  # /api/ps is read first
