@@ -278,7 +278,7 @@ def whole_number(option: str, text: object, least: int = 1) -> int | None:
 
 
 REFUSED = {
-    "dry": "it would run nothing and tell nothing; `fab --list` says what each task does",
+    "dry": "it would run nothing and tell nothing; `fab plan` shows what would be run",
     "hosts": "the nodes are those of hosts.yaml; FABRIC_EXO_INVENTORY=FILE names another file",
     "identity": "set nodes.NAME.identity_file in hosts.yaml, or IdentityFile in ~/.ssh/config",
     "prompt-for-login-password": "logins are by key: see nodes.NAME.identity_file in hosts.yaml",

@@ -33,8 +33,10 @@ def uninstall(lab: Lab, *, models: bool, yes: bool, ask: Callable[[str], str] = 
         console.text("nothing was removed")
         return
     cluster.each(stop_on)
-    lab.each(lambda node: leavings.remove(node, going[node.key]), [key for key, these in going.items() if these])
-    console.text(f"removed from {', '.join(key for key, these in going.items() if these)}{_kept(found, models)}")
+    staying = {key: [leaving for leaving in there if leaving.kind not in wanted] for key, there in found.items()}
+    concerned = [key for key, these in going.items() if these]
+    lab.each(lambda node: leavings.remove(node, going[node.key], staying[node.key]), concerned)
+    console.text(f"removed from {', '.join(concerned)}{_kept(found, models)}")
 
 
 def _answer(ask: Callable[[str], str]) -> str:

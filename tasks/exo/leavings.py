@@ -69,7 +69,8 @@ def places(environment: Mapping[str, str]) -> list[Place]:
         *(Place("working files", path) for path in (data, xdg("XDG_CONFIG_HOME", ".config"))),
         Place("working files", xdg("XDG_CACHE_HOME", ".cache")),
         *(Place("working files", f"{temporary}/{name}") for name in ("exo", "exo_animations", "exo_used_ports")),
-        *(Place("working files", path) for path in (f"{temporary}/.exo_node_id", '"$HOME"/Documents/Exo')),
+        Place("working files", f"{temporary}/.exo_node_id"),
+        Place("shared", '"$HOME"/Documents/Exo'),  # pictures that its user had made
         *(Place("shared", f'"$HOME"/{name}') for name in (".cache/pip", ".npm", ".cargo/registry")),
         Place("shared", folder("UV_CACHE_DIR", ".cache/uv")),
         Place("shared", folder("HF_HOME", ".cache/huggingface")),
@@ -136,12 +137,29 @@ def cramped(key: str, rooms: list[Room]) -> list[str]:
     return words + [f"{key}: {room.path} cannot be written" for room in rooms if not room.writable]
 
 
-def remove(node: Node, leavings: list[Leaving]) -> None:
-    """Remove what was found. Raises StepError where something stays."""
+# A folder that stays may lie inside one that goes: 1.x keeps its models below its other files.
+_REMOVE = """remove() {  # $1, but not the folders after it
+  local root=$1 entry kept; shift
+  for kept; do [ "$kept" = "$root" ] && return; done
+  for kept; do case "$kept" in "$root"/*)
+    for entry in "$root"/* "$root"/.[!.]* "$root"/..?*; do
+      [ -e "$entry" ] || [ -L "$entry" ] && remove "$entry" "$@"
+    done
+    return;;
+  esac; done
+  rm -rf -- "$root" || failed=1
+}
+failed=0
+"""
+
+
+def remove(node: Node, leavings: list[Leaving], kept: list[Leaving]) -> None:
+    """Remove what was found, but not what of `kept` lies inside it. Raises StepError where something else stays."""
     for leaving in leavings:
         _refuse_wide(node, leaving.path)
-    paths = shlex.join(leaving.path for leaving in leavings)
-    ran = node.run(f"rm -rf -- {paths}", check=False, timeout_s=600)
+    paths, spared = (shlex.join(leaving.path for leaving in some) for some in (leavings, kept))
+    each = "\n".join(f"remove {shlex.quote(leaving.path)} {spared}" for leaving in leavings)
+    ran = node.run(f"{_REMOVE}{each}\nexit $failed", check=False, timeout_s=600)
     if not ran.ok:
         raise StepError(
             f"rm: {(ran.stderr.strip() or 'no word').splitlines()[-1]}",
