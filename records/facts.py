@@ -63,10 +63,10 @@ class NodePython(msgspec.Struct, frozen=True):
     """Median round trip from the bench node to this node; None where it could not be measured."""
     amd: AmdNode | None = None
     """Where hosts.yaml names a GPU of AMD's."""
-    python_overrides: list[str] = []
-    """What stands in for pins of the EXO release that have no wheel for this Python."""
     rooms: dict[str, int] = {}
     """File system that EXO or its install writes to (by where it is mounted) -> bytes free on it."""
+    python_overrides: list[str] = []
+    """What stands in for pins of the EXO release that have no wheel for this Python."""
 
 
 class OllamaState(msgspec.Struct, frozen=True):

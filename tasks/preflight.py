@@ -130,7 +130,8 @@ def _open_api(lab: Lab, key: str, tools: str) -> str:
     elif "/nft" in tools:
         line = f"sudo nft add rule inet filter input tcp dport {{ {both} }} ip saddr != {{ {others}, 127.0.0.1 }} drop"
     else:
-        line = f"in Tailscale's policy, let tcp:{ports.api} and tcp:{ports.peer} of {addresses[key]} be reached from {others}"
+        reached = f"tcp:{ports.api} and tcp:{ports.peer} of {addresses[key]}"
+        line = f"in Tailscale's policy, let {reached} be reached from {others}"
     return f"{key}: EXO's API on port {ports.api} will have no password; let only the cluster in: {line}"
 
 
