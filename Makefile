@@ -35,12 +35,14 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
 # The lock names every file's hash, so an install brings the very bytes that were tested.
-$(VENV)/run.stamp: requirements.lock | $(VENV)/bin/pip
+$(VENV)/run.stamp: requirements.lock scripts/fab | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	install -m 755 scripts/fab $(BIN)/fab
 	touch $@
 
-$(VENV)/dev.stamp: requirements-dev.lock | $(VENV)/bin/pip
+$(VENV)/dev.stamp: requirements-dev.lock scripts/fab | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	install -m 755 scripts/fab $(BIN)/fab
 	touch $@ $(VENV)/run.stamp
 
 $(VENV)/bin/pip:

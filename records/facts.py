@@ -65,6 +65,8 @@ class NodePython(msgspec.Struct, frozen=True):
     """Where hosts.yaml names a GPU of AMD's."""
     rooms: dict[str, int] = {}
     """File system that EXO or its install writes to (by where it is mounted) -> bytes free on it."""
+    python_overrides: list[str] = []
+    """What stands in for pins of the EXO release that have no wheel for this Python."""
 
 
 class OllamaState(msgspec.Struct, frozen=True):
@@ -197,6 +199,8 @@ class Installed(msgspec.Struct, frozen=True):
     gpu: GpuTruth | None = None
     probe: ComputeProbe | None = None
     """None where EXO's dummy engine was chosen, and in records from before there was a probe."""
+    python_overrides: list[str] = []
+    """What stands in for pins of the release that have no wheel for this Python."""
 
 
 class Started(msgspec.Struct, frozen=True):

@@ -133,7 +133,9 @@ class Environment:
             if found:
                 module, _, function = target.partition(":")
                 path = self.scripts / script
-                text = f"#!{self.python}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+                text = (
+                    f"{_first_line(self.python)}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+                )
                 path.write_text(text)
                 path.chmod(0o755)
                 with record.open("a") as listed:
@@ -167,7 +169,9 @@ def _wheel_of(requirement: str) -> Path:
 
 
 def _looked_up(requirement: str) -> Path:
-    places = (os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS", "")).replace(",", " ").split()
+    # As uv: commas between, folders or file URLs. uv itself reads nothing of pip's.
+    places = (os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS", "")).split(",")
+    places = [unquote(urlsplit(place).path) if "://" in place else place for place in places]
     found = {
         _version(wheel.name.split("-")[1]): wheel
         for place in places
@@ -182,6 +186,13 @@ def _looked_up(requirement: str) -> Path:
             f"  ╰─▶ Because {requirement.strip()} was not found in the provided package locations, it cannot be used."
         )
     return found[max(fitting)]
+
+
+def _first_line(python: str) -> str:
+    """Return how a script begins: Linux takes no blank and 127 bytes at most, so pip and uv go through sh."""
+    if " " in python or len(os.fsencode(python)) > 125:
+        return f"#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''"
+    return f"#!{python}"
 
 
 def _fits(version: tuple[int, ...], operator: str, bound: tuple[int, ...]) -> bool:

@@ -221,11 +221,12 @@ def _this_machine(error: OSError) -> StepError:
 
 def blocks_of(error: StepError) -> str:
     """Return a StepError as a person reads it: one block for each thing or node in trouble."""
-    lines: list[str] = []
-    for problem in error.problems:
-        lines += [f"{problem.what}: could not go on.", f"  found:  {problem.found}", f"  needed: {problem.needed}"]
+    by_who: dict[str, list[str]] = {}
+    for problem in dict.fromkeys(error.problems):
+        lines = by_who.setdefault(problem.what, [f"{problem.what}: could not go on."])
+        lines += [f"  found:  {problem.found}", f"  needed: {problem.needed}"]
         lines += [f"  do:     {line}" for line in problem.do.splitlines()]
-    return "\n".join(lines)
+    return "\n".join(line for lines in by_who.values() for line in lines)
 
 
 def lab_of(c: Any) -> Lab:

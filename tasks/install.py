@@ -82,6 +82,12 @@ def install_on(exo: ExoNode, notes: StepNotes) -> Installed:
     notes.deviation(
         "exo --version", "exo --help and the commit it was installed from", "EXO has no --version: it exits with code 2"
     )
+    if overrides := exo.wheel_overrides():
+        notes.deviation(
+            f"EXO {exo.exo.release} with the versions that it pins",
+            f"{', '.join(overrides)} instead, for Python {exo.python().version}",
+            "what it pins has no wheel for this Python, and a build from source takes minutes or fails",
+        )
     _name_foreign_exo(exo.node, notes)
     plan = exo.install_plan()
     wish = exo.wish()
@@ -168,10 +174,12 @@ def _run(exo: ExoNode, plan: InstallPlan, logins: dict[str, str]) -> None:
         console.doing(node.key, action.title)
         ran = node.run(exported(node, logins) + action.command, timeout_s=action.timeout_s, check=False)
         if not ran.ok:
+            whole = f"read all of it on {node.spec.host}: {action.log}\n" if action.log else ""
             raise StepError(
                 f"{node.failed(ran, action.timeout_s).problem.found} (while: {action.title})",
                 "an install that ends well",
-                f"mend that and type: {command_for('install', node.key)}; what is half there lies in {exo.folder} on"
+                f"{whole}mend that and type: {command_for('install', node.key)}; what is half there lies in"
+                f" {exo.folder} on"
                 f" {node.spec.host} and is taken up again or replaced",
                 who=node.key,
             )
@@ -202,6 +210,7 @@ def _proven(exo: ExoNode, plan: InstallPlan) -> Installed:
         venv=plan.python.rsplit("/bin/", 1)[0],
         exo=plan.exo,
         python_version=python_version,
+        python_overrides=exo.wheel_overrides(),
         packages=packages,
     )
 

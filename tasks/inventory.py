@@ -7,11 +7,11 @@ A mistake in the file is one InventoryError that names the file and the key path
 from __future__ import annotations
 
 import ast
+import codecs
 import hashlib
 import ipaddress
 import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ class InventoryError(Exception):
     """hosts.yaml cannot be used; the message names the file and the key path."""
 
 
+class _Mistake(Exception):  # noqa: N818 - it is one, as in the list of contradictions
+    """What the types refuse; the message starts with the key path it is about."""
+
+
 MOST_RATIO = 10
 """A larger target is a percentage that was written as a ratio."""
 
@@ -37,10 +41,18 @@ MOST_RATIO = 10
 def load_inventory(path: Path, profile: str | None = None) -> Inventory:
     """Read and check `path`; `profile` overrides the one named in the file. Raises InventoryError."""
     raw, lines = _read_yaml(path)
-    inventory = _convert(path, raw, lines)
-    if profile:
-        inventory = msgspec.structs.replace(inventory, profile=profile)
-    _refuse(path, _contradictions(inventory), lines)
+    try:
+        _refuse_keys_of_before(raw)
+        mistakes = [*unknown_keys(raw)]
+        if not mistakes:
+            inventory = _convert(raw)
+            if profile:
+                inventory = msgspec.structs.replace(inventory, profile=profile)
+            mistakes = _contradictions(inventory)
+    except _Mistake as mistake:
+        mistakes = [str(mistake)]
+    if mistakes:
+        raise InventoryError(f"{path}: " + "; ".join(located(mistake, lines) for mistake in mistakes))
     return inventory
 
 
@@ -80,7 +92,7 @@ def _said_of_keys(path: Path) -> dict[tuple[str, str], str]:
 
 
 def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
-    """Return what the file says, and the line of each key path in it."""
+    """Return what the file holds, and in which line each key path stands. Raises InventoryError."""
     import yaml
 
     class UniqueKeys(yaml.SafeLoader):
@@ -97,12 +109,11 @@ def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
 
     UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:
-        text = path.read_text(encoding="utf-8")
-        raw = yaml.load(text, Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
-        return raw, dict(_lines_of(yaml.compose(text, Loader=yaml.SafeLoader)))
+        text = _text_of(path)
+        return yaml.load(text, Loader=UniqueKeys), _lines(yaml.compose(text, yaml.SafeLoader))  # noqa: S506 - it is safe
     except FileNotFoundError as error:
         raise InventoryError(f"{path}: there is no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InventoryError(f"{path}: cannot be read: {error}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -113,47 +124,53 @@ def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
         raise InventoryError(f"{path}: not YAML: {error}") from error
 
 
+def _text_of(path: Path) -> str:
+    """Return the file's text, whatever mark an editor has put before it. Raises InventoryError with the line."""
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InventoryError(f"{path}: line {line}: not UTF-8: {error.reason}; save the file as UTF-8") from error
+
+
+def _lines(node: Any, path: str = "") -> dict[str, int]:
+    """Return the line, counted from 1, of every key path of a composed YAML document."""
+    lines: dict[str, int] = {}
+    for key, value in node.value if node is not None and node.id == "mapping" else ():
+        here = f"{path}.{key.value}" if path else str(key.value)
+        lines[here] = key.start_mark.line + 1
+        lines |= _lines(value, here)
+    return lines
+
+
+def _with_line(mistake: str, lines: dict[str, int]) -> str:
+    """Return a mistake with the line of its key path before it, or of the nearest that the file has."""
+    path = mistake.partition(": ")[0]
+    while path and path not in lines:
+        path = path.rpartition(".")[0]
+    return f"line {lines[path]}: {mistake}" if path else mistake
+
+
 _NODE_KEYS_OF_BEFORE = ("overrides", "extras", "environment", "flags", "ports")
 
 
-def _refuse_keys_of_before(path: Path, raw: Any) -> None:
-    """Name the keys of 0.2 for what single nodes need, with where that is written now. Raises InventoryError."""
+def _refuse_keys_of_before(raw: Any) -> None:
+    """Name the keys of 0.2 for what single nodes need, with where that is written now. Raises _Mistake."""
     profiles = raw.get("profiles") if isinstance(raw, dict) else None
     for name, profile in profiles.items() if isinstance(profiles, dict) else ():
         exo = profile.get("exo") if isinstance(profile, dict) else None
         for key in _NODE_KEYS_OF_BEFORE:
             if isinstance(exo, dict) and (old := f"node_{key}") in exo:
                 nodes = ", ".join(map(str, exo[old])) if isinstance(exo[old], dict) else "NODE"
-                raise InventoryError(
-                    f"{path}: profiles.{name}.exo.{old}: this key is gone; write what a node needs as `{key}` into"
+                raise _Mistake(
+                    f"profiles.{name}.exo.{old}: this key is gone; write what a node needs as `{key}` into"
                     f" profiles.{name}.exo.nodes.NODE (here for {nodes})"
                 )
 
 
-def _lines_of(node: Any, path: str = "") -> Iterator[tuple[str, int]]:
-    """Yield every key path of a YAML tree with the line that it is on, counted from 1."""
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            below = f"{path}.{key.value}" if path else str(key.value)
-            yield below, key.start_mark.line + 1
-            yield from _lines_of(value, below)
-    elif isinstance(node, yaml.SequenceNode):
-        for number, value in enumerate(node.value):
-            yield f"{path}[{number}]", value.start_mark.line + 1
-            yield from _lines_of(value, f"{path}[{number}]")
-
-
-def _refuse(path: Path, mistakes: list[str], lines: dict[str, int]) -> None:
-    """Raise InventoryError with every one of `mistakes`, each with its line; nothing where there is none."""
-    if mistakes:
-        raise InventoryError(f"{path}: " + "; ".join(located(mistake, lines) for mistake in mistakes))
-
-
-def _convert(path: Path, raw: Any, lines: dict[str, int]) -> Inventory:
-    _refuse_keys_of_before(path, raw)
-    _refuse(path, list(unknown_keys(raw)), lines)
+def _convert(raw: Any) -> Inventory:
     try:
         return msgspec.convert(raw, Inventory)
     except msgspec.ValidationError as error:
@@ -162,8 +179,7 @@ def _convert(path: Path, raw: Any, lines: dict[str, int]) -> Inventory:
         reason, key = (match.group(1), match.group(2)) if match else (said, "")
         where = named(raw, key)
         meant = hint(where, value_at(raw, where))
-        mistake = f"{where or 'top level'}: {reason}" + (f"; {meant}" if meant else "")
-        raise InventoryError(f"{path}: {located(mistake, lines)}") from error
+        raise _Mistake(f"{where or 'top level'}: {reason}" + (f"; {meant}" if meant else "")) from error
 
 
 def _contradictions(inventory: Inventory) -> list[str]:
@@ -198,15 +214,31 @@ def _contradictions(inventory: Inventory) -> list[str]:
     return mistakes
 
 
+def _not_a_host(key: str, host: str) -> str:
+    """Return why `host` is nothing to give to ssh; "" where it is a name or an address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    else:
+        return ""
+    named = re.fullmatch(r"(?:ssh://)?(?:([^@:/]+)@)?\[?([^@\[\]]*?)\]?(?::(\d{1,5}))?/?", host)
+    user, name, port = named.groups() if named else (None, host, None)
+    if (user or port or name != host) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.:-]*", name):
+        more = [f"nodes.{key}.user: {user}"] if user else []
+        more += [f"nodes.{key}.port: {port}"] if port else []
+        return f"'{host}' is more than a host; write {', '.join([f'nodes.{key}.host: {name}', *more])}"
+    return "" if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?", host) else f"'{host}' is not a host name"
+
+
 def _bad_nodes(nodes: dict[str, NodeSpec]) -> list[str]:
     mistakes = []
     doors: dict[tuple[str, int], str] = {}
     addresses: dict[str, str] = {}
     for key, node in nodes.items():
-        meant = host_hint(node.host)
-        if meant or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._:\-]*[A-Za-z0-9])?", node.host):
-            mistakes.append(f"nodes.{key}.host: '{node.host}' is not a host name" + (f"; {meant}" if meant else ""))
-        door = (node.host, node.port or 22)
+        if (meant := host_hint(node.host)) or (wrong := _not_a_host(key, node.host)):
+            mistakes.append(f"nodes.{key}.host: " + (f"'{node.host}' is not a host name; {meant}" if meant else wrong))
+        door = (node.host.rstrip(".").lower(), node.port or 22)
         if door in doors:
             mistakes.append(f"nodes.{key}: the same machine as nodes.{doors[door]} ({node.host}, port {door[1]})")
         doors[door] = key
@@ -215,7 +247,8 @@ def _bad_nodes(nodes: dict[str, NodeSpec]) -> list[str]:
         try:
             ipaddress.IPv4Address(node.address)
         except ValueError:
-            mistakes.append(f"nodes.{key}.address: '{node.address}' is not an IPv4 address")
+            why = " (EXO is told IPv4 addresses; `tailscale ip -4` shows it)" if ":" in node.address else ""
+            mistakes.append(f"nodes.{key}.address: '{node.address}' is not an IPv4 address{why}")
         if node.address in addresses:
             mistakes.append(f"nodes.{key}.address: the same as nodes.{addresses[node.address]}.address")
         addresses[node.address] = key

@@ -106,7 +106,7 @@ def unconnected(lab: Lab, campaign: Campaign) -> tuple[Lab, list[str]]:
         installed = campaign.installed.get(key)
         home = installed.venv.partition(f"/{ROOT}/")[0] if installed else f"/HOME-OF-{key}"
         python = told[key].python if key in told else f"/PYTHON-OF-{key}"
-        found = [Python(python, version, True) for version in _VERSIONS]
+        found = [Python(python, version, "venv") for version in _VERSIONS]
         node.remembered = {"home": home, "pythons": found}
         addresses[key] = spec.address or _last_address(campaign, key) or f"ADDRESS-OF-{key}"
         unknown += [name for name in (home, python, addresses[key]) if name.startswith(("/HOME-", "/PYTHON-", "ADDR"))]

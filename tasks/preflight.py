@@ -14,6 +14,7 @@ from tasks.errors import StepError, all_of
 from tasks.exo import leavings
 from tasks.exo.catalogue import generation_of
 from tasks.exo.interface import Lacking
+from tasks.exo.node import wheel_overrides
 from tasks.feasibility.assess import Assessment, assess
 from tasks.feasibility.show import refuse_infeasible, show_estimate, show_feasibility, warnings_of
 from tasks.gpu import amd
@@ -48,7 +49,7 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
         f"EXO {lab.profile.exo.release} needs Python {wanted} with venv, and `python3` need not be the one that fits",
     )
     told, servers = _ask_everybody(lab)
-    nodes = lab.each(lambda node: facts_of(node, wanted, told[node.key]))
+    nodes = lab.each(lambda node: facts_of(node, lab.profile.exo, told[node.key]))
     refuse_silent(
         servers.values(),
         f"an answer to GET /api/version, asked from {lab.bench_node.key}",
@@ -130,8 +131,8 @@ def _open_api(lab: Lab, key: str, tools: str) -> str:
     elif "/nft" in tools:
         line = f"sudo nft add rule inet filter input tcp dport {{ {both} }} ip saddr != {{ {others}, 127.0.0.1 }} drop"
     else:
-        both = f"tcp:{ports.api} and tcp:{ports.peer} of {addresses[key]}"
-        line = f"in Tailscale's policy, let {both} be reached from {others}"
+        reached = f"tcp:{ports.api} and tcp:{ports.peer} of {addresses[key]}"
+        line = f"in Tailscale's policy, let {reached} be reached from {others}"
     return f"{key}: EXO's API on port {ports.api} will have no password; let only the cluster in: {line}"
 
 
@@ -158,7 +159,7 @@ def feasibility(lab: Lab, *, strict: bool = False, as_json: bool = False) -> Non
     """Ask the nodes what they are and show what can run on them; leaves no record. Raises StepError with `strict`."""
     with console.waiting("feasibility"):
         told = ask_nodes(lab)
-        nodes = lab.each(lambda node: facts_of(node, _wanted_python(lab.profile.exo), told[node.key]))
+        nodes = lab.each(lambda node: facts_of(node, lab.profile.exo, told[node.key]))
         nodes, ways = with_round_trips(lab, nodes, told)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
     if as_json:
@@ -218,13 +219,18 @@ def with_round_trips(
     return {key: msgspec.structs.replace(node, round_trip_s=trips[key]) for key, node in nodes.items()}, ways
 
 
-def facts_of(node: Node, wanted: str, told: Mapping[str, str]) -> NodePython:
-    """Return what a node is and which of its Pythons fits `wanted`. Raises StepError where none does."""
+def facts_of(node: Node, exo: Exo, told: Mapping[str, str]) -> NodePython:
+    """Return what a node is and which of its Pythons its EXO gets.
+
+    Raises StepError where none fits, or where SSH gives no tunnel.
+    """
+    wanted, best = _wanted_python(exo), generation_of(exo.release).BEST_PYTHON
     facts = dict(line.partition("=")[::2] for line in told.get("facts", "").splitlines())
     if facts.get("home"):
         node.remembered["home"] = facts["home"]
     pythons.remember_pythons(node, told.get("pythons", ""))
-    python = pythons.fitting_python(node, wanted)
+    python = pythons.fitting_python(node, wanted, best)
+    node.verify_tunnel()
     gpu, said = node.spec.gpu, told.get("amd", "")
     return NodePython(
         node=node.key,
@@ -239,6 +245,7 @@ def facts_of(node: Node, wanted: str, told: Mapping[str, str]) -> NodePython:
         python=python.path,
         python_version=python.version,
         amd=amd.read_probe(said, gpu) if gpu is not None and said else None,
+        python_overrides=wheel_overrides(exo, node.key, python.version),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,13 @@ def bring_up(root: Path, wish: RehearsalOptions) -> Path:
 def _up(root: Path, wish: RehearsalOptions) -> Path:
     from rehearsal import cluster
 
+    above = next(folder for folder in (root, *root.parents) if folder.exists())
+    if os.statvfs(above).f_flag & os.ST_NOEXEC:
+        raise _no_place(root, "is on a mount where no program may run (noexec); the nodes' programs would lie there")
     try:
         cluster.up(root, **check(root, wish))
+    except OSError as error:
+        raise _no_place(root, f"cannot be written: {error}") from error
     except RuntimeError as error:
         raise Exit(f"rehearsal: {error}", code=EXIT_FAILED) from error
     return root / "hosts.yaml"
@@ -86,6 +92,10 @@ def _locked(root: Path) -> FileLock:
     lock = FileLock(root.with_name(f"{root.name}.lock"), f"the rehearsal in {root}")
     lock.take(this_call())
     return lock
+
+
+def _no_place(root: Path, why: str) -> Exit:
+    return Exit(f"rehearsal: {root} {why}\n  do: fab rehearse --root FOLDER, with a folder elsewhere", code=EXIT_FAILED)
 
 
 def take_down(root: Path) -> list[str]:

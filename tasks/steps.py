@@ -192,6 +192,7 @@ def _save(folder: Path, record: Record) -> None:
     except OSError as error:
         raise Exit(
             f"step {record.step}: its record cannot be written: {error}\n"
-            f"  needed: a writable folder with room at {folder}\n  do:     df -h {folder}; then type it again",
+            f"  needed: a writable folder with room at {folder}\n  do:     df -h {folder}; then type it again; or copy"
+            " hosts.yaml to a folder of yours, where logs/ goes then: export FABRIC_EXO_INVENTORY=FOLDER/hosts.yaml",
             code=EXIT_FAILED,
         ) from error

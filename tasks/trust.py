@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tasks import console
-from tasks.errors import StepError
+from tasks.machines.known_hosts import fingerprint
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
 from tasks.machines.remote import RemoteNode
-from tasks.machines.ssh import CONNECT_TIMEOUT_S, be_strict, close, explain, known_hosts_file, new_connection
+from tasks.machines.ssh import CONNECT_TIMEOUT_S, Connecting
+from tasks.machines.ssh_options import options_of
 
 
 class HostKey(msgspec.Struct, frozen=True):
@@ -34,8 +32,7 @@ class HostKey(msgspec.Struct, frozen=True):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the key, as `ssh-keygen -l` shows it."""
-        digest = hashlib.sha256(base64.b64decode(self.key_base64)).digest()
-        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+        return fingerprint(base64.b64decode(self.key_base64))
 
 
 def offered_keys(lab: Lab) -> list[HostKey]:
@@ -77,49 +74,23 @@ def trust_hosts(lab: Lab, ask: Any = input) -> None:
             console.text("    not added")
 
 
-@contextlib.contextmanager
-def _dialled(node: Node, connection: Any, trusted: Path) -> Iterator[Any]:
-    """Give a stream to the node's SSH port, through its gateway where it has one, whose own key must be known."""
-    if not connection.gateway:
-        with socket.create_connection((connection.host, connection.port), CONNECT_TIMEOUT_S) as sock:
-            yield sock
-        return
-    be_strict(connection, trusted)
-    try:
-        try:
-            sock = connection.open_gateway()
-        except Exception as error:
-            raise explain(node.key, node.spec, connection, trusted, error) from error
-        with contextlib.closing(sock):
-            yield sock
-    finally:
-        close(connection)
-
-
 def _offered(node: Node) -> HostKey:
-    from paramiko import HostKeys, Transport
+    from paramiko import Transport
     from paramiko.ssh_exception import SSHException
 
-    connection = new_connection(node.spec)
-    name = connection.host if connection.port == 22 else f"[{connection.host}]:{connection.port}"
-    file = known_hosts_file(node.spec, connection.ssh_config)
+    login = Connecting(node.key, node.spec, options_of(node.key, node.spec))
+    file = login.trusted_file
     try:
-        with _dialled(node, connection, file) as sock:
+        sock = login.dial()
+        with contextlib.closing(sock):
             transport = Transport(sock)
             transport.start_client(timeout=CONNECT_TIMEOUT_S)
             key = transport.get_remote_server_key()
             transport.close()
     except (OSError, SSHException, EOFError) as error:
-        raise StepError(
-            f"{connection.host}:{connection.port}: {error}", "an SSH server", "is it up?", who=node.key
-        ) from error
-    known = HostKeys(str(file)) if file.is_file() else HostKeys()
-    entry = known.lookup(name)
-    if entry and key.get_name() in entry and entry[key.get_name()] != key:
-        raise StepError(
-            f"{name} presents another key than {file} names",
-            "the key you trusted before",
-            f"find out why; if the new key is right: ssh-keygen -f {file} -R '{name}' && fab trust-hosts",
-            who=node.key,
-        )
-    return HostKey(node.key, name, key.get_name(), key.get_base64(), str(file), known.check(name, key))
+        raise login.explain(error) from error
+    finally:
+        login.close()
+    if login.known:
+        login.check(key)
+    return HostKey(node.key, login.options.known_as, key.get_name(), key.get_base64(), file, bool(login.known))

@@ -35,7 +35,13 @@ KEPT_IN = {
     "yaml": {"tasks/inventory.py"},
     "jinja2": {"reports/render.py"},
     "matplotlib": {"reports/charts/figure.py"},
-    "paramiko": {"tasks/machines/ssh.py", "tasks/machines/remote.py", "tasks/trust.py"},
+    "paramiko": {
+        "tasks/machines/ssh.py",
+        "tasks/machines/ssh_login.py",
+        "tasks/machines/ssh_options.py",
+        "tasks/machines/remote.py",
+        "tasks/trust.py",
+    },
     "asyncssh": {"rehearsal/node_server.py", "rehearsal/session.py", "rehearsal/keys.py"},
 }
 LAZY = {"matplotlib", "jinja2"}

@@ -29,7 +29,10 @@ from tasks.machines.wire import Reply, Request, message_of, read_json, shortened
 
 NAME = "0.0.x"
 PYTHON = ">=3.12,<3.14"
-"""Its pins (numpy 2.0.0, grpcio 1.68.0, aiohttp 3.10.11) have no wheels for 3.14 and later."""
+"""Its pins (grpcio 1.68.0, aiohttp 3.10.11) have no wheels for 3.14 and later."""
+BEST_PYTHON = "<3.13"
+PINS_WITHOUT_WHEEL: dict[str, tuple[str, ...]] = {">=3.13": ("numpy==2.1.3",)}
+"""numpy 2.0.0 has none for 3.13: a source build took over 9 minutes, with 2.1.3 EXO installed in 57 s and ran."""
 CAN_RELOAD = False
 RING_PORTS: tuple[int, ...] = ()
 
@@ -43,8 +46,10 @@ _GPU_NAMES = re.compile(r"\b(AMD|RADEON|INSTINCT|GFX\d+|NVIDIA|GEFORCE|RTX|TESLA
 _CPU_NAMES = re.compile(r"\b(RYZEN|EPYC|XEON|CORE|THREADRIPPER)\b", re.IGNORECASE)
 
 __all__ = [
+    "BEST_PYTHON",
     "CAN_RELOAD",
     "NAME",
+    "PINS_WITHOUT_WHEEL",
     "PYTHON",
     "RING_PORTS",
     "about_pair",

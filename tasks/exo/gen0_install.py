@@ -12,6 +12,7 @@ import shlex
 
 from records.settings import Exo, exo_on, override_name
 from tasks.exo.interface import InstallPlan, ShellStep
+from tasks.exo.pip_settings import READ_PIP_SETTINGS
 from tasks.exo.sources import copy_folder, kind_of, reason, shell_path
 from tasks.machines.daemon import digest
 
@@ -37,20 +38,6 @@ if not commit:
 print(commit)
 """
 
-# uv does not read pip's configuration: without this, a site with its own index works with pip and fails with uv.
-# There is no UV_NO_INDEX; only the switch keeps uv from asking an index, here for the setuptools of EXO's own build.
-_PIP_CONFIGURATION_FOR_UV = r"""
-settings=$("$PY" -m pip config list 2>/dev/null)
-pip_setting() { sed -n "s/^\(:env:\|global\|install\)\.$1='\(.*\)'$/\2/p" <<<"$settings" | head -n 1; }
-index=$(pip_setting index-url); [ -n "$index" ] && export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
-extra=$(pip_setting extra-index-url)  # pip takes the best of all its indexes, uv the first that knows the name
-[ -n "$extra" ] && export UV_INDEX="${UV_INDEX:-$extra}" UV_INDEX_STRATEGY="${UV_INDEX_STRATEGY:-unsafe-best-match}"
-links=$(pip_setting find-links); [ -n "$links" ] && export UV_FIND_LINKS="${UV_FIND_LINKS:-${links// /,}}"
-case "$(pip_setting no-index)" in 1|[Tt]rue|[Yy]es|[Oo]n) offline=--no-index;; *) offline=;; esac
-cert=$(pip_setting cert); [ -n "$cert" ] && export SSL_CERT_FILE="${SSL_CERT_FILE:-$cert}"
-export UV_PYTHON_DOWNLOADS=never
-"""
-
 
 def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPlan:
     """Return how to install `exo` on `node` below `home`; see interface.Generation."""
@@ -63,9 +50,15 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
     if kind_of(exo.source) == "folder":
         steps.append(ShellStep(f"copy {exo.source}", copy_folder(exo.source, source), 600))
     if exo.overrides:
-        steps.append(ShellStep("put uv beside it, for the overrides", _put_uv(home, python, exo.overrides), 600))
+        steps.append(
+            ShellStep(
+                "put uv beside it, for the overrides", _put_uv(home, python, exo.overrides), 600, f"{home}/uv.log"
+            )
+        )
     title = f"install EXO from {exo.source}" + (f" with {', '.join(extras)}" if extras else "")
-    steps.append(ShellStep(title, _install(exo, source, extras, home, python), exo.install_timeout_s))
+    steps.append(
+        ShellStep(title, _install(exo, source, extras, home, python), exo.install_timeout_s, f"{home}/install.log")
+    )
     return InstallPlan(
         steps=steps,
         exo=f"{venv}/bin/exo",
@@ -117,10 +110,13 @@ def _make_venv(venv: str, base_python: str, asked: str) -> str:
 def _put_uv(home: str, python: str, overrides: list[str]) -> str:
     """Write the override file and make sure of a uv: the venv's own, else the node's where pip cannot get one."""
     lines = " ".join(quoted_override(text) for text in overrides)
+    log = shlex.quote(f"{home}/uv.log")
+    why = f"$({{ {reason(log)}; }} 2>&1 | tail -n 1)"
     return (
         f"set -e; PY={shlex.quote(python)}; printf '%s\\n' {lines} > {shlex.quote(home + '/overrides.txt')}\n"
-        '[ -x "${PY%/*}/uv" ] || "$PY" -m pip install --quiet --no-input uv || command -v uv >/dev/null'
-        " || { echo 'overrides need uv, and pip cannot install it here' >&2; exit 5; }"
+        '[ -x "${PY%/*}/uv" ] && exit\n'
+        f'{READ_PIP_SETTINGS}"$PY" -m pip install --no-input --disable-pip-version-check uv >{log} 2>&1'
+        f' || command -v uv >/dev/null || {{ echo "overrides need uv, and pip cannot install it: {why}" >&2; exit 5; }}'
     )
 
 
@@ -137,21 +133,24 @@ def _install(exo: Exo, source: str, extras: list[str], home: str, python: str) -
     log = shlex.quote(f"{home}/install.log")
     if exo.overrides:
         overrides = shlex.quote(f"{home}/overrides.txt")
-        prepare = _PIP_CONFIGURATION_FOR_UV + 'UV="${PY%/*}/uv"; [ -x "$UV" ] || UV=uv\n'
+        find_uv = 'UV="${PY%/*}/uv"; [ -x "$UV" ] || UV=uv\n'
         command = (
             f'"$UV" pip install $offline --python "$PY" --override {overrides}'
             f" --reinstall-package {DISTRIBUTION} --refresh-package {DISTRIBUTION} {wish}"
         )
     else:
-        prepare, command = "", f'"$PY" -m pip install --no-input --disable-pip-version-check {wish}'
+        find_uv, command = "", f'"$PY" -m pip install --no-input --disable-pip-version-check {wish}'
     # EXO goes first: pip would keep an installed 0.0.1 although another tag, also called 0.0.1, is asked for.
     return f"""PY={shlex.quote(python)}
+{READ_PIP_SETTINGS.strip()}
 remove() {{ "$PY" -m pip uninstall --yes --quiet {DISTRIBUTION} >/dev/null 2>&1; }}
 remove
-{prepare}{command} >{log} 2>&1; code=$?
+{find_uv}{command} >{log} 2>&1; code=$?
 if bad=$(grep -m 1 -iE 'does not (provide the|have an) extra' {log}); then remove; echo "$bad" >&2; exit 3; fi
 if [ $code -ne 0 ]; then
   remove; {reason(log)}; exit $code
 fi
-[ -x "${{PY%/*}}/exo" ] || {{ echo 'the package has no program called exo' >&2; exit 6; }}
+exo="${{PY%/*}}/exo"
+[ -e "$exo" ] || {{ echo 'the package has no program called exo' >&2; exit 6; }}
+[ -x "$exo" ] || {{ echo "$exo may not be run: its mount is noexec (findmnt -T $exo)" >&2; exit 6; }}
 tail -n 1 {log}"""

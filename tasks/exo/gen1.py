@@ -31,6 +31,8 @@ from tasks.machines.wire import Reply, Request, message_of, shortened
 
 NAME = "1.x"
 PYTHON = ">=3.13,<3.14"
+BEST_PYTHON = PYTHON
+PINS_WITHOUT_WHEEL: dict[str, tuple[str, ...]] = {}
 CAN_RELOAD = True
 RING_PORTS: tuple[int, ...] = (49_153,)
 """First of those to 65535, of which the MLX ring takes a random one on every node."""
@@ -42,8 +44,10 @@ _APART_S = 12.0
 _NOBODYS = "exo-phase1/asks-whether-the-api-answers"
 
 __all__ = [
+    "BEST_PYTHON",
     "CAN_RELOAD",
     "NAME",
+    "PINS_WITHOUT_WHEEL",
     "PYTHON",
     "RING_PORTS",
     "about_pair",

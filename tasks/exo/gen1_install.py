@@ -48,16 +48,29 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
     clones = kind_of(exo.source) == "git"
     quoted = shlex.quote(source)
     steps = [ShellStep("check the versions of uv, node and Rust", TOOL_PATH + _CHECK_VERSIONS.strip(), 60)]
+    dashboard = _build_dashboard(source, always=clones)
     if clones:
         steps.append(ShellStep(f"fetch {exo.source}", _fetch(exo.source, source), 900))
     else:
         steps.append(ShellStep(f"copy {exo.source}", copy_folder(exo.source, source, keep=("build",)), 600))
     steps += [
-        ShellStep("build the dashboard", _build_dashboard(source, always=clones), 1200),
-        ShellStep("build EXO and its locked environment", _sync(exo, home, base_python), exo.install_timeout_s),
+        ShellStep("build the dashboard", dashboard, 1200, f"{source}/dashboard/build.log"),
+        ShellStep(
+            "build EXO and its locked environment",
+            _sync(exo, home, base_python),
+            exo.install_timeout_s,
+            f"{home}/install.log",
+        ),
     ]
     if exo.overrides:
-        steps.append(ShellStep(f"override {', '.join(exo.overrides)}", _override(exo, home), exo.install_timeout_s))
+        steps.append(
+            ShellStep(
+                f"override {', '.join(exo.overrides)}",
+                _override(exo, home),
+                exo.install_timeout_s,
+                f"{home}/override.log",
+            )
+        )
     return InstallPlan(
         steps=steps,
         exo=f"{venv}/bin/exo",

@@ -28,6 +28,8 @@ class ShellStep(msgspec.Struct, frozen=True):
     command: str
     """For /bin/bash; everything from hosts.yaml in it is already quoted."""
     timeout_s: float
+    log: str = ""
+    """Where on the node all of its output lies."""
 
 
 class InstallPlan(msgspec.Struct, frozen=True):
@@ -106,6 +108,10 @@ class Generation(Protocol):
     """`0.0.x` or `1.x`."""
     PYTHON: str
     """Versions its releases run on, `>=3.12`."""
+    BEST_PYTHON: str
+    """Those among them for which every pin has a wheel."""
+    PINS_WITHOUT_WHEEL: dict[str, tuple[str, ...]]
+    """Versions of Python -> overrides that stand in there for pins without a wheel, whose build takes minutes."""
     RING_PORTS: tuple[int, ...]
     """Ports beside those of hosts.yaml that the nodes need open between them; one stands for a range."""
     CAN_RELOAD: bool

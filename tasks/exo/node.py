@@ -30,7 +30,7 @@ from tasks.machines.environment import exported
 from tasks.machines.http import Line, call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
-from tasks.machines.pythons import Python, fitting_python
+from tasks.machines.pythons import Python, fits, fitting_python
 from tasks.machines.wire import Reply, Request
 
 _GPU_SWITCHES = ("AMD", "HIP", "CUDA", "NV", "GPU")
@@ -89,6 +89,14 @@ def tree_command(source: str) -> str:
 def parts_command(plan: InstallPlan) -> str:
     """Return the command that prints an install's revision and, below it, all its packages."""
     return f"{plan.revision}; echo; {shlex.quote(plan.python)} -I -c {shlex.quote(_PACKAGES)}"
+
+
+def wheel_overrides(exo: Exo, node: str, python_version: str) -> list[str]:
+    """Return the overrides that a Python needs so that every pin has a wheel, where hosts.yaml has none for them."""
+    named = {override_name(text) for text in exo_on(exo, node).overrides}
+    needed = generation_of(exo.release).PINS_WITHOUT_WHEEL
+    every = [text for wanted, overrides in needed.items() if fits(python_version, wanted) for text in overrides]
+    return [text for text in every if override_name(text) not in named]
 
 
 class ExoNode:
@@ -151,11 +159,23 @@ class ExoNode:
 
     def python(self) -> Python:
         """Return the node's Python that this release runs on. Raises StepError where there is none."""
-        return fitting_python(self.node, self.exo.python or self.generation.PYTHON)
+        generation = self.generation
+        return fitting_python(self.node, self.exo.python or generation.PYTHON, generation.BEST_PYTHON)
+
+    def wheel_overrides(self) -> list[str]:
+        """Return the overrides that this node's Python needs beside those of hosts.yaml, so that every pin has a wheel.
+
+        Raises StepError where no Python of the node fits.
+        """
+        return wheel_overrides(self.exo, self.key, self.python().version)
+
+    def _exo_here(self) -> Exo:
+        """Return what hosts.yaml wants, with the overrides that the node's Python needs."""
+        return msgspec.structs.replace(self.exo, overrides=[*self.exo.overrides, *self.wheel_overrides()])
 
     def install_plan(self) -> InstallPlan:
         """Return how this release is installed here. Raises StepError where no Python of the node fits."""
-        bare, _ = without_credentials(self.exo)
+        bare, _ = without_credentials(self._exo_here())
         return self.generation.install_plan(bare, self.key, self.folder, self.python().path)
 
     @contextlib.contextmanager
@@ -210,7 +230,7 @@ class ExoNode:
 
     def wish(self) -> dict[str, str]:
         """Return what hosts.yaml wants installed, as digests by name; of a local directory its files too."""
-        wanted = exo_on(self.exo, self.key)
+        wanted = exo_on(self._exo_here(), self.key)
         named = {"release": wanted.release, "source": wanted.source, "python": wanted.python or ""}
         named |= {f"extra {name}": name for name in wanted.extras}
         named |= {f"override of {override_name(text)}": text for text in wanted.overrides}

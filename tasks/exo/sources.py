@@ -11,6 +11,17 @@ _SKIPPED = (".git", "build", "*.egg-info", "__pycache__", "node_modules", "targe
 """What a build leaves in a source folder, and its history; never copied."""
 
 
+# pip and npm begin a line with what it is; uv draws a tree and goes on below its branches.
+_TELLING = """
+{ low = tolower($0) }
+low ~ /^ *error: exception: *$/ { next }
+low ~ /^ *(error|cause|fatal): |^npm (error|err!)/ { print; next }
+/^ *(×|├─▶|╰─▶)/ { print; below = 1; next }
+below && /^    / { print; next }
+{ below = 0 }
+"""
+
+
 def kind_of(source: str) -> str:
     """Return `git`, `file` (a wheel, an sdist, or the URL of one) or `folder`."""
     if source.startswith("git+"):
@@ -56,10 +67,7 @@ def copy_folder(source: str, target: str, keep: Sequence[str] = ()) -> str:
 
 def reason(log: str) -> str:
     """Return a command that shows the end of `log` (shell text) and, as the last line, why pip, uv or npm failed."""
-    return (
-        f"tail -n 30 {log} >&2; grep -iE '^ *(error|cause|fatal): |^npm (error|ERR!)' {log}"
-        " | head -n 4 | tr -s '\\n ' ' ' >&2"
-    )
+    return f"tail -n 30 {log} >&2; awk {shlex.quote(_TELLING.strip())} {log} | head -n 6 | tr -s '\\n ' ' ' >&2"
 
 
 def logged(command: str, log: str) -> str:

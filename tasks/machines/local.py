@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import socket
 import subprocess
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 from records.files import write_whole
 from tasks.errors import StepError
 from tasks.machines.node import CommandResult, Node, cannot_write
-from tasks.machines.ssh import Lines
+from tasks.machines.shell import Between, bare
 
 
 class LocalNode(Node):
@@ -22,15 +23,16 @@ class LocalNode(Node):
     def _execute(
         self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
     ) -> CommandResult:
+        self.prove()
         start = time.monotonic()
         with subprocess.Popen(
-            ["/bin/bash", "-c", bounded],
+            ["/bin/sh", "-c", bounded],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=Path.home(),
+            cwd=_home(),
         ) as process:
-            out, err = Lines(on_line), Lines(None)
+            out, err = Between(on_line), Between()
             pumps = [
                 threading.Thread(target=_pump, args=(process.stdout, out), daemon=True),
                 threading.Thread(target=_pump, args=(process.stderr, err), daemon=True),
@@ -46,11 +48,27 @@ class LocalNode(Node):
                 ) from None
             for pump in pumps:
                 pump.join(5)
-        return CommandResult(command, code, time.monotonic() - start, out.finish(), err.finish())
+        return self._result(command, start, out, err, code)
+
+    def prove(self) -> None:
+        """Prove that this machine is the node that hosts.yaml calls local. Raises StepError."""
+        if self.remembered.get("proven"):
+            return
+        spec, here = self.spec, socket.gethostname()
+        if not is_this_machine(spec.host, spec.address, here):
+            named = f"{spec.host} ({spec.address})" if spec.address else spec.host
+            raise StepError(
+                f"hosts.yaml calls it local, and this machine is '{here}' and not {named}",
+                f"`local: true` only where `fab` is typed on {spec.host} itself",
+                f"type it on {spec.host}, or take `local: true` out of nodes.{self.key} in hosts.yaml",
+                who=self.key,
+            )
+        self.remembered["proven"] = True
 
     def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
         """Write `data` to `path`; see Node."""
         del secret  # nothing here goes over a command line
+        self.prove()
         try:
             write_whole(Path(path), data, mode)
         except OSError as error:
@@ -58,10 +76,11 @@ class LocalNode(Node):
 
     def talk(self, command: str) -> socket.socket:
         """Start `command` here; see Node."""
+        self.prove()
         ours, theirs = socket.socketpair()
         with theirs:
             talk = subprocess.Popen(
-                ["/bin/bash", "-c", command],
+                ["/bin/sh", "-c", bare(command)],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
@@ -75,6 +94,43 @@ class LocalNode(Node):
         return socket.create_connection((host, port), timeout_s)
 
 
-def _pump(source: Any, sink: Lines) -> None:
+def _home() -> str:
+    """Return the home folder, or `/` for a user without one: services and containers have such."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return "/"
+    return str(home) if home.is_dir() else "/"
+
+
+def is_this_machine(host: str, address: str | None, own_name: str) -> bool:
+    """Tell whether a node of that host name and address is this very machine.
+
+    Its own host name says so, or an address that is its own. `localhost` is everybody's, and says so only where
+    hosts.yaml gives no address.
+    """
+    if host.rstrip(".").partition(".")[0].lower() == own_name.partition(".")[0].lower():
+        return True
+    if address is not None:
+        return _is_own(address)
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return any(_is_own(str(socket_address[0])) for *_, socket_address in found)
+
+
+def _is_own(address: str) -> bool:
+    """Tell whether an address belongs to this machine: only then can a socket be bound to it."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _pump(source: Any, sink: Between) -> None:
+    text = codecs.getincrementaldecoder("utf-8")("replace")
     while chunk := source.read1(65536):
-        sink.write(chunk.decode("utf-8", "replace"))
+        sink.write(text.decode(chunk))

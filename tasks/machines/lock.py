@@ -141,7 +141,7 @@ class NodeLock:
 
     def _take(self) -> None:
         words = [msgspec.json.encode(self._holder).decode(), self._token, str(int(self._had))]
-        self._stream = self.node.talk(f"exec /bin/bash -c {shlex.quote(_keeper())} keeper {shlex.join(words)}")
+        self._stream = self.node.talk(f"exec bash -c {shlex.quote(_keeper())} keeper {shlex.join(words)}")
         answer, told = self._answer()
         if answer == "busy":
             self.node.on_connect = None

@@ -1,14 +1,13 @@
 """A Node runs commands, takes files and dials ports, over SSH or in a local shell behind one interface.
 
 Every command has a time-out that also holds on the node, leaves a line in the journal of the running step, and comes
-back with its output whole. `local_node` and `remote_node` are the two kinds; `lab` gathers them.
+back with its output whole. `local` and `remote` are the two kinds; `lab` gathers them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +18,7 @@ from records.record import Command, capped
 from records.settings import NodeSpec
 from tasks import console
 from tasks.errors import StepError
+from tasks.machines.shell import Between, wrapped
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)
 """The commands of the step that is running; threads of one step share its list."""
@@ -78,11 +78,9 @@ class Node:
         of stdout as it comes, which the journal then does not keep. Raises StepError where `check` is set and the exit
         code is not 0, UnreachableError where the link fails.
         """
-        # What our commands write is nobody else's business: 0600 and 0700.
-        bounded = f"umask 077; env LC_ALL=C timeout -k 5 {timeout_s:g} /bin/bash -c {shlex.quote(command)}"
         start, shown = time.monotonic(), shown or command
         try:
-            ran = self._execute(bounded, shown, timeout_s + 10, on_line)
+            ran = self._execute(wrapped(command, timeout_s), shown, timeout_s + 10, on_line)
         except StepError as error:
             self._note(Command(self.key, shown, None, time.monotonic() - start, stderr=capped(error.problem.found)))
             raise
@@ -94,7 +92,7 @@ class Node:
 
     def failed(self, ran: CommandResult, timeout_s: float = 0.0) -> StepError:
         """Return the error that says a command on this node did not exit 0."""
-        last = (ran.stderr.strip() or ran.stdout.strip() or "no output").splitlines()[-1][:300]
+        last = (ran.stderr.strip() or ran.stdout.strip() or "no output").splitlines()[-1][:500]
         how = f"ended by its time-out of {timeout_s:g} s" if ran.exit_code == 124 else f"exit code {ran.exit_code}"
         short = ran.command if len(ran.command) <= 120 else ran.command[:117] + "..."
         return StepError(f"{how}: {last}", "exit code 0", f"run it on {self.spec.host}: {short}", who=self.key)
@@ -116,6 +114,9 @@ class Node:
         """Return a connected stream from the node to `host:port`, with a socket's methods; OSError where refused."""
         raise NotImplementedError
 
+    def verify_tunnel(self) -> None:
+        """Verify that ports of the node can be dialled at all. Raises StepError."""
+
     def open(self) -> bool:
         """Open the link unless it is open; tell whether it was opened now, and so `on_connect` called."""
         return False
@@ -132,6 +133,22 @@ class Node:
     ) -> CommandResult:
         raise NotImplementedError
 
+    def _result(self, command: str, started: float, out: Between, err: Between, exited: int) -> CommandResult:
+        """Return what stood between the marks. Raises StepError where the command was not run."""
+        if not out.begun:
+            said = " ".join((out.before.strip() or err.before.strip() or f"nothing, and exit code {exited}").split())
+            raise StepError(
+                f"its login does not run the command it is given; it says: {said[:300]}",
+                "a login shell that runs commands",
+                f"on {self.spec.host}: look for ForceCommand in /etc/ssh/sshd_config, command= in"
+                " ~/.ssh/authorized_keys, and for exec or exit in the login files of the shell",
+                who=self.key,
+            )
+        if out.ending == "no-bash":
+            raise StepError("has no bash", "bash on the PATH", "install bash there", who=self.key)
+        code = exited if out.exit_code is None else out.exit_code
+        return CommandResult(command, code, time.monotonic() - started, out.finish(), err.finish())
+
     def _note(self, command: Command) -> None:
         console.ran(self.key, command.command, command.exit_code, command.elapsed_s, command.stdout + command.stderr)
         notes = journal.get()
@@ -139,7 +156,7 @@ class Node:
             notes.append(command)
 
 
-def cannot_write(key: str, path: str, error: Exception) -> StepError:
+def cannot_write(key: str, path: str, error: Exception | str) -> StepError:
     """Return the error that says a file could not be written on a node."""
     return StepError(
         f"cannot write {path}: {error}", "a writable folder with room", f"df -h on {key}, then type it again", who=key

@@ -9,25 +9,33 @@ import msgspec
 from tasks.errors import StepError
 from tasks.machines.node import Node
 
-# Non-login shells lack the user's PATH: the usual places of pyenv, uv and conda are looked into as well.
+# Non-login shells lack the user's PATH: the usual places of pyenv, uv and conda are looked into as well. A file is run
+# once, whatever its names, and without `site`: most of the time that preflight takes is that of starting Pythons.
 PROBE = r"""
 more="$HOME/.local/bin:$HOME/.pyenv/shims:$HOME/miniconda3/bin:/opt/conda/bin"
-for p in $(printf '%s\n' $(echo "$PATH:$more" | tr : ' ') \
-    "$HOME"/.pyenv/versions/*/bin "$HOME"/.local/share/uv/python/*/bin | awk '!seen[$0]++'); do
+{ printf '%s:' "$PATH:$more" "$HOME"/.pyenv/versions/*/bin "$HOME"/.local/share/uv/python/*/bin; echo; } |
+  tr : '\n' | awk 'NF && !seen[$0]++' | while IFS= read -r p; do
   for e in "$p"/python3 "$p"/python3.[0-9] "$p"/python3.[0-9][0-9]; do
     [ -x "$e" ] || continue
-    timeout 10 "$e" -c 'import sys
-try:
-    import venv, ensurepip; can = "venv"
-except ImportError:
-    can = "no-venv"
-print(sys.executable or "?", "%d.%d.%d" % sys.version_info[:3], can)' 2>/dev/null
+    file=$(readlink -f "$e")
+    case "$seen" in *"|$file|"*) continue;; esac
+    seen="$seen|$file|"
+    timeout 10 "$e" -I -S -c 'import os, sys
+from importlib.util import find_spec
+can = "venv" if find_spec("venv") and find_spec("ensurepip") else "no-venv"
+if "t" in getattr(sys, "abiflags", ""):
+    can = "free-threaded"
+me = sys.executable or "?"
+print("@@python", "%d.%d.%d" % sys.version_info[:3], can, me, os.path.realpath(me), sep="\t")' 2>/dev/null
   done
 done
 true
 """
-_LINE = re.compile(r"^(/\S+) (\d+\.\d+\.\d+) (venv|no-venv)$", re.MULTILINE)
+_LINE = re.compile(r"^@@python\t(\d+\.\d+\.\d+)\t(venv|no-venv|free-threaded)\t(/[^\t\n]+)\t([^\t\n]+)$", re.MULTILINE)
 _CLAUSE = re.compile(r"(>=|<=|==|!=|<|>)\s*(\d+(?:\.\d+)*)")
+
+
+_STATES = {"venv": "", "no-venv": " without venv", "free-threaded": " free-threaded"}
 
 
 class Python(msgspec.Struct, frozen=True):
@@ -35,21 +43,22 @@ class Python(msgspec.Struct, frozen=True):
 
     path: str
     version: str
-    can_venv: bool
+    state: str
+    """`venv`: it can make one. `no-venv`, and `free-threaded`: no wheel is made for that build."""
 
 
-def fitting_python(node: Node, wanted: str) -> Python:
+def fitting_python(node: Node, wanted: str, best: str = "") -> Python:
     """Return the node's first Python that fits `wanted` (`>=3.12,<3.14`) and can make a venv; asked once a node.
 
-    Raises StepError naming every Python that was found.
+    One that fits `best` as well comes first. Raises StepError naming every Python that was found.
     """
     if "pythons" not in node.remembered:
         remember_pythons(node, node.run(PROBE, timeout_s=60).stdout)
     pythons: list[Python] = node.remembered["pythons"]
-    for python in pythons:
-        if python.can_venv and fits(python.version, wanted):
-            return python
-    versions = ", ".join(f"{p.version}{'' if p.can_venv else ' without venv'} ({p.path})" for p in pythons)
+    good = [python for python in pythons if python.state == "venv" and fits(python.version, wanted)]
+    if good:
+        return next((python for python in good if fits(python.version, best)), good[0])
+    versions = ", ".join(f"{p.version}{_STATES[p.state]} ({p.path})" for p in pythons)
     raise StepError(
         f"has {versions or 'no python3'}",
         f"a Python {wanted} with venv",
@@ -71,8 +80,8 @@ def remember_pythons(node: Node, printed: str) -> None:
 def parse_pythons(text: str) -> list[Python]:
     """Read what the probe printed; each interpreter once, in the order of the search path."""
     seen: dict[str, Python] = {}
-    for path, version, can in _LINE.findall(text):
-        seen.setdefault(path, Python(path, version, can == "venv"))
+    for version, state, path, same in _LINE.findall(text):
+        seen.setdefault(same, Python(path, version, state))
     return list(seen.values())
 
 

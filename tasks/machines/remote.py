@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import contextlib
 import shlex
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from invoke.exceptions import CommandTimedOut
-from paramiko.ssh_exception import SSHException
+from typing import Any, TypeVar
 
 from records.record import CONNECTING, Command
 from records.settings import NodeSpec
-from tasks.errors import UnreachableError
+from tasks.errors import StepError, UnreachableError
 from tasks.machines.node import CommandResult, Node, cannot_write
-from tasks.machines.ssh import CONNECT_TIMEOUT_S, Lines, close, connect
+from tasks.machines.shell import Between, bare, wrapped
+from tasks.machines.ssh import CONNECT_TIMEOUT_S, Connecting, connect
+from tasks.machines.ssh_options import ssh_command
 from tasks.machines.threads import run_one
 
-SMALL_BYTES = 16_000
-"""SFTP takes eight round trips; a command line holds 128 kB."""
+COPY_TIMEOUT_S = 120
+PROHIBITED = 1
+"""SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254): the server's configuration forbids it."""
+T = TypeVar("T")
 
 
 class RemoteNode(Node):
@@ -30,24 +30,28 @@ class RemoteNode(Node):
 
     def __init__(self, key: str, spec: NodeSpec) -> None:
         super().__init__(key, spec)
-        self._link: Any = None
+        self._login: Connecting | None = None
+        self._spare: Connecting | None = None
+        """A second connection, where the server gives no further session on the first (MaxSessions)."""
         self._failure: UnreachableError | None = None
         self._failed_at = 0.0
         self._lock = threading.RLock()
-        self._copying = threading.Lock()
-        """Fabric keeps one SFTP client a link, which two threads at once can hang for good."""
 
-    def link(self) -> Any:
-        """Return the open Fabric connection. Raises UnreachableError, also where another thread just failed."""
+    @property
+    def login(self) -> Connecting:
+        """The login that stands, made at first use and again where the link has died.
+
+        Raises UnreachableError, also where another thread just failed.
+        """
         asked = time.monotonic()
         with self._lock:
             if self._failure is not None and self._failed_at > asked:
                 raise self._failure
-            if self._link is None or not self._link.is_connected or not self._link.transport.is_active():
+            if self._login is None or not self._login.alive:
                 self.close()
                 begin = time.monotonic()
                 try:
-                    self._link = connect(self.key, self.spec)
+                    self._login = connect(self.key, self.spec)
                 except UnreachableError as error:
                     self._failure, self._failed_at = error, time.monotonic()
                     raise
@@ -58,13 +62,17 @@ class RemoteNode(Node):
                     except BaseException:
                         self.close()
                         raise
-            return self._link
+            return self._login
+
+    def link(self) -> Any:
+        """Return the open Fabric connection. Raises UnreachableError."""
+        return self.login.connection
 
     def open(self) -> bool:
         """Open the link unless it is open; see Node. Raises UnreachableError."""
         with self._lock:
-            before = self._link
-            return self.link() is not before and self.on_connect is not None
+            before = self._login
+            return self.login is not before and self.on_connect is not None
 
     def talk(self, command: str) -> Any:
         """Start `command` over a session of its own; see Node. Raises UnreachableError."""
@@ -72,7 +80,7 @@ class RemoteNode(Node):
 
         try:
             channel = self.link().transport.open_session(timeout=CONNECT_TIMEOUT_S)
-            channel.exec_command(command)
+            channel.exec_command(bare(command))
         except (OSError, EOFError, SSHException) as error:
             raise self._lost(f"no session: {error}") from error
         return channel
@@ -80,14 +88,21 @@ class RemoteNode(Node):
     def _execute(
         self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
     ) -> CommandResult:
+        from invoke.exceptions import CommandTimedOut
+        from paramiko.ssh_exception import ChannelException, SSHException
+
         link, start = self.link(), time.monotonic()
-        out, err = Lines(on_line), Lines(None)
+        out, err = Between(on_line), Between()
+        options = {"hide": True, "warn": True, "in_stream": False, "timeout": timeout_s, "encoding": "utf-8"}
         try:
-            options = {"hide": True, "warn": True, "in_stream": False, "timeout": timeout_s}
-            result = run_one(lambda: link.run(bounded, out_stream=out, err_stream=err, **options))
+            result = self._with_session(
+                lambda link: run_one(lambda: link.run(bounded, out_stream=out, err_stream=err, **options))
+            )
         except CommandTimedOut:
-            link.close()
+            self.close()
             raise self._lost(f"no end after {timeout_s:g} s: {command[:120]}") from None
+        except ChannelException as error:
+            raise self._lost(f"no session: its sshd says '{error.text}' (MaxSessions in its sshd_config?)") from error
         except (OSError, EOFError, SSHException) as error:
             why = str(error) or "the node closed it"
             raise self._lost(f"the link broke: {why}" if not link.is_connected else f"no session: {why}") from error
@@ -95,53 +110,98 @@ class RemoteNode(Node):
             self.close()  # the command on the node finds nobody to write to, and its own time-out ends it
             raise
         # -1 also means "ended by a signal"; only the transport tells that from a link that was cut.
-        if result.exited == -1 and not link.transport.is_active():
+        if not out.ending and result.exited == -1 and not link.transport.is_active():
             raise self._lost(f"the link broke in mid-command: {command[:120]}")
-        return CommandResult(command, result.exited, time.monotonic() - start, result.stdout, result.stderr)
+        return self._result(command, start, out, err, result.exited)
+
+    def _with_session(self, work: Callable[[Any], T]) -> T:
+        """Do what opens a session on the link; on a second connection where the server gives no more on the first."""
+        from paramiko.ssh_exception import ChannelException
+
+        try:
+            return work(self.link())
+        except ChannelException:
+            with self._lock:
+                if self._spare is None or not self._spare.alive:
+                    self._spare = connect(self.key, self.spec)
+                spare = self._spare
+        try:
+            return work(spare.connection)
+        except ChannelException:
+            further = connect(self.key, self.spec)
+            try:
+                return work(further.connection)
+            finally:
+                further.close()
 
     def _lost(self, found: str) -> UnreachableError:
-        return UnreachableError(
-            f"{found}", "an SSH link that stays up", f"ssh {self.spec.host} true, then type it again", who=self.key
-        )
+        do = f"{shlex.join(ssh_command(self.spec))}, then type it again"
+        return UnreachableError(found, "an SSH link that stays up", do, who=self.key)
 
     def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
-        """Write `data` to `path`, a small file within one command and a large or secret one over SFTP; see Node."""
-        folder, aside = shlex.quote(str(Path(path).parent)), f"{path}.part"
-        if len(data) <= SMALL_BYTES and not secret:
-            part, whole = shlex.quote(aside), shlex.quote(path)
-            ran = self.run(
-                f"mkdir -p {folder} && base64 -d <<<{base64.b64encode(data).decode()} >{part}"
-                f" && chmod {mode:o} {part} && mv -f {part} {whole}",
-                check=False,
-                shown=f"write {len(data)} bytes to {path}",
-            )
-            if not ran.ok:
-                raise cannot_write(self.key, path, OSError(ran.stderr.strip() or f"exit code {ran.exit_code}"))
-            return
-        self.run(f"mkdir -p {folder}")
+        """Write `data` to `path` through a session's input, which needs no SFTP there; see Node."""
+        del secret  # nothing here goes over a command line
+        from paramiko.ssh_exception import SSHException
+
+        aside, to, folder = (shlex.quote(text) for text in (f"{path}.part", path, str(Path(path).parent)))
+        command = wrapped(
+            f"mkdir -p {folder} && cat > {aside} && [ $(wc -c < {aside}) -eq {len(data)} ]"
+            f" && chmod {mode:o} {aside} && mv -f {aside} {to}",
+            COPY_TIMEOUT_S,
+        )
+
+        def copy(link: Any) -> tuple[Between, Between, int]:
+            out, err = Between(), Between()
+            channel = link.transport.open_session(timeout=COPY_TIMEOUT_S)
+            with channel:
+                channel.settimeout(COPY_TIMEOUT_S)
+                channel.exec_command(command)
+                channel.sendall(data)
+                channel.shutdown_write()
+                for stream, text in ((channel.makefile("rb"), out), (channel.makefile_stderr("rb"), err)):
+                    text.write(stream.read().decode("utf-8", "replace"))
+                return out, err, channel.recv_exit_status()
+
+        begin = time.monotonic()
         try:
-            with self._copying:
-                sftp = self.link().sftp()
-                with sftp.open(aside, "wb") as file:
-                    file.chmod(mode)  # before there is anything to read in it
-                sftp.putfo(io.BytesIO(data), aside, file_size=len(data), confirm=True)
-                sftp.posix_rename(aside, path)
+            result = self._result(command, begin, *self._with_session(copy))
         except (OSError, EOFError, SSHException) as error:
-            raise cannot_write(self.key, path, error) from error
+            raise cannot_write(self.key, path, str(error) or type(error).__name__) from error
+        shown = f"write {len(data)} bytes to {path}"
+        self._note(Command(self.key, shown, result.exit_code, result.elapsed_s, stderr=result.stderr))
+        if not result.ok:
+            raise cannot_write(self.key, path, result.stderr.strip() or f"exit code {result.exit_code}")
 
     def dial(self, host: str, port: int, timeout_s: float) -> Any:
-        """Open a tunnel through the SSH link; see Node."""
+        """Open a tunnel through the SSH link; see Node. Raises StepError where the node's sshd allows none."""
+        from paramiko.ssh_exception import ChannelException, SSHException
+
         try:
             channel = self.link().transport.open_channel(
                 "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s
             )
         except (SSHException, EOFError) as error:
+            if isinstance(error, ChannelException) and error.code == PROHIBITED:
+                raise StepError(
+                    f"its sshd allows no tunnel to {host}:{port}",
+                    "tunnels through SSH, by which the programs on the node are asked",
+                    f"on {self.spec.host}, in /etc/ssh/sshd_config: AllowTcpForwarding yes (and no PermitOpen or"
+                    " DisableForwarding that forbids it, no no-port-forwarding in ~/.ssh/authorized_keys);"
+                    " then: sudo systemctl reload ssh",
+                    who=self.key,
+                ) from error
             raise ConnectionRefusedError(f"{host}:{port}: {error}") from error
         channel.settimeout(timeout_s)
         return channel
 
+    def verify_tunnel(self) -> None:
+        """Dial a port that need not be open: a server that forbids tunnels says so first; see Node."""
+        with contextlib.suppress(OSError):
+            self.dial("127.0.0.1", 9, 10).close()
+
     def close(self) -> None:
         """End the SSH connection."""
-        if self._link is not None:
-            close(self._link)
-            self._link = None
+        for login in (self._spare, self._login):
+            if login is not None:
+                login.close()
+        self._login = self._spare = None

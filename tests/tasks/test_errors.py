@@ -41,6 +41,18 @@ def test_what_several_steps_say_of_one_node_is_said_once() -> None:
     assert str(all_of(same)) == "rog: has no address"
 
 
+def test_a_node_with_several_problems_is_one_block() -> None:
+    """Whatever order they came in, what was found of one node stands together under its name, each thing once."""
+    words = [("srv1", "no git"), ("rog", "no uv"), ("srv1", "no bash"), ("srv1", "no git")]
+    assert blocks_of(all_of(StepError(found, "it", "get it", who=who) for who, found in words)).splitlines() == [
+        "srv1: could not go on.",
+        *("  found:  no git", "  needed: it", "  do:     get it"),
+        *("  found:  no bash", "  needed: it", "  do:     get it"),
+        "rog: could not go on.",
+        *("  found:  no uv", "  needed: it", "  do:     get it"),
+    ]
+
+
 def test_unreachable_nodes_stay_unreachable_together() -> None:
     """An error of nothing but dead links is one; with anything else among it, it is not."""
     dead = [UnreachableError("no answer", "a link", "ssh", who=node) for node in ("srv1", "srv2")]

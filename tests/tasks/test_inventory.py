@@ -57,6 +57,11 @@ def test_shipped_file_holds_the_plan(tmp_path: Path) -> None:
         ({"nodes/rog/address": "100.93.122.999"}, ["nodes.rog.address", "not an IPv4 address"]),
         ({"nodes/srv2/host": "rog-flow-z13", "nodes/srv2/port": 2222}, ["nodes.", "the same machine as"]),
         ({"nodes/srv2/address": "100.77.248.9"}, ["address", "the same as nodes."]),
+        ({"nodes/srv2/host": "srv2:2222"}, ["nodes.srv2.host: srv2", "nodes.srv2.port: 2222"]),
+        ({"nodes/srv2/host": "me@srv2"}, ["nodes.srv2.user: me"]),
+        ({"nodes/srv2/host": "[fd7a::1]"}, ["nodes.srv2.host: fd7a::1"]),
+        ({"nodes/srv2/host": "ndnlinuxsrv1."}, ["the same machine as nodes.srv1"]),
+        ({"nodes/srv2/address": "fd7a::1"}, ["nodes.srv2.address", "EXO is told IPv4 addresses"]),
         ({"nodes/srv2/host": "srv2; reboot"}, ["nodes.srv2.host", "not a host name"]),
         ({"nodes/srv2/host": "-oProxyCommand=x"}, ["nodes.srv2.host", "not a host name"]),
         ({"nodes/srv2": None}, ["profiles.llama-0015.exo.nodes.srv2", "not one of nodes"]),
@@ -85,6 +90,40 @@ def test_mistakes_are_named(tmp_path: Path, change: dict[str, Any], words: list[
         load_inventory(hosts)
     for word in [str(hosts), *words]:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["fd7a:115c:a1e0::1", "fe80::1%eth0", "ndnlinuxsrv2.", "my_host", "10.1.2.3"])
+def test_what_ssh_takes_is_a_host(tmp_path: Path, host: str) -> None:
+    """IPv6 addresses, with a scope too, and a name with a trailing dot are taken as they are."""
+    assert load_inventory(written(tmp_path, {"nodes/srv2/host": host})).nodes["srv2"].host == host
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_marks_and_line_ends_of_editors_are_taken(tmp_path: Path, encoding: str) -> None:
+    """A byte order mark, UTF-16 and CRLF change nothing."""
+    hosts = tmp_path / "hosts.yaml"
+    hosts.write_bytes(SHIPPED.read_text(encoding="utf-8").replace("\n", "\r\n").encode(encoding))
+    assert load_inventory(hosts) == load_inventory(SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("    host: ndnlinuxsrv2 ", "\thost: ndnlinuxsrv2 ", "line {}: found character '\\t'"),
+        ("    host: ndnlinuxsrv2 ", "    host: sr\udcfc2 ", "line {}: not UTF-8"),
+        ("    host: ndnlinuxsrv2 ", "    host: -x ", "line {}: nodes.srv2.host: '-x' is not a host name"),
+        ("    port: 2222", "    port: 99999", "line {}: nodes.rog.port: Expected `int` <= 65535"),
+    ],
+)
+def test_the_line_of_a_mistake_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
+    """Whatever is wrong, a byte, a tab or a value, the message has the number of its line."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    line = text[: text.index(old)].count("\n") + 1
+    hosts = tmp_path / "hosts.yaml"
+    hosts.write_bytes(text.replace(old, new).encode("utf-8", "surrogateescape"))
+    with pytest.raises(InventoryError) as caught:
+        load_inventory(hosts)
+    assert words.format(line) in str(caught.value)
 
 
 def test_all_contradictions_come_at_once(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def exo(tmp_path: Path) -> ExoNode:
     """Give EXO 0.0.15 on this machine, its program yet to be written."""
     node = LocalNode("srv1", NodeSpec(host="localhost", local=True))
     node.remembered["home"] = str(tmp_path)
-    node.remembered["pythons"] = [Python(sys.executable, platform.python_version(), True)]
+    node.remembered["pythons"] = [Python(sys.executable, platform.python_version(), "venv")]
     settings = Exo(
         "0.0.15", "/srv/exo", python=">=3.11", ports=Ports(free_port(), free_port(ADDRESS)), start_timeout_s=20
     )

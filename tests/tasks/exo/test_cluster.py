@@ -38,7 +38,7 @@ def cluster(tmp_path: Path) -> Iterator[ExoCluster]:
     )
     lab = Lab(inventory, tmp_path / "hosts.yaml")
     lab.nodes["srv1"].remembered["home"] = str(tmp_path)
-    lab.nodes["srv1"].remembered["pythons"] = [Python(sys.executable, platform.python_version(), True)]
+    lab.nodes["srv1"].remembered["pythons"] = [Python(sys.executable, platform.python_version(), "venv")]
     found = ExoCluster(lab)
     yield found
     found.entry.stop()

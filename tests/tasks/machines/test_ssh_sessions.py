@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncssh
+import msgspec
 import pytest
 
 from records.settings import NodeSpec
@@ -34,6 +35,14 @@ class Leaves(asyncssh.SSHServer):
     def session_requested(self) -> bool:
         """Leave."""
         self.connection.abort()
+        return False
+
+
+class Open(asyncssh.SSHServer):
+    """Lets in whoever comes, by the method `none`, as Tailscale SSH does."""
+
+    def begin_auth(self, _username: str) -> bool:
+        """Ask for no proof."""
         return False
 
 
@@ -81,7 +90,7 @@ def test_command_without_a_session_is_one_message(kind: type[asyncssh.SSHServer]
             node.run("true")
         node.close()
     assert not caught.value.problem.found.rstrip().endswith(":")
-    assert "ssh 127.0.0.1" in caught.value.problem.do
+    assert "127.0.0.1 true" in caught.value.problem.do
 
 
 def test_file_without_a_session_is_one_message(tmp_path: Path) -> None:
@@ -90,4 +99,13 @@ def test_file_without_a_session_is_one_message(tmp_path: Path) -> None:
         node = RemoteNode("rog", spec)
         with pytest.raises(StepError, match="rog"):
             node.put(b"x", "/tmp/never-there")
+        node.close()
+
+
+def test_a_login_without_proof_enters(tmp_path: Path) -> None:
+    """Where the server wants no proof (method `none`), no key is needed."""
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / "other")
+    with serving(Open, tmp_path) as spec:
+        node = RemoteNode("rog", msgspec.structs.replace(spec, identity_file=str(tmp_path / "other")))
+        assert node.login.alive
         node.close()

@@ -1,0 +1,64 @@
+"""What a node's pip is configured to do, kept for pip where it helps and handed to uv, which does not read it.
+
+Shell text that runs before an install and sets the environment of pip and of uv: a site with an index, a folder of
+wheels or a certificate of its own then works with both. A setting under which nothing can land in EXO's own
+environment is named.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+_READ = r'''
+import ast, os, shlex, subprocess, sys
+from pathlib import Path
+
+told = subprocess.run([sys.executable, "-I", "-m", "pip", "config", "list"], capture_output=True, text=True)
+if told.returncode:
+    sys.exit("pip cannot read its configuration: " + (told.stderr.strip() or "exit %d" % told.returncode))
+found = {}
+for section in ("global", "install", ":env:"):  # the later wins
+    for line in told.stdout.splitlines():
+        name, _, value = line.partition("=")
+        if name.startswith(section + "."):
+            found[name[len(section) + 1:]] = (ast.literal_eval(value), name)
+
+for option in ("target", "prefix", "root"):
+    if option in found:
+        sys.exit("pip's setting %s=%s leads away from EXO's own environment; take it out (pip config debug shows the"
+                 " file)" % (found[option][1], found[option][0]))
+
+def words(option):
+    return found[option][0].split() if option in found else []
+
+def links():
+    """pip splits at blanks; a line that is a path as a whole is meant as one."""
+    for line in found.get("find-links", ("", ""))[0].splitlines():
+        whole = Path(line.strip()).expanduser()
+        if line.strip() and whole.exists():
+            yield whole.absolute().as_uri() if " " in str(whole) or "," in str(whole) else str(whole.absolute())
+        else:
+            yield from line.split()
+
+wanted = {"PIP_USER": "0", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
+places = list(links())
+if places:
+    wanted["PIP_FIND_LINKS"] = " ".join(places)
+given = {"UV_FIND_LINKS": ",".join(places), "UV_DEFAULT_INDEX": " ".join(words("index-url"))}
+given["UV_INDEX"] = " ".join(words("extra-index-url"))
+if given["UV_INDEX"]:
+    given["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # pip takes the best of all its indexes, uv the first that knows
+given["UV_INSECURE_HOST"] = " ".join(words("trusted-host"))
+given["UV_CONSTRAINT"] = " ".join(words("constraint"))
+given["SSL_CERT_FILE"] = " ".join(words("cert"))
+given["HTTPS_PROXY"] = given["HTTP_PROXY"] = " ".join(words("proxy"))
+wanted.update((name, value) for name, value in given.items() if value and not os.environ.get(name))
+for name, value in wanted.items():
+    print("export %s=%s" % (name, shlex.quote(value)))
+# There is no UV_NO_INDEX: only the switch keeps uv from asking an index, here for the setuptools of EXO's own build.
+no_index = str(found.get("no-index", ("", ""))[0]).lower() in ("1", "true", "yes", "on", "t", "y")
+print("offline=%s" % ("--no-index" if no_index else ""))
+'''
+
+READ_PIP_SETTINGS = f'settings=$("$PY" -I -c {shlex.quote(_READ.strip())}) || exit 8; eval "$settings"\n'
+"""Shell text; $PY is a Python with pip. Sets $offline, the switch that uv needs where pip may ask no index."""

@@ -1,0 +1,114 @@
+"""One command as every login shell takes it, and its output read between marks of our own.
+
+sshd hands a command to the user's login shell: bash, zsh, fish and tcsh agree on words in single quotes, as long as no
+quote, backslash pair, exclamation mark or line end is in them. So the command travels as octal numbers, /bin/sh puts it
+together again, and bash (from PATH: NixOS has no /bin/bash) runs it. What a login file prints stands before the first
+mark, what follows the last is not ours, and the last one carries the exit code: a wrapper may return one of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_BEGIN, _END = "@@exo-phase1 begins@@", "@@exo-phase1 ends "
+_UNSAFE = re.compile(rb"[^A-Za-z0-9 _./,:;=+@#^~{}\[\]()<>|&$*?\"%-]")
+_END_MARK = re.compile(rf"{_END}(\d+|no-bash)@@")
+_BEGUN_MARK = re.compile(rf"{_END}[\w-]{{0,9}}@?\Z")
+
+# The marks are put together at the end, so that a shell which shows what it runs (`set -x`) does not show a mark.
+_RUN = (
+    'm() { printf "@@exo-phase1 %%s" "$1"; }; m begins@@; m begins@@ >&2; c=$(printf %%b "$1");'
+    ' command -v bash >/dev/null || { m "ends no-bash@@"; exit; };'
+    ' umask 077; timeout -k 5 %g bash -c "$c"; r=$?; m "ends $r@@"; m "ends $r@@" >&2; exit $r'
+)
+
+
+def wrapped(command: str, timeout_s: float) -> str:
+    """Return `command` for any login shell; it ends with its time-out on the node too.
+
+    What our commands write is nobody else's business: 0600 and 0700.
+    """
+    # SHLVL: a bash that sshd runs reads the login files once more where it takes itself for the first.
+    return f"exec env LC_ALL=C SHLVL=1 /bin/sh -c '{_RUN % timeout_s}' sh '{_octal(command)}'"
+
+
+def bare(command: str) -> str:
+    """Return `command` for any login shell without time-out and marks: who talks with it knows its words."""
+    return f"exec env LC_ALL=C SHLVL=1 /bin/sh -c 'c=$(printf %b \"$1\"); exec bash -c \"$c\"' sh '{_octal(command)}'"
+
+
+def _octal(command: str) -> str:
+    return _UNSAFE.sub(lambda match: b"\\0%03o" % match[0][0], command.encode("utf-8", "surrogateescape")).decode()
+
+
+class Between:
+    """A text sink for a command's output: keeps what stands between the marks, hands complete lines on as they come."""
+
+    def __init__(self, on_line: Callable[[str], None] | None = None) -> None:
+        self._on_line = on_line
+        self._before = ""
+        self._begun = False
+        self._pieces: list[str] = []
+        self._held = ""
+        """The last piece of an output that may yet turn out to be a mark."""
+        self._open = ""
+        self.ending = ""
+        """As the mark at the end tells it: an exit code, or `no-bash`; "" where the command did not come to its end."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the command was run at all."""
+        return self._begun
+
+    @property
+    def before(self) -> str:
+        """What was printed before, or instead of, the command's own output."""
+        return self._before
+
+    @property
+    def exit_code(self) -> int | None:
+        """The command's exit code; None where it did not come to its end."""
+        return int(self.ending) if self.ending.isdigit() else None
+
+    def write(self, text: str) -> None:
+        """Take the next piece of output."""
+        if not self._begun:
+            self._before += text
+            noise, mark, text = self._before.partition(_BEGIN)
+            if not mark:
+                return
+            self._begun, self._before = True, noise
+        if not self.ending:
+            self._take(self._held + text)
+
+    def flush(self) -> None:
+        """Do nothing; Invoke calls it."""
+
+    def finish(self) -> str:
+        """Return everything that was written between the marks."""
+        if not self.ending:
+            self._keep(self._held)
+            self._held = ""
+        return "".join(self._pieces)
+
+    def _take(self, text: str) -> None:
+        end = _END_MARK.search(text)
+        if end:
+            self._held, self.ending = "", end[1]
+            self._keep(text[: end.start()])
+            return
+        # What may be the beginning of the mark is held back until more comes.
+        maybe = [start for start in range(max(0, len(text) - len(_END)), len(text)) if _END.startswith(text[start:])]
+        begun = _BEGUN_MARK.search(text)
+        cut = begun.start() if begun else maybe[0] if maybe else len(text)
+        self._held = text[cut:]
+        self._keep(text[:cut])
+
+    def _keep(self, text: str) -> None:
+        self._pieces.append(text)
+        if self._on_line is None:
+            return
+        *lines, self._open = (self._open + text).split("\n")
+        for line in lines:
+            self._on_line(line)

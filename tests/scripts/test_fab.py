@@ -1,0 +1,37 @@
+"""The `fab` that `make setup` lays: as Fabric's own, but for a configuration of Fabric's that cannot be read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import PROJECT
+
+
+def fab(home: Path) -> subprocess.CompletedProcess[str]:
+    """Type `fab --list` as a user of that home folder."""
+    command = [sys.executable, str(PROJECT / "scripts" / "fab"), "--list"]
+    environment = os.environ | {"HOME": str(home)}
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("content", ["run: [oops\n", "- a\n- b\n", "run: 3\n", "a: \xfc\n"])
+def test_a_broken_fabric_yaml_is_one_message(content: str, tmp_path: Path) -> None:
+    """Whatever is wrong with ~/.fabric.yaml, it is named, and no traceback is shown."""
+    (tmp_path / ".fabric.yaml").write_bytes(content.encode("latin-1"))
+    done = fab(tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "~/.fabric.yaml" in done.stderr
+
+
+def test_ssh_files_are_not_read_by_fabric(tmp_path: Path) -> None:
+    """An ssh_config that paramiko's reader cannot read stops nothing: OpenSSH is asked, and only for nodes."""
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("Match localnetwork 10.99.8.0/24\n  ProxyJump x\n", encoding="utf-8")
+    (tmp_path / ".fabric.yaml").write_text("load_ssh_configs: true\nuser: other\n", encoding="utf-8")
+    assert "install-srv2" in fab(tmp_path).stdout

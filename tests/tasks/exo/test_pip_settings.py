@@ -1,0 +1,125 @@
+"""What the pip of a node is configured to do: genuine pip tells it, and an install gets the environment it needs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.exo.pip_settings import READ_PIP_SETTINGS
+from tasks.exo.sources import reason
+
+
+def environment_after(
+    configuration: str, folder: Path, **environment: str
+) -> tuple[dict[str, str], subprocess.CompletedProcess[str]]:
+    """Return what an install finds in its environment under a pip.conf, and how that ended."""
+    (folder / "pip.conf").write_text(configuration, encoding="utf-8")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_", "SSL_", "HTTP"))}
+    command = f'PY={shlex.quote(sys.executable)}\n{READ_PIP_SETTINGS}echo "offline=$offline"; env'
+    ran = subprocess.run(
+        ["/bin/bash", "-c", command],
+        env=kept | {"PIP_CONFIG_FILE": str(folder / "pip.conf"), "HOME": str(folder)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return dict(line.split("=", 1) for line in ran.stdout.splitlines() if "=" in line), ran
+
+
+def test_every_setting_reaches_pip_and_uv(tmp_path: Path) -> None:
+    """Indexes on two lines, a folder with a blank beside one without, no-index, user, proxies: both programs know."""
+    for name in ("my wheels", "more"):
+        (tmp_path / name).mkdir()
+    configuration = f"""[global]
+no-index = yes
+index-url = http://index.example/simple
+extra-index-url =
+    http://one.example/simple
+    http://two.example/simple
+find-links =
+    {tmp_path}/my wheels
+    {tmp_path}/more
+trusted-host = one.example two.example
+constraint = /srv/constraints.txt
+proxy = http://proxy.example:3128
+require-virtualenv = true
+[install]
+user = true
+"""
+    found, ran = environment_after(configuration, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    blank = (tmp_path / "my wheels").as_uri()
+    assert "%20" in blank
+    assert found["offline"] == "--no-index"
+    assert (found["PIP_FIND_LINKS"], found["UV_FIND_LINKS"]) == (f"{blank} {tmp_path}/more", f"{blank},{tmp_path}/more")
+    assert found["UV_DEFAULT_INDEX"] == "http://index.example/simple"
+    assert found["UV_INDEX"] == "http://one.example/simple http://two.example/simple"
+    assert found["UV_INDEX_STRATEGY"] == "unsafe-best-match"
+    assert found["UV_INSECURE_HOST"] == "one.example two.example"
+    assert found["UV_CONSTRAINT"] == "/srv/constraints.txt"
+    assert found["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert found["PIP_USER"] == "0"
+
+
+def test_the_environment_comes_before_a_file(tmp_path: Path) -> None:
+    """PIP_* wins over pip.conf as it does for pip, and what is set for uv itself is left alone."""
+    configuration = "[global]\nindex-url = http://file.example/simple\nno-index = true\n"
+    given = {"PIP_INDEX_URL": "http://variable.example/simple", "PIP_NO_INDEX": "0", "UV_DEFAULT_INDEX": "http://uv/"}
+    found, _ = environment_after(configuration, tmp_path, **given)
+    assert (found["UV_DEFAULT_INDEX"], found["offline"]) == ("http://uv/", "")
+
+
+@pytest.mark.parametrize(
+    ("configuration", "words"),
+    [
+        ("[install]\ntarget = /srv/elsewhere\n", "install.target=/srv/elsewhere"),
+        ("[global]\nprefix = /opt\n", "global.prefix=/opt"),
+        ("no-index = true\n", "pip cannot read its configuration"),
+    ],
+)
+def test_what_cannot_work_is_named(configuration: str, words: str, tmp_path: Path) -> None:
+    """A setting that leads away from EXO's environment, or a file that pip cannot read, ends the step with its name."""
+    _, ran = environment_after(configuration, tmp_path)
+    assert ran.returncode == 8
+    assert words in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("log", "last"),
+    [
+        (
+            "Looking in links: /w\nERROR: Could not find a version that satisfies the requirement numpy==2.0.0\n"
+            "ERROR: No matching distribution found for numpy==2.0.0\n",
+            "ERROR: Could not find a version that satisfies the requirement numpy==2.0.0"
+            " ERROR: No matching distribution found for numpy==2.0.0 ",
+        ),
+        (
+            "Using Python 3.13.0\n  × No solution found when resolving dependencies:\n"
+            "  ╰─▶ Because numpy==2.0.0 has no wheels with a matching Python ABI tag\n      and exo depends on it.\n",
+            " × No solution found when resolving dependencies: ╰─▶ Because numpy==2.0.0 has no wheels with a matching"
+            " Python ABI tag and exo depends on it. ",
+        ),
+        (
+            'ERROR: Exception:\nTraceback (most recent call last):\n  File "x"\nOSError: No space left on device\n',
+            "OSError: No space left on device",
+        ),
+    ],
+)
+def test_the_telling_line_comes_last(log: str, last: str, tmp_path: Path) -> None:
+    """Of pip the errors, of uv the tree with what is below its branches, of a crash its last words."""
+    (tmp_path / "install.log").write_text(log, encoding="utf-8")
+    ran = subprocess.run(
+        ["/bin/bash", "-c", reason(shlex.quote(str(tmp_path / "install.log")))],
+        env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert ran.stderr.splitlines()[-1] == last

@@ -1,0 +1,153 @@
+"""Commands over genuine OpenSSH in the login shells that people have: what was printed comes back, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from records.settings import NodeSpec
+from tasks.errors import StepError
+from tasks.machines.local import LocalNode, is_this_machine
+from tasks.machines.remote import RemoteNode
+from tasks.machines.shell import Between, wrapped
+from tests.support.sshd import Server, needs_sshd, sshd
+
+ODD = "printf '%s\\n' 'it''s' \"a\\\\b!\" ünï; echo problem >&2; exit 3"
+SAID = ("its\na\\b!\nünï\n", "problem\n", 3)
+
+
+def said(server: Server) -> tuple[str, str, int]:
+    """Return what comes of an odd command and of a file that is put there, over one login."""
+    node = RemoteNode("srv1", server.spec)
+    try:
+        ran = node.run(ODD, check=False)
+        node.put(b"\0whole\n" * 9000, f"{server.home}/a folder/file", 0o750)
+        file = Path(f"{server.home}/a folder/file")
+        assert (file.stat().st_size, file.stat().st_mode & 0o777) == (63_000, 0o750)
+        return ran.stdout, ran.stderr, ran.exit_code
+    finally:
+        node.close()
+
+
+@needs_sshd
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh", "dash"])
+def test_every_login_shell_runs_the_same_command(shell: str, tmp_path: Path) -> None:
+    """Quotes, backslashes, exclamation marks and letters survive, and a file arrives without any SFTP there."""
+    path = shutil.which(shell)
+    if path is None:
+        pytest.skip(f"{shell} is not installed here")
+    # OpenSSH hands this to the login shell; `-c` and the command is what a login shell gets from it.
+    with sshd(tmp_path, f'ForceCommand {path} -c "$SSH_ORIGINAL_COMMAND"') as server:
+        assert said(server) == SAID
+
+
+@needs_sshd
+def test_login_files_may_print(tmp_path: Path) -> None:
+    """A login file that greets, warns, traces and says good-bye changes nothing of what a command said."""
+    with sshd(tmp_path) as server:
+        noise = "echo 'Welcome to srv2 - conda base active'\nprintf more\necho oops >&2\ntrap 'echo bye' EXIT\nset -x\n"
+        (server.home / ".bashrc").write_text(noise, encoding="utf-8")
+        assert said(server) == SAID
+
+
+@needs_sshd
+def test_a_wrapper_of_every_command_may_print_and_hide_the_exit_code(tmp_path: Path) -> None:
+    """ForceCommand with a wrapper that runs what was asked for: its own words and exit code are not the command's."""
+    with sshd(tmp_path, 'ForceCommand echo in; sh -c "$SSH_ORIGINAL_COMMAND"; echo out; exit 9') as server:
+        assert said(server) == SAID
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ForceCommand internal-sftp", "This service allows sftp connections only"),
+        ("ForceCommand echo go away", "go away"),
+        ("MaxSessions 0", "MaxSessions"),
+    ],
+)
+def test_a_login_that_runs_no_command_is_named(line: str, words: str, tmp_path: Path) -> None:
+    """What it says instead is passed on, with the places where that is set."""
+    with sshd(tmp_path, line) as server:
+        node = RemoteNode("srv1", server.spec)
+        with pytest.raises(StepError, match=words) as caught:
+            node.run("true")
+        node.close()
+    assert "sshd_config" in caught.value.problem.found + caught.value.problem.do
+
+
+@needs_sshd
+def test_one_session_a_connection_is_enough(tmp_path: Path) -> None:
+    """`MaxSessions 1` while a long command runs: a short one goes over a connection of its own."""
+    with sshd(tmp_path, "MaxSessions 1") as server:
+        node = RemoteNode("srv1", server.spec)
+        started = threading.Event()
+        long = threading.Thread(
+            target=lambda: node.run(
+                f"echo up; until [ -e {server.home}/go ]; do sleep 0.02; done", on_line=lambda _: started.set()
+            )
+        )
+        long.start()
+        assert started.wait(20)
+        assert node.run("echo quick").stdout == "quick\n"
+        node.run(f"touch {server.home}/go")
+        long.join()
+        node.close()
+
+
+@needs_sshd
+def test_bash_is_looked_for_on_the_path(tmp_path: Path) -> None:
+    """No /bin/bash is asked for (NixOS has none); where PATH has no bash at all, that is the message."""
+    (tmp_path / "bin").mkdir()
+    for name in ("env", "timeout", "sh"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or "")
+    assert "/bin/bash" not in wrapped("true", 1)
+    with sshd(tmp_path, environment=f"PATH={tmp_path}/bin") as server:
+        node = RemoteNode("srv1", server.spec)
+        with pytest.raises(StepError, match="has no bash"):
+            node.run("true")
+        (tmp_path / "bin" / "bash").symlink_to(shutil.which("bash") or "")
+        assert node.run("echo $0").stdout == "bash\n"
+        node.close()
+
+
+def test_marks_may_come_in_pieces() -> None:
+    """However a link cuts its output, lines come as soon as they are whole, and no mark is taken for output."""
+    whole = "hello\n@@exo-phase1 begins@@one\n@@exo\ntwo@@exo-phase1 ends 7@@bye\n"
+    for size in range(1, len(whole)):
+        lines: list[str] = []
+        out = Between(lines.append)
+        for start in range(0, len(whole), size):
+            out.write(whole[start : start + size])
+        assert (out.finish(), out.exit_code, lines) == ("one\n@@exo\ntwo", 7, ["one", "@@exo"])
+        assert out.before == "hello\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "is_here"),
+    [
+        ("laptop", None, True),
+        ("LAPTOP.office.example.", "100.77.248.9", True),
+        ("ndnlinuxsrv1", "100.77.248.9", False),
+        ("localhost", None, True),
+        ("localhost", "100.77.248.9", False),
+        ("no-such-name.invalid", None, False),
+        ("no-such-name.invalid", "127.0.0.1", True),
+        ("::1", "127.0.0.9", True),
+    ],
+)
+def test_this_machine_is_told_by_its_name_or_an_address(host: str, address: str | None, *, is_here: bool) -> None:
+    """`localhost` proves nothing where hosts.yaml gives an address that this machine has not."""
+    assert is_this_machine(host, address, "laptop") == is_here
+
+
+def test_local_is_proven_before_anything_runs(tmp_path: Path) -> None:
+    """Who types from a laptop installs no srv1 there: neither a command nor a file gets through, and both are named."""
+    node = LocalNode("srv1", NodeSpec(host="ndnlinuxsrv1", local=True, address="192.0.2.1"))
+    for act in (lambda: node.run(f"touch {tmp_path}/ran"), lambda: node.put(b"x", f"{tmp_path}/put")):
+        with pytest.raises(StepError, match=r"not ndnlinuxsrv1 \(192\.0\.2\.1\)"):
+            act()
+    assert list(tmp_path.iterdir()) == []
