@@ -22,6 +22,7 @@ from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
 
 LONGEST_FIRST = (
+    "test_traps_ollama.py",
     "test_traps_install.py",
     "test_traps.py",
     "test_flow.py",
@@ -31,30 +32,21 @@ LONGEST_FIRST = (
     "test_resume.py",
 )
 """Files of over a minute: begun last, they would leave the other workers idle at the end. Left alone, pytest-xdist
-begins with the groups of most tests, hence `--no-loadscope-reorder`."""
+begins with the files of most tests, hence `--no-loadscope-reorder`."""
 STARTS = re.compile(r"\bcluster\.(up|start)\(|\bstart_three\(|\bstart\(nodes|\bfab\(")
 PROGRAMS = re.compile(r"rehearsal\.(node_server|ollama)\b|from exo\.main import|'rehearse'")
 _running: list[pytest.Item] = []
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its lane and its group and begin with the longest files.
-
-    pytest-xdist hands out whole groups in this order: a file, whose tests may share a running rehearsal; but a test
-    that brings up one for itself goes out alone, because it takes half a minute.
-    """
+    """Mark each test with its lane and begin with the longest files; pytest-xdist hands out files in this order."""
     rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
     for item in items:
         if item.path.parent.name == "benchmarks":
             item.add_marker("simulation")
-        alone = False
         if isinstance(item, pytest.Function) and _starts_a_rehearsal(item):
             item.add_marker("rehearsal")
-            alone = not any(fixture.scope == "module" for fixture in _fixtures(item))
-        if not alone:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -67,13 +59,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         _running.pop()
 
 
-def _fixtures(item: pytest.Function) -> list[pytest.FixtureDef[object]]:
-    return [fixture for same_name in item._fixtureinfo.name2fixturedefs.values() for fixture in same_name]
-
-
 def _starts_a_rehearsal(item: pytest.Function) -> bool:
-    functions = [item.function, *(fixture.func for fixture in _fixtures(item))]
-    return any(STARTS.search(_source(function)) for function in functions)
+    fixtures = [fixture.func for same_name in item._fixtureinfo.name2fixturedefs.values() for fixture in same_name]
+    return any(STARTS.search(_source(function)) for function in (item.function, *fixtures))
 
 
 @functools.cache
