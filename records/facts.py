@@ -1,8 +1,6 @@
-"""What each step found, as frozen structs, one a step: the step fills one in, the report reads it back.
+"""What each step found, as frozen structs, one a step: the step fills one in, the report reads it back (decision 0001).
 
-They live on this side of the fence because both sides need them and `reports` may not import `tasks`
-(docs/decisions/0001-facts-live-in-reports.md). Nodes are named by their key in hosts.yaml (`srv1`), arms of the
-benchmark by `exo` or the name of an Ollama baseline. Every field that a node may fail to tell is None then.
+Nodes are named by their key in hosts.yaml, arms by `exo` or a baseline; what a node may fail to tell is None then.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ class NodePython(msgspec.Struct, frozen=True):
     memory_bytes: int
     disk_free_bytes: int
     python: str
-    """Absolute path of the interpreter that fits the EXO release."""
+    """Absolute path of the one that fits the EXO release."""
     python_version: str
     round_trip_s: float | None = None
     """Median round trip from the bench node to this node; None where it could not be measured."""

@@ -20,7 +20,7 @@ from records.settings import Exo, exo_on, ports_of
 from reports.text.format import duration, size
 from tasks import cleanup, console, install, preflight
 from tasks.benchmark import arms, instrument
-from tasks.benchmark.job import job_for
+from tasks.benchmark.job import job_for, usual_runs
 from tasks.benchmark.measure import longest_s, measuring_command, run_options, turns_in_order
 from tasks.errors import StepError
 from tasks.exo import first_answer, leavings, probe
@@ -337,7 +337,7 @@ def _instrument(lab: Lab) -> list[Action]:
 def _measure(lab: Lab, cluster: ExoCluster, step: plan.PlanStep, named: list[str], model: str) -> list[Action]:
     """Make the schedule's runs in their order, each with what surrounds it."""
     bench, node = lab.inventory.bench, lab.bench_node
-    runs = bench.runs if step.name == "bench-comparison" else bench.baseline_runs
+    runs = usual_runs(bench, step)
     pair = lab.profile.models.large if step.name == "bench-scale-up" else lab.profile.models.small
     job = job_for(lab, step, pair, named, runs)
     actions = [Action(node.key, "look", instrument.digest_command(node)), *_servers(lab)]

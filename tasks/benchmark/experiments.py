@@ -33,10 +33,13 @@ def control(lab: Lab, runs: int | None, *, fresh: bool = False) -> None:
 
     Whatever differs between two names of one server is the pipeline's own error. Raises StepError.
     """
+    from reports.stats.rounds import FEWEST_ROUNDS
     from reports.stats.sample_size import plan_from_control
     from reports.text.format import duration
 
     arm = next(iter(lab.inventory.ollama))
+    if runs and runs < FEWEST_ROUNDS:
+        raise _too_few(f"{runs} rounds")
     pair = lab.profile.models.small
     twin = Lab(_twinned(lab.inventory, arm), lab.path)
     twin.nodes = lab.nodes  # the same links
@@ -51,7 +54,7 @@ def control(lab: Lab, runs: int | None, *, fresh: bool = False) -> None:
     arms = 1 + len(lab.inventory.ollama)
     sample_size = plan_from_control(samples, lab.inventory.decision, arms)
     if sample_size is None:
-        raise StepError("fewer than 4 good rounds of it", "4 rounds", "fab bench --control --runs 6", who="control")
+        raise _too_few(f"fewer than {FEWEST_ROUNDS} good rounds")
     console.text(
         f"control: Ollama '{arm}' against itself, {sample_size.control_rounds} rounds:"
         f" their ratios scatter by {sample_size.round_cv:.1%}"
@@ -67,6 +70,12 @@ def control(lab: Lab, runs: int | None, *, fresh: bool = False) -> None:
         f" {sample_size.error:.0%} error both ways: {sample_size.rounds} rounds of {arms} arms{lasting}:"
         f" fab bench --runs {sample_size.rounds}"
     )
+
+
+def _too_few(found: str) -> StepError:
+    from reports.stats.rounds import FEWEST_ROUNDS
+
+    return StepError(f"{found} tell no noise", f"{FEWEST_ROUNDS} rounds", "fab bench --control --runs 6", who="control")
 
 
 def concurrency(lab: Lab, levels: str) -> None:

@@ -17,7 +17,7 @@ from records.facts import Benchmark
 from records.plan import PlanStep
 from records.record import Record, RecordUnreadableError, decoded_result, read_record
 from records.samples import Conditions, Sample, TornLine, each_sample, read_conditions
-from records.settings import ModelPair
+from records.settings import Bench, ModelPair
 from tasks import console
 from tasks.errors import NothingDoneError
 from tasks.inventory import campaign_id
@@ -54,6 +54,14 @@ def planned_runs(label: str) -> int | None:
     """Return the runs of each arm that the schedule of a label was drawn for; None where `job_for` made no such."""
     count = label.rpartition("-")[2]
     return int(count) if count.isdecimal() else None
+
+
+def usual_runs(bench: Bench, step: PlanStep) -> int:
+    """Return how many runs of each arm a step measures where no option says it; step 13 as many as can decide."""
+    from reports.stats.rounds import FEWEST_ROUNDS
+
+    usual = {"bench-baseline": bench.baseline_runs, "bench-comparison": bench.runs}
+    return usual.get(step.name, max(bench.baseline_runs, FEWEST_ROUNDS))
 
 
 def finished(job: Job) -> Record | None:

@@ -76,7 +76,7 @@ class Progress:
     def _rates(self) -> dict[str, float]:
         """Return each arm's rate so far, as the report will: the geometric mean of its runs."""
         logs = {arm: [run.log_rate for run in run_values(every)] for arm, every in self._good.items()}
-        return {arm: math.exp(math.fsum(of_runs) / len(of_runs)) for arm, of_runs in logs.items()}
+        return {arm: math.exp(math.fsum(of_runs) / len(of_runs)) for arm, of_runs in logs.items() if of_runs}
 
     def _time(self) -> str:
         """Return the time left by what was done so far, unfinished runs counted by their requests."""

@@ -10,7 +10,7 @@ from records.record import Record, decoded_result
 from tasks import console
 from tasks.benchmark.comparison import benchmark_record, compare, summary_of
 from tasks.benchmark.instrument import create_benchmark
-from tasks.benchmark.job import Job, begin_anew, finished, job_for
+from tasks.benchmark.job import Job, begin_anew, finished, job_for, usual_runs
 from tasks.benchmark.measure import measure
 from tasks.benchmark.models import download_model, make_ready
 from tasks.benchmark.outlook import say_outlook
@@ -163,7 +163,6 @@ def _all_there(lab: Lab, runs: str, *, until_decided: bool) -> bool:
 
 def _job(lab: Lab, step: plan.PlanStep, runs: str, *, until_decided: bool = False) -> Job:
     """Return what a step is asked to measure; where no option says how much, what it has measured to the end before."""
-    from reports.stats.rounds import FEWEST_ROUNDS
     from reports.verdict.rule import LOOKS
 
     bench, count = lab.inventory.bench, whole_number("runs", runs)
@@ -176,8 +175,7 @@ def _job(lab: Lab, step: plan.PlanStep, runs: str, *, until_decided: bool = Fals
         count, until_decided = before.runs, before.until_decided
     if until_decided:
         return job_for(lab, step, pair, arms, LOOKS[-1], LOOKS[-1])
-    usual = {BASELINE: bench.baseline_runs, COMPARISON: bench.runs}
-    return job_for(lab, step, pair, arms, count or usual.get(step, max(bench.baseline_runs, FEWEST_ROUNDS)))
+    return job_for(lab, step, pair, arms, count or usual_runs(bench, step))
 
 
 def _verdict(lab: Lab) -> str:

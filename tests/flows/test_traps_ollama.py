@@ -29,18 +29,6 @@ def test_constant_overhead(nodes: Layout) -> None:
     assert campaign.benchmark(11).reload["rog"] == "reload"  # type: ignore[union-attr]
 
 
-def test_two_names_of_one_file(nodes: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """two-names-one-file: who pins our model is named before anything is measured, under the name that the list has."""
-    monkeypatch.setattr(servers, "UNLOAD_TIMEOUT_S", 0.5)
-    with laid(nodes, "two-names-one-file") as lab:
-        with pytest.raises(StepError) as caught:
-            bench_baseline(lab, runs="1")
-        assert not (lab.logs / "11-bench-baseline.samples.jsonl").exists()
-    problem = caught.value.problem
-    assert problem.what == "Ollama 'rog'"
-    assert "listed as Notes:Latest" in problem.found
-
-
 def test_runner_killed(nodes: Layout) -> None:
     """runner-killed: the run is lost and measured again, counted once, and nothing of the lost try is in the rate."""
     with laid(nodes, "runner-killed") as lab:
@@ -82,3 +70,16 @@ def test_cpu_under_a_gpu(nodes: Layout) -> None:
     assert "OLLAMA_IGPU_ENABLE=1" in problem.do
     assert "went on with --anyway" in notes.warnings[0]
     assert seen["srv1"].memory_bytes != seen["srv1"].size_bytes
+
+
+def test_two_names_of_one_file(nodes: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """two-names-one-file: who pins our model is named before anything is measured, under the name that the list has."""
+    # The last of this file: what another client pinned stays in the memory of the stand-in.
+    monkeypatch.setattr(servers, "UNLOAD_TIMEOUT_S", 0.5)
+    with laid(nodes, "two-names-one-file") as lab:
+        with pytest.raises(StepError) as caught:
+            bench_baseline(lab, runs="1")
+        assert not (lab.logs / "11-bench-baseline.samples.jsonl").exists()
+    problem = caught.value.problem
+    assert problem.what == "Ollama 'rog'"
+    assert "listed as Notes:Latest" in problem.found

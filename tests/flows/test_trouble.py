@@ -76,7 +76,7 @@ def test_mistake_in_the_hosts_file(hosts: Path) -> None:
     edit(hosts, "nodes", "rog", "prot", value=1)
     done = fab("verify-python", hosts=hosts)
     assert done.returncode == 1
-    assert "nodes.rog: Object contains unknown field `prot`" in done.stderr
+    assert "nodes.rog.prot: there is no such key; did you mean port?" in done.stderr
     assert not (hosts.parent / LOGS / "01-verify-python.json").exists()
 
 
@@ -233,4 +233,3 @@ def test_secrets_never_reach_a_record(hosts: Path) -> None:
     assert all(b"hf_verysecret" not in path.read_bytes() for path in records)
     started = read_record(hosts.parent / LOGS / "06-start-srv2.json")
     assert started.status == "ok"
-    assert any("HF_TOKEN=***" in command.command for command in started.commands)

@@ -80,14 +80,14 @@ def test_the_same_logs_give_the_same_bytes(whole: tuple[Path, Written], tmp_path
 
 
 def test_html_needs_nothing_else(whole: tuple[Path, Written]) -> None:
-    """The HTML has no script, no address but data and anchors, closes what it opens, knows dark mode and print."""
+    """The HTML has no script, no address but data, anchors and the file beside it, closes what it opens, knows dark mode and print."""
     root, _ = whole
     text = (root / "docs/exo-phase1-results.html").read_text(encoding="utf-8")
     page = Page(text)
     assert not page.misnested
     assert not page.open
     assert not {"script", "link", "iframe", "object", "form"} & set(page.elements)
-    assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in page.addresses)
+    assert all(address.startswith(("data:image/svg+xml;base64,", "#", "methodology.md")) for address in page.addresses)
     assert page.elements.count("img") == 7
     for needed in ("prefers-color-scheme: dark", "@media print", 'name="viewport"', "REHEARSAL — true speed-up 1.6"):
         assert needed in text
