@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup rehearse check test test-real coverage lint lock docs schemas clean
+.PHONY: setup rehearse check test test-long test-real coverage lint lock docs schemas clean
 
 setup: $(VENV)/run.stamp
 
@@ -16,7 +16,11 @@ check: lint
 	$(BIN)/pytest --ignore=tests/real -m "not rehearsal and not simulation"
 
 test: lint
-	$(BIN)/pytest --ignore=tests/real
+	$(BIN)/pytest --ignore=tests/real -m "not long"
+
+# What `make test` leaves out so that a change lands within a quarter of an hour: more campaigns, and the dearest traps.
+test-long: $(VENV)/dev.stamp
+	$(BIN)/pytest --ignore=tests/real -m long
 
 # On genuine programs, which the environment names (README.md); what is absent is said and skipped. Root, for namespaces.
 test-real: $(VENV)/dev.stamp

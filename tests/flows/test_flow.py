@@ -190,6 +190,7 @@ def test_two_campaigns_side_by_side(root: Path, done: Done) -> None:
     assert "Traceback" not in none.stderr
 
 
+@pytest.mark.long
 def test_requests_at_once_are_a_separate_experiment(root: Path, done: Done) -> None:
     """After the verdict, `fab bench --concurrency` shows aggregate rates, labelled, and moves no verdict.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from records.campaign import load_campaign
 from records.plan import STEPS
 from tests.support.fab import fab, marked
 
 
+@pytest.mark.long
 def test_generation_1_ends_in_go_at_one_and_a_half(tmp_path: Path) -> None:
     """Clone, build, bootstrap peers, placed instances: the same steps and records, GO at a true 1.5."""
     root = tmp_path / "rehearsal"

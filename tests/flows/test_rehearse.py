@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from records.campaign import load_campaign
 from records.plan import STEPS
 from tests.support.fab import fab, marked
 
 
+@pytest.mark.long
 def test_a_true_speedup_of_1_2_is_not_go(tmp_path: Path) -> None:
     """At a true 1.2 the fifteen steps end without a GO, the large model is skipped, and no process is left."""
     root = tmp_path / "rehearsal"

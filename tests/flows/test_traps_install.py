@@ -37,6 +37,7 @@ def trapped(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
     cluster.down(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trapped", ["yeast-package"], indirect=True)
 def test_yeast_package(trapped: Lab) -> None:
     """yeast-package: what was installed is refused by its own name, not taken for EXO because pip succeeded."""
@@ -110,6 +111,7 @@ def test_an_install_that_is_there_is_probed_again(nodes: Layout) -> None:
     assert not any("pip install" in command for command in commands)
 
 
+@pytest.mark.long
 def test_generation_1(tmp_path: Path) -> None:
     """mlx-as-locked, redialled-peers and killed-leader: the three of EXO 1.0.71, on one rehearsal of it.
 

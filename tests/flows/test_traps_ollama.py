@@ -17,6 +17,8 @@ from tasks.ollama import servers
 from tasks.steps import StepNotes
 from tests.support.gallery import laid
 
+pytestmark = pytest.mark.long
+
 
 def test_constant_overhead(nodes: Layout) -> None:
     """constant-overhead: what every request of a loaded model spends is no load; it is shown, with its share."""
