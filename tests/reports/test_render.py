@@ -80,7 +80,7 @@ def test_the_same_logs_give_the_same_bytes(whole: tuple[Path, Written], tmp_path
 
 
 def test_html_needs_nothing_else(whole: tuple[Path, Written]) -> None:
-    """The HTML has no script, no address but data, anchors and a file beside it, closes what it opens, knows dark mode."""
+    """The HTML has no script, no address but data, anchors and a file beside it, closes what it opens, can be dark."""
     root, _ = whole
     text = (root / "docs/exo-phase1-results.html").read_text(encoding="utf-8")
     page = Page(text)
