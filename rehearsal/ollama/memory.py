@@ -31,6 +31,8 @@ class Loaded:
     """Those it saw: the last one again, or since 0.30 any of them, is answered from the cache."""
     dead: bool = False
     """Its process was killed: it is listed as before, and the next request starts it anew."""
+    others: bool = False
+    """Another client loaded it, and it stays for as long as the settings say that others use it."""
 
 
 @dataclass
@@ -47,11 +49,15 @@ class Memory:
     def now(self) -> list[Loaded]:
         """Return what is loaded, what has expired taken out."""
         with self._lock:
-            self.loaded = {digest: one for digest, one in self.loaded.items() if one.expires_s > time.time()}
-            models = self.models()
+            used, models = self.settings.get("others_use", []), self.models()
+            self.loaded = {
+                digest: one
+                for digest, one in self.loaded.items()
+                if one.expires_s > time.time() and (not one.others or one.model.name in used)
+            }
             if self.answered >= self.settings.number("others_come_after", 0):
-                for name in self.settings.get("others_use", []):
-                    other = Loaded(models[name], self.loads, time.time() + FOR_EVER_S)
+                for name in used:
+                    other = Loaded(models[name], self.loads, time.time() + FOR_EVER_S, others=True)
                     self.loaded.setdefault(models[name].digest, other)
             return list(self.loaded.values())
 

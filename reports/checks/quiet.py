@@ -10,7 +10,14 @@ from records.campaign import Campaign
 from records.samples import Conditions, Sample
 from records.settings import Settings
 from reports.checks.check import Check
-from reports.checks.evidence import conditions_by_run, first_few, lost_tries, schedule_samples, seconds_of
+from reports.checks.evidence import (
+    conditions_by_run,
+    first_few,
+    lost_tries,
+    schedule_samples,
+    seconds_of,
+    with_last_tries,
+)
 from reports.checks.memory import strangers
 from reports.stats.runs import is_good
 
@@ -39,6 +46,7 @@ def no_neighbour(campaign: Campaign, step: int) -> Check:
         "Whatever else computes on these machines is measured as slowness of the arm that runs.",
     )
     notes = conditions_by_run(campaign, step)
+    campaign = with_last_tries(campaign, step)  # a neighbour may have cost every run
     runs = {(s.arm, s.run) for s in schedule_samples(campaign, step)}
     if not runs:
         return Check(name, "unknown", "nothing was measured", why)

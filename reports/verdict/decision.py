@@ -102,7 +102,7 @@ def decide(campaign: Campaign, step: int = 12) -> Decision:
     if record is not None and (said := words_of_exo(record)):
         needed = "; ".join(dict.fromkeys(problem.needed for problem in record.errors)) or "the step done"
         return _blocked(base, record, said, needed)
-    if not timed_by_arm(campaign, step):
+    if not timed_by_arm(campaign, step, lost=bool(fatal)):  # every run may have been lost, and that for good
         return _not_yet(base, campaign, step)
     silence = exo_never_answered(campaign, step)
     if silence and not any(check.name not in COUNTS_OF_FAILURE for check in fatal):

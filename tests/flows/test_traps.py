@@ -99,6 +99,7 @@ def test_relayed_tailnet(nodes: Layout) -> None:
     assert all(result.network[way].startswith("relayed (fra)") for way in result.relayed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("trap", "words"),
     [
@@ -142,6 +143,7 @@ def test_rings_that_stand_still(nodes: Layout, trap: str, node: str, words: list
     assert record.elapsed_s < 40
 
 
+@pytest.mark.long
 def test_a_mirror_of_the_hub_helps(nodes: Layout) -> None:
     """The advice about a hub works: with HF_ENDPOINT in hosts.yaml `start` starts EXO again, and it answers."""
     with laid(nodes, "hub-unreachable") as lab:

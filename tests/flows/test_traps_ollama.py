@@ -76,7 +76,6 @@ def test_cpu_under_a_gpu(nodes: Layout) -> None:
 
 def test_two_names_of_one_file(nodes: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """two-names-one-file: who pins our model is named before anything is measured, under the name that the list has."""
-    # The last of this file: what another client pinned stays in the memory of the stand-in.
     monkeypatch.setattr(servers, "UNLOAD_TIMEOUT_S", 0.5)
     with laid(nodes, "two-names-one-file") as lab:
         with pytest.raises(StepError) as caught:

@@ -120,10 +120,10 @@ def test_ratios_that_are_no_evidence_are_drawn_so() -> None:
     chart = draw_charts([msgspec.structs.replace(SPEEDUP, void=void)])[0]
     assert chart.alt.startswith(f"{void}. Ratios of EXO, crossed out as no evidence: Ollama rog: 1.42×")
     assert b'style="fill: #dcebe0' not in chart.svg
-    assert b"#a1260d" in chart.svg
+    assert b'style="fill: #a1260d' in chart.svg
     valid = draw_charts([SPEEDUP])[0].svg
     assert b'style="fill: #dcebe0' in valid
-    assert b"#a1260d" not in valid
+    assert b'style="fill: #a1260d' not in valid
 
 
 def test_a_campaign_fills_the_charts_with_its_own_numbers() -> None:
