@@ -94,10 +94,20 @@ class RemoteNode(Node):
         link, start = self.link(), time.monotonic()
         out, err = Between(on_line), Between()
         options = {"hide": True, "warn": True, "in_stream": False, "timeout": timeout_s, "encoding": "utf-8"}
+
+        def run(over: Any) -> Any:
+            try:
+                return run_one(lambda: over.run(bounded, out_stream=out, err_stream=err, **options))
+            except (ChannelException, CommandTimedOut):
+                raise
+            except (OSError, EOFError, SSHException):
+                if out.begun or over.is_connected:
+                    raise
+            # The link had ended unnoticed and nothing has begun on it, so a new one may carry the command.
+            return run_one(lambda: self.link().run(bounded, out_stream=out, err_stream=err, **options))
+
         try:
-            result = self._with_session(
-                lambda link: run_one(lambda: link.run(bounded, out_stream=out, err_stream=err, **options))
-            )
+            result = self._with_session(run)
         except CommandTimedOut:
             self.close()
             raise self._lost(f"no end after {timeout_s:g} s: {command[:120]}") from None
