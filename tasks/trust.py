@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from paramiko import Transport
+from paramiko.ssh_exception import SSHException
 
 from tasks import console
 from tasks.machines.known_hosts import fingerprint
@@ -75,9 +77,6 @@ def trust_hosts(lab: Lab, ask: Any = input) -> None:
 
 
 def _offered(node: Node) -> HostKey:
-    from paramiko import Transport
-    from paramiko.ssh_exception import SSHException
-
     login = Connecting(node.key, node.spec, options_of(node.key, node.spec))
     file = login.trusted_file
     try:

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from invoke.exceptions import CommandTimedOut
+from paramiko.ssh_exception import ChannelException, SSHException
+
 from records.record import CONNECTING, Command
 from records.settings import NodeSpec
 from tasks.errors import StepError, UnreachableError
@@ -76,8 +79,6 @@ class RemoteNode(Node):
 
     def talk(self, command: str) -> Any:
         """Start `command` over a session of its own; see Node. Raises UnreachableError."""
-        from paramiko.ssh_exception import SSHException
-
         try:
             channel = self.link().transport.open_session(timeout=CONNECT_TIMEOUT_S)
             channel.exec_command(bare(command))
@@ -88,9 +89,6 @@ class RemoteNode(Node):
     def _execute(
         self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
     ) -> CommandResult:
-        from invoke.exceptions import CommandTimedOut
-        from paramiko.ssh_exception import ChannelException, SSHException
-
         link, start = self.link(), time.monotonic()
         out, err = Between(on_line), Between()
         options = {"hide": True, "warn": True, "in_stream": False, "timeout": timeout_s, "encoding": "utf-8"}
@@ -126,8 +124,6 @@ class RemoteNode(Node):
 
     def _with_session(self, work: Callable[[Any], T]) -> T:
         """Do what opens a session on the link; on a second connection where the server gives no more on the first."""
-        from paramiko.ssh_exception import ChannelException
-
         try:
             return work(self.link())
         except ChannelException:
@@ -151,8 +147,6 @@ class RemoteNode(Node):
     def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
         """Write `data` to `path` through a session's input, which needs no SFTP there; see Node."""
         del secret  # nothing here goes over a command line
-        from paramiko.ssh_exception import SSHException
-
         aside, to, folder = (shlex.quote(text) for text in (f"{path}.part", path, str(Path(path).parent)))
         command = wrapped(
             f"mkdir -p {folder} && cat > {aside} && [ $(wc -c < {aside}) -eq {len(data)} ]"
@@ -184,8 +178,6 @@ class RemoteNode(Node):
 
     def dial(self, host: str, port: int, timeout_s: float) -> Any:
         """Open a tunnel through the SSH link; see Node. Raises StepError where the node's sshd allows none."""
-        from paramiko.ssh_exception import ChannelException, SSHException
-
         try:
             channel = self.link().transport.open_channel(
                 "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s

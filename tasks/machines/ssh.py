@@ -17,9 +17,14 @@ import subprocess
 from functools import partial
 from typing import Any
 
+from fabric import Config, Connection
+from paramiko import SSHConfig
+from paramiko.ssh_exception import AuthenticationException, IncompatiblePeer, SSHException
+
 from records.settings import NodeSpec
 from tasks.errors import UnreachableError
 from tasks.machines.known_hosts import KnownKey, UnreadableFileError, fingerprint, known_keys
+from tasks.machines.ssh_login import Login, LoginTransport, RefusedError
 from tasks.machines.ssh_options import SshOptions, hop_of, options_of, ssh_command
 
 CONNECT_TIMEOUT_S = 10
@@ -37,8 +42,6 @@ class Connecting:
     """One login that is being made: a machine, its gateway, and what is known of both."""
 
     def __init__(self, key: str, spec: NodeSpec, options: SshOptions, depth: int = 0) -> None:
-        from tasks.machines.ssh_login import Login
-
         self.key, self.spec, self.options = key, spec, options
         self.login = Login(options)
         self.proxy: subprocess.Popen[bytes] | None = None
@@ -78,8 +81,6 @@ class Connecting:
 
     def open(self) -> Any:
         """Return the open, verified Fabric connection. Raises UnreachableError; whatever was open is closed then."""
-        from paramiko.ssh_exception import SSHException
-
         try:
             self.connection.connect_kwargs["sock"] = self.dial()
             self.connection.open()
@@ -95,8 +96,6 @@ class Connecting:
 
     def dial(self) -> Any:
         """Return a stream to the machine's SSH port: through its gateway, its proxy, or straight to an address."""
-        from paramiko.ssh_exception import SSHException
-
         if self.gateway:
             link = self.gateway.open()
             try:
@@ -167,9 +166,6 @@ class Connecting:
         return self.options.known_hosts[0]
 
     def _connection(self) -> Any:
-        from fabric import Config, Connection
-        from paramiko import SSHConfig
-
         logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints tracebacks of its own otherwise
         # `lazy`: no ~/.fabric.yaml and no ssh_config of Fabric's own reading; what counts is in the options.
         config = Config(
@@ -240,10 +236,6 @@ class Connecting:
 
     def explain(self, error: Exception) -> UnreachableError:
         """Translate what paramiko raised while the connection was opened."""
-        from paramiko.ssh_exception import AuthenticationException, IncompatiblePeer
-
-        from tasks.machines.ssh_login import RefusedError
-
         if isinstance(error, RefusedError):
             return self.problem(f"{self.where} refuses the login of '{self.options.user}': {error}", do=error.do)
         if isinstance(error, AuthenticationException):
@@ -295,8 +287,6 @@ def connected(options: SshOptions) -> socket.socket:
 
 def _transport(kinds: list[str], sock: Any, **settings: Any) -> Any:
     """Return a transport that asks first for the kinds of host key that are known, as ssh does."""
-    from tasks.machines.ssh_login import LoginTransport
-
     made = LoginTransport(sock, **settings)
     security = made.get_security_options()
     wanted = [name for kind in kinds for name in (_RSA if kind == "ssh-rsa" else (kind,))]

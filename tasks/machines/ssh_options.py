@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from paramiko import SSHConfig
+from paramiko.ssh_exception import ConfigParseError
 
 from records.settings import NodeSpec
 from tasks.errors import StepError, UnreachableError
@@ -234,9 +236,6 @@ def _set(value: str | None) -> str | None:
 
 def _without_ssh(host: str, given: list[str]) -> str:
     """Return what an `ssh -G` would print of the user's configuration, as far as paramiko can read it."""
-    from paramiko import SSHConfig
-    from paramiko.ssh_exception import ConfigParseError
-
     file = Path(_home("~/.ssh/config"))
     try:
         known: dict[str, Any] = dict(SSHConfig.from_path(str(file)).lookup(host)) if file.is_file() else {}
