@@ -186,7 +186,7 @@ class ExoNode:
         if not logins.netrc:
             yield {}
             return
-        self.node.put(logins.netrc.encode(), netrc, secret=True)
+        self.node.put(logins.netrc.encode(), netrc)
         try:
             yield logins.environment | {"NETRC": netrc}
         finally:

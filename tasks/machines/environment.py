@@ -19,7 +19,7 @@ def exported(node: Node, environment: Mapping[str, str]) -> str:
     if not environment:
         return ""
     path = environment_path(node, secrets.token_hex(8))
-    node.put(exports(environment).encode(), path, secret=True)
+    node.put(exports(environment).encode(), path)
     return taking_over(path)
 
 

@@ -65,9 +65,8 @@ class LocalNode(Node):
             )
         self.remembered["proven"] = True
 
-    def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """Write `data` to `path`; see Node."""
-        del secret  # nothing here goes over a command line
         self.prove()
         try:
             write_whole(Path(path), data, mode)

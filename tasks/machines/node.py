@@ -103,10 +103,10 @@ class Node:
             self.remembered["home"] = self.run(ASK_HOME).stdout.strip()
         return str(self.remembered["home"])
 
-    def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """Write `data` to the absolute `path` on the node, aside first and then renamed; its folder is made.
 
-        What is `secret` passes over no command line.
+        Nothing of it passes over a command line.
         """
         raise NotImplementedError
 

@@ -144,9 +144,8 @@ class RemoteNode(Node):
         do = f"{shlex.join(ssh_command(self.spec))}, then type it again"
         return UnreachableError(found, "an SSH link that stays up", do, who=self.key)
 
-    def put(self, data: bytes, path: str, mode: int = 0o600, *, secret: bool = False) -> None:
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """Write `data` to `path` through a session's input, which needs no SFTP there; see Node."""
-        del secret  # nothing here goes over a command line
         aside, to, folder = (shlex.quote(text) for text in (f"{path}.part", path, str(Path(path).parent)))
         command = wrapped(
             f"mkdir -p {folder} && cat > {aside} && [ $(wc -c < {aside}) -eq {len(data)} ]"
