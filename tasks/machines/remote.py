@@ -92,20 +92,11 @@ class RemoteNode(Node):
         link, start = self.link(), time.monotonic()
         out, err = Between(on_line), Between()
         options = {"hide": True, "warn": True, "in_stream": False, "timeout": timeout_s, "encoding": "utf-8"}
-
-        def run(over: Any) -> Any:
-            try:
-                return run_one(lambda: over.run(bounded, out_stream=out, err_stream=err, **options))
-            except (ChannelException, CommandTimedOut):
-                raise
-            except (OSError, EOFError, SSHException):
-                if out.begun or over.is_connected:
-                    raise
-            # The link had ended unnoticed and nothing has begun on it, so a new one may carry the command.
-            return run_one(lambda: self.link().run(bounded, out_stream=out, err_stream=err, **options))
-
         try:
-            result = self._with_session(run)
+            result = self._with_session(
+                lambda over: run_one(lambda: over.run(bounded, out_stream=out, err_stream=err, **options)),
+                lambda: out.begun,
+            )
         except CommandTimedOut:
             self.close()
             raise self._lost(f"no end after {timeout_s:g} s: {command[:120]}") from None
@@ -122,15 +113,23 @@ class RemoteNode(Node):
             raise self._lost(f"the link broke in mid-command: {command[:120]}")
         return self._result(command, start, out, err, result.exited)
 
-    def _with_session(self, work: Callable[[Any], T]) -> T:
-        """Do what opens a session on the link; on a second connection where the server gives no more on the first."""
+    def _with_session(self, work: Callable[[Any], T], begun: Callable[[], bool] = lambda: False) -> T:
+        """Do what opens a session on the link; on a second connection where the server gives no more on the first.
+
+        A link may have ended unnoticed: what has not `begun` on it is done once more on a new one.
+        """
+        link = self.link()
         try:
-            return work(self.link())
+            return work(link)
         except ChannelException:
             with self._lock:
                 if self._spare is None or not self._spare.alive:
                     self._spare = connect(self.key, self.spec)
                 spare = self._spare
+        except (OSError, EOFError, SSHException):
+            if begun() or link.is_connected:
+                raise
+            return work(self.link())
         try:
             return work(spare.connection)
         except ChannelException:
