@@ -44,22 +44,22 @@ class RehearsalOptions(msgspec.Struct, frozen=True):
 
 def bring_up(root: Path, wish: RehearsalOptions) -> Path:
     """Start a rehearsal's nodes below `root` and return its hosts file. Raises Exit where an option makes no sense."""
-    check(root, wish)
+    wanted = check(root, wish)
     lock = _locked(root)
     try:
-        return _up(root, wish)
+        return _up(root, wanted)
     finally:
         lock.release()
 
 
-def _up(root: Path, wish: RehearsalOptions) -> Path:
+def _up(root: Path, wanted: dict[str, Any]) -> Path:
     from rehearsal import cluster
 
     above = next(folder for folder in (root, *root.parents) if folder.exists())
     if os.statvfs(above).f_flag & os.ST_NOEXEC:
         raise _no_place(root, "is on a mount where no program may run (noexec); the nodes' programs would lie there")
     try:
-        cluster.up(root, **check(root, wish))
+        cluster.up(root, **wanted)
     except OSError as error:
         raise _no_place(root, f"cannot be written: {error}") from error
     except RuntimeError as error:
@@ -117,17 +117,17 @@ def clear(root: Path) -> None:
 
 def rehearse(root: Path, wish: RehearsalOptions, html: bool) -> None:
     """Run all fifteen steps on a rehearsal and stop it again. Raises StepError or Exit as the steps do."""
-    check(root, wish)  # before an earlier rehearsal is cleared
+    wanted = check(root, wish)  # before an earlier rehearsal is cleared
     lock = _locked(root)
     try:
-        _rehearse(root, wish, html)
+        _rehearse(root, wanted, html)
     finally:
         lock.release()
 
 
-def _rehearse(root: Path, wish: RehearsalOptions, html: bool) -> None:
+def _rehearse(root: Path, wanted: dict[str, Any], html: bool) -> None:
     clear(root)
-    hosts = _up(root, wish)
+    hosts = _up(root, wanted)
     lab = Lab(load_inventory(hosts), hosts)
     failure: StepError | None = None
     try:
@@ -142,9 +142,11 @@ def _rehearse(root: Path, wish: RehearsalOptions, html: bool) -> None:
     finally:
         _end(lab, root, failure)
     verdict = documented.verdict
-    console.text(f"\nREHEARSAL at a true speed-up of {wish.speedup}: {verdict}; nothing here is about your machines.")
+    console.text(
+        f"\nREHEARSAL at a true speed-up of {wanted['speedup']:g}: {verdict}; nothing here is about your machines."
+    )
     console.text(f"report: {lab.docs / 'exo-phase1-results.md'}")
-    if verdict == "GO" and float(wish.speedup) <= lab.inventory.decision.target_ratio:
+    if verdict == "GO" and wanted["speedup"] <= lab.inventory.decision.target_ratio:
         raise Exit("a GO that the true speed-up does not carry: this is a bug, report it", code=EXIT_FAILED)
 
 
