@@ -21,14 +21,13 @@ from tasks.gpu import amd, witnesses
 from tasks.machines.environment import exported
 from tasks.machines.lab import Lab
 from tasks.machines.node import Node
+from tasks.machines.paths import TOOL_PATH
 from tasks.steps import Step, StepNotes, run_side_by_side, step
 
 _DECISIVE = ("tinygrad", "mlx", "mlx-cpu", "mlx-lm", "numpy", "grpcio", "aiohttp", "pyrsmi", "transformers")
 """Packages whose versions decide speed and device."""
 FOREIGN = 'path=$(command -v exo) && echo "$path" && timeout 20 "$path" --help 2>&1'
 """Asks for an `exo` on the node's own PATH."""
-TOOL_PATH = 'PATH="$PATH:$HOME/.local/bin:$HOME/.cargo/bin";'
-"""Where uv and cargo install themselves; a non-login shell does not look there."""
 
 
 @step
@@ -136,7 +135,7 @@ def verify_rocm(exo: ExoNode, notes: StepNotes) -> GpuTruth | None:
 
 def missing_tools(plan: InstallPlan) -> str:
     """Return the command that prints which of the programs an install runs are not there."""
-    return f"{TOOL_PATH} for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done"
+    return f"{TOOL_PATH}for t in {shlex.join(plan.tools)}; do command -v $t >/dev/null || echo $t; done"
 
 
 def versions_command(plan: InstallPlan) -> str:

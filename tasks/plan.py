@@ -342,7 +342,7 @@ def _measure(lab: Lab, cluster: ExoCluster, step: plan.PlanStep, named: list[str
     job = job_for(lab, step, pair, named, runs)
     actions = [Action(node.key, "look", instrument.digest_command(node)), *_servers(lab)]
     actions += _each(cluster, _whole) if "exo" in named else []
-    for arm, run in turns_in_order(job.arms, runs, bench.seed):
+    for arm, run in turns_in_order(job, bench.seed):
         command = measuring_command(node, run_options(lab, job, arm, run))
         title = f"{script_path(node)} --only {arm}:{run} ({bench.warmups} + {bench.requests} requests)"
         actions.append(Action(node.key, "run", command, title=title))
@@ -364,7 +364,7 @@ def _reload(exo: ExoNode, model: str, nodes: int, how: str) -> list[Action]:
         return []
     actions = []
     if how == "restart":
-        actions += [Action(exo.key, "look", is_executable(exo.install_plan().exo)), *_begin(exo, "before each EXO run")]
+        actions += [Action(exo.key, "look", is_executable(exo.installed.exo)), *_begin(exo, "before each EXO run")]
     if exo.generation.CAN_RELOAD:
         asked = exo.generation.model_requests(model, nodes)
         actions += [_asked_exo(exo, request, "before each EXO run") for request in asked]

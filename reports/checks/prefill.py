@@ -100,7 +100,7 @@ def _loads_at_start(campaign: Campaign, step: int) -> dict[str, float]:
     for note in campaign.conditions.get(step, []):
         if note.load_s:
             loads.setdefault(note.arm, []).append(note.load_s)
-    return {arm: statistics.median(sorted(seen)) for arm, seen in loads.items()}
+    return {arm: statistics.median(seen) for arm, seen in loads.items()}
 
 
 def _loading(good: list[Sample], begun_s: float | None) -> list[Sample]:
@@ -194,7 +194,7 @@ def _quick_requests(members: list[Sample]) -> list[str]:
     told = [(s, per_token) for s in members if is_good(s) and (per_token := evaluation_s_per_token(s))]
     if len(told) < QUICK_COUNT:
         return []
-    usual = statistics.median(sorted(per_token for _, per_token in told))
+    usual = statistics.median(per_token for _, per_token in told)
     return [
         f"run {s.run} request {s.request}: evaluated in {per_token / usual:.0%} of the usual time"
         for s, per_token in told

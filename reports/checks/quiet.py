@@ -99,7 +99,7 @@ def _queued(campaign: Campaign, step: int) -> list[str]:
             rest.setdefault(s.arm, []).append((s, whole - sum(inner)))
     named = []
     for arm, told in rest.items():
-        usual = statistics.median(sorted(left for _, left in told))
+        usual = statistics.median(left for _, left in told)
         named += [
             f"{arm} run {s.run} request {s.request}: {left - usual:.2f} s in no figure of its server, as in a queue"
             for s, left in told

@@ -62,7 +62,7 @@ def measure(lab: Lab, job: Job, *, anyway: bool = False) -> Measured:
         console.note("", "what an earlier call left can only be INVALID: it goes to the archive")
         archive_job(job)
     job, done = take_up(job, bench.requests)
-    order = [(arm, run) for arm, run in schedule(job.arms, job.planned, bench.seed) if run <= job.runs]
+    order = turns_in_order(job, bench.seed)
     left = [turn for turn in order if not done.get(turn, NOTHING).over]
     schedule_run = ScheduleRun(lab, job, Progress(left, job.runs, bench.warmups + bench.requests))
     before = schedule_run.versions()
@@ -303,9 +303,9 @@ def run_script(lab: Lab, job: Job, options: list[str], tell: Callable[[Sample], 
     return ran
 
 
-def turns_in_order(arms: Sequence[str], runs: int, seed: int) -> list[tuple[str, int]]:
-    """Return the runs of a schedule in their order, as (arm, run)."""
-    return [*schedule(arms, runs, seed)]
+def turns_in_order(job: Job, seed: int) -> list[tuple[str, int]]:
+    """Return the runs that a job measures in their order, as (arm, run)."""
+    return [(arm, run) for arm, run in schedule(job.arms, job.planned, seed) if run <= job.runs]
 
 
 def run_options(lab: Lab, job: Job, arm: str, run: int, attempt: int = 1) -> list[str]:

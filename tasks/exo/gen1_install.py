@@ -14,9 +14,7 @@ from records.settings import Exo, exo_on, override_name
 from tasks.exo import gen0_install
 from tasks.exo.interface import InstallPlan, ShellStep
 from tasks.exo.sources import copy_folder, git_address, kind_of, logged
-
-TOOL_PATH = 'export PATH="$HOME/.local/bin:$HOME/.cargo/bin:$PATH"\n'
-"""Where uv and cargo live for a user; non-login shells do not look there."""
+from tasks.machines.paths import TOOL_PATH
 
 _UNUSED = ("torch",)
 """In the lock of the extra `cpu`, hundreds of megabytes from an index of its own; EXO never imports it on Linux."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 from records.settings import Exo
-from tasks.exo.gen1_install import TOOL_PATH
 from tasks.exo.interface import Lacking
 from tasks.exo.sources import kind_of
+from tasks.machines.paths import TOOL_PATH
 
 OPEN_FILES = 4096
 """EXO raises its own limit as far as the hard one goes."""

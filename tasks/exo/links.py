@@ -19,7 +19,7 @@ def open_link(exo: ExoNode, link: Link) -> Daemon:
     """Start the program that carries `link` on the node, in place of one that runs. Raises StepError."""
     program = f"{exo.folder}/{SCRIPT.name}"
     exo.node.put(SCRIPT.read_bytes(), program)
-    argv = [exo.install_plan().python, program, str(link.port), link.target, *link.answer_first]
+    argv = [exo.installed.python, program, str(link.port), link.target, *link.answer_first]
     daemon.stop(exo.node, exo.link_folder)
     launch = Launch([*argv, "--again-after", f"{link.again_after_s:g}"], {}, {}, (link.port,))
     return daemon.start(exo.node, exo.link_folder, launch)

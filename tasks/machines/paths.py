@@ -6,6 +6,8 @@ from tasks.machines.node import Node
 
 ROOT = ".exo-phase1"
 OLLAMA_BEFORE = "ollama-before.json"
+TOOL_PATH = 'export PATH="$HOME/.local/bin:$HOME/.cargo/bin:$PATH"\n'
+"""Where uv and cargo live for a user; non-login shells do not look there."""
 
 
 def state_folder(node: Node, profile: str) -> str:

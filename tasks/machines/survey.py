@@ -13,12 +13,11 @@ import msgspec
 
 from records.facts import Ended
 from tasks.errors import StepError
-from tasks.machines.daemon import MARK
+from tasks.machines.daemon import MARK, TERM_GRACE_S
 from tasks.machines.node import Node
 from tasks.machines.paths import ROOT
 from tasks.machines.ports import listening
 
-TERM_GRACE_S = 12
 KILL_GRACE_S = 5
 _AT_WORK = re.compile(r"(python|pypy)[0-9.]*|uv|uvx|pip[0-9.]*|git|cargo|rustc|npm|node|env|setsid|nohup")
 """Programs that run or build what an argument names."""
