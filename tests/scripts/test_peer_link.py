@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import random
 import socket
 import subprocess
 import sys
@@ -14,18 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tasks.exo.links import SCRIPT
-
-
-def free_port() -> int:
-    """Return a port that nobody has now, below those that Linux lends."""
-    while True:
-        port = random.SystemRandom().randint(20000, 32000)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+from tests.support.ports import free_port
 
 
 @pytest.fixture

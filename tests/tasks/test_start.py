@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import platform
-import socket
-import struct
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +17,8 @@ from tasks.machines.local import LocalNode
 from tasks.machines.pythons import Python
 from tasks.start import start_on
 from tasks.steps import StepNotes
-from tests.support.ports import free_port
+from tests.support.ports import ADDRESS, borrowed, free_port, lent_until
 
-ADDRESS = "127.0.0.1"
 ONE_SHOT = """
 print("Chat interface started:", flush=True)
 time.sleep(0.3)
@@ -166,29 +161,10 @@ def test_an_install_that_is_not_as_hosts_yaml_has_it_is_not_started(exo: ExoNode
         edited.stop()
 
 
-def borrowed(port: int) -> tuple[socket.socket, socket.socket]:
-    """Return an outgoing connection that has `port` as its own, as Linux lends it, and its other end."""
-    with socket.socket() as listener:
-        listener.bind((ADDRESS, 0))
-        listener.listen()
-        outgoing = socket.socket()
-        outgoing.bind((ADDRESS, port))
-        outgoing.connect(listener.getsockname())
-        return outgoing, listener.accept()[0]
-
-
 def test_a_port_that_was_lent_for_a_moment_is_asked_for_once_more(exo: ExoNode) -> None:
     """An EXO that lives without its API, because an outgoing connection had its port, is started again and serves."""
     write_program(exo, SERVER.replace("    time.sleep(60)", "    open('lent', 'w').close(); time.sleep(60)"))
-    outgoing, other = borrowed(exo.ports.api)
-
-    def give_back() -> None:
-        while not Path(exo.run_folder, "lent").exists():
-            time.sleep(0.02)
-        outgoing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        outgoing.close()
-
-    threading.Thread(target=give_back, daemon=True).start()
+    other = lent_until(Path(exo.run_folder, "lent"), exo.ports.api)
     try:
         assert start_on(exo, StepNotes(5)).api_port == exo.ports.api
         assert "already in use" in Path(f"{exo.log_path}.previous").read_text(encoding="utf-8")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import platform
-import socket
-import struct
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +15,8 @@ from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
 from tasks.machines.lab import Lab
 from tasks.machines.pythons import Python
-from tests.support.ports import free_port
-from tests.tasks.test_start import ADDRESS, SERVER, borrowed, write_program
+from tests.support.ports import ADDRESS, free_port, lent_until
+from tests.tasks.test_start import SERVER, write_program
 
 SMALL = ModelPair("llama-3.2-3b", "llama3.2:3b-instruct-fp16", "fp16", "F16")
 LARGE = ModelPair("llama-3.1-70b", "llama3.1:70b-instruct-fp16", "fp16", "F16")
@@ -49,15 +46,7 @@ def test_a_restart_too_asks_once_more_for_a_port_that_was_lent(cluster: ExoClust
     """In the midst of a benchmark an EXO that lives without its API is started again, and the cluster is whole."""
     exo = cluster.entry
     write_program(exo, SERVER.replace("    time.sleep(60)", "    open('lent', 'w').close(); time.sleep(60)"))
-    outgoing, other = borrowed(exo.ports.api)
-
-    def give_back() -> None:
-        while not Path(exo.run_folder, "lent").exists():
-            time.sleep(0.02)
-        outgoing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        outgoing.close()
-
-    threading.Thread(target=give_back, daemon=True).start()
+    other = lent_until(Path(exo.run_folder, "lent"), exo.ports.api)
     cluster.restart()
     other.close()
     assert cluster.complete_now() == {"srv1": True}

@@ -2,70 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from records.settings import NodeSpec
-from rehearsal.keys import new_key
-from tasks.errors import StepError
 from tasks.exo.gen1_download import state_at
 from tasks.machines.http import TRIES, call, drive
 from tasks.machines.local import LocalNode
 from tasks.machines.remote import RemoteNode
 from tasks.machines.wire import CutAnswerError, Request, read_reply
 from tests.support.slow_server import BODY, GET, all_answers_come_whole, serving
-
-SSHD = "/usr/sbin/sshd"
-
-
-@contextmanager
-def openssh(folder: Path) -> Iterator[RemoteNode]:
-    """Serve with OpenSSH on a free loopback port; yields a node there."""
-    for name in ("host_key", "operator"):
-        new_key(folder / name)
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        port = chosen.getsockname()[1]
-    (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\nStrictModes no\n"
-        f"AuthorizedKeysFile {folder}/operator.pub\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
-    )
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host_key.pub').read_text()}")
-    Path("/run/sshd").mkdir(exist_ok=True)
-    with subprocess.Popen([SSHD, "-D", "-e", "-f", f"{folder}/sshd_config"], stderr=subprocess.DEVNULL) as sshd:
-        spec = NodeSpec(
-            host="127.0.0.1",
-            port=port,
-            user=getpass.getuser(),
-            identity_file=f"{folder}/operator",
-            known_hosts=f"{folder}/known_hosts",
-        )
-        node = RemoteNode("rog", spec)
-        try:
-            _until(lambda: node.run("true").ok)
-            yield node
-        finally:
-            node.close()
-            sshd.terminate()
-
-
-def _until(works: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            works()
-            return
-        except StepError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+from tests.support.sshd import needs_sshd, sshd
 
 
 def test_a_plain_socket_brings_the_whole_of_a_slow_answer() -> None:
@@ -73,10 +22,10 @@ def test_a_plain_socket_brings_the_whole_of_a_slow_answer() -> None:
     all_answers_come_whole(LocalNode("srv1", NodeSpec(host="localhost", local=True)))
 
 
-@pytest.mark.skipif(not shutil.which(SSHD), reason="needs OpenSSH's server")
+@needs_sshd
 def test_a_tunnel_of_openssh_brings_the_whole_of_a_slow_answer(tmp_path: Path) -> None:
     """29 of 30 such answers were cut once: the channel was closed when the head had come."""
-    with openssh(tmp_path) as node:
+    with sshd(tmp_path) as server, closing(RemoteNode("rog", server.spec)) as node:
         all_answers_come_whole(node)
 
 
