@@ -71,12 +71,14 @@ class Node:
         check: bool = True,
         on_line: Callable[[str], None] | None = None,
         shown: str = "",
+        private: bool = False,
     ) -> CommandResult:
         """Run `command` in bash and return what came of it; `shown` stands for it wherever people read.
 
         It ends with its time-out on the node too, so that nothing is left running there. `on_line` gets every line
-        of stdout as it comes, which the journal then does not keep. Raises StepError where `check` is set and the exit
-        code is not 0, UnreachableError where the link fails.
+        of stdout as it comes, which the journal then does not keep; nor does it of a `private` one, which prints what
+        is other people's. Raises StepError where `check` is set and the exit code is not 0, UnreachableError where the
+        link fails.
         """
         start, shown = time.monotonic(), shown or command
         try:
@@ -84,7 +86,7 @@ class Node:
         except StepError as error:
             self._note(Command(self.key, shown, None, time.monotonic() - start, stderr=capped(error.problem.found)))
             raise
-        kept = "" if on_line else capped(ran.stdout)
+        kept = "" if on_line or private else capped(ran.stdout)
         self._note(Command(self.key, shown, ran.exit_code, ran.elapsed_s, kept, capped(ran.stderr)))
         if check and not ran.ok:
             raise self.failed(ran, timeout_s)

@@ -60,8 +60,11 @@ class Process(msgspec.Struct, frozen=True):
 
 
 def survey(node: Node) -> list[Process]:
-    """Return every process of ours that runs on the node."""
-    return read_scan(node.run(scan_command(), check=False).stdout)
+    """Return every process of ours that runs on the node.
+
+    The scan prints the command lines of everybody's, which may hold secrets: the journal does not keep them.
+    """
+    return read_scan(node.run(scan_command(), check=False, private=True).stdout)
 
 
 def scan_command() -> str:

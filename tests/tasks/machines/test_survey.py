@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from records.record import Command
 from records.settings import NodeSpec
 from tasks.errors import StepError
 from tasks.machines import daemon, survey
 from tasks.machines.daemon import Launch
 from tasks.machines.local import LocalNode
+from tasks.machines.node import journal
 from tasks.machines.survey import Process, read_scan
 
 SLEEP = "import time; time.sleep(60)"
@@ -65,6 +67,23 @@ def test_ours_without_a_note_and_nobody_else(node: LocalNode) -> None:
         assert process.poll() is None
         process.kill()
         process.wait()
+
+
+def test_no_journal_keeps_the_command_lines_of_others(node: LocalNode) -> None:
+    """The scan reads every process of the node; what stands on another's command line reaches no record."""
+    commands: list[Command] = []
+    other = started(sys.executable, "-c", SLEEP, "--token=hf_of_somebody_else")
+    try:
+        assert "hf_of_somebody_else" in node.run(survey.scan_command()).stdout
+        token = journal.set(commands)
+        try:
+            survey.survey(node)
+        finally:
+            journal.reset(token)
+    finally:
+        other.kill()
+        other.wait()
+    assert [command.stdout for command in commands] == [""]
 
 
 def test_a_pid_that_somebody_else_has_by_now_is_not_signalled(node: LocalNode) -> None:
