@@ -78,9 +78,7 @@ class SpeedupChart(msgspec.Struct, frozen=True):
                 color=ALARM, zorder=9, bbox={"facecolor": CARD, "edgecolor": ALARM, "linewidth": 2, "pad": 7},
             )  # fmt: skip
         name_rows(axes, [_label(c) for c in self.comparisons], grid=False)
-        check = (
-            "     diamond and dashes: Hodges-Lehmann cross-check" if any(map(_cross_check, self.comparisons)) else ""
-        )
+        check = "\ndiamond and dashes: Hodges-Lehmann cross-check" if any(map(_cross_check, self.comparisons)) else ""
         axes.set_xlabel(
             f"speed-up: EXO's output tokens per second ÷ Ollama's, with {self.bounds}\nring and bar: {METHOD}{check}",
             **SMALL,
