@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests import PROJECT
+from tests.support import processes
 
 FAB = Path(sys.executable).with_name("fab")
 
@@ -38,12 +39,6 @@ def fab(
 def marked(root: Path) -> list[str]:
     """Return the command lines of the processes that belong to the rehearsal in `root`."""
     mark = f"EXO_PHASE1_REHEARSAL={root.resolve()}".encode()
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark in environment.read_bytes().split(b"\0"):
-                command = (environment.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                found.append(f"{environment.parent.name} {command}")
-        except OSError:
-            continue  # it has just ended
-    return [line for line in found if line.split(" ", 1)[1].strip()]
+    ours = {pid for pid, environment in processes.files("environ") if mark in environment.split(b"\0")}
+    lines = {pid: line.replace(b"\0", b" ").decode("utf-8", "replace") for pid, line in processes.files("cmdline")}
+    return [f"{pid} {lines[pid]}" for pid in sorted(ours) if lines.get(pid, "").strip()]

@@ -22,6 +22,7 @@ from tasks.machines.environment import exported
 from tasks.machines.local import LocalNode
 from tasks.redact import masked, secrets_of
 from tests import PROJECT
+from tests.support import processes
 
 HOSTS = PROJECT / "hosts.yaml"
 PLANTED = {
@@ -104,13 +105,8 @@ class Watch:
 
     def _look(self) -> None:
         while not self._ended.is_set():
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    text = path.read_bytes()
-                except OSError:
-                    continue
-                if any(secret in text for secret in self._secrets):
-                    self.seen.add(text)
+            lines = (line for _, line in processes.files("cmdline"))
+            self.seen.update(line for line in lines if any(secret in line for secret in self._secrets))
             self.rounds += 1
             time.sleep(0.01)
 

@@ -12,6 +12,7 @@ from records.settings import Gpu, NodeSpec
 from tasks.gpu.busy import EVERY_S, GpuWatch
 from tasks.machines.local import LocalNode
 from tasks.machines.node import journal
+from tests.support import processes
 
 SPEC = NodeSpec(host="localhost", local=True, gpu=Gpu("Radeon 8060S", "gfx1151", "1002:1586"))
 
@@ -29,8 +30,8 @@ def percent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def readers(home: Path) -> list[str]:
     """Return the processes that read for a watch below `home`."""
-    lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.is_file()]
-    return [line.decode("utf-8", "replace") for line in lines if f"{home}/.exo-phase1/gpu-busy.".encode() in line]
+    mark = f"{home}/.exo-phase1/gpu-busy.".encode()
+    return [line.decode("utf-8", "replace") for _, line in processes.files("cmdline") if mark in line]
 
 
 def test_two_commands_a_watch_however_long_it_lasts(percent: Path) -> None:

@@ -23,6 +23,7 @@ from tasks.machines.http import call
 from tasks.machines.lab import Lab
 from tasks.machines.remote import RemoteNode
 from tasks.machines.wire import Request
+from tests.support import processes
 
 
 def other_spec(lab: Lab, **change: object) -> NodeSpec:
@@ -191,7 +192,7 @@ def test_cut_link_ends_the_command(lab: Lab, nodes: Layout) -> None:
     """When the node's SSH server dies in mid-command the call ends with an error instead of hanging for good."""
     node = lab.nodes["srv2"]
     server = f"rehearsal.node_server\0{nodes.root}/nodes/srv2/node.json"
-    pid = next(int(p.parent.name) for p in Path("/proc").glob("[0-9]*/cmdline") if server in _text(p))
+    pid = next(pid for pid, line in processes.files("cmdline") if server.encode() in line)
     threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
     with pytest.raises(UnreachableError, match="srv2"):
         node.run("sleep 30")
@@ -203,13 +204,6 @@ def _when(condition: Callable[[], bool], act: Callable[[], None]) -> None:
             act()
             return
         time.sleep(0.05)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""  # a process that has just ended
 
 
 def test_a_body_that_comes_after_its_headers_is_read(lab: Lab) -> None:
