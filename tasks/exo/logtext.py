@@ -17,7 +17,7 @@ _ESCAPES = re.compile(
     """,
     re.VERBOSE,
 )
-_EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Exit))(?::\s.*|)$")
+_EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Exit)|(?<=socket\.)(?:gai|h)error)(?::\s.*|)$")
 _HEALS = {
     "CancelledError",
     "TimeoutError",
@@ -44,7 +44,8 @@ _OPERATORS = re.compile(
     r"|failed to bind|name resolution|Name or service not known|getaddrinfo|command not found|: error: "
     r"|No such file or directory: '|No module named '|urlopen error|initilization failed|undefined symbol: rsmi_init"
     r"|No interface for AMD|usable interface for AMD|autogen\.\w+' has no attribute|requires LLVM|No LLVM library"
-    r"|lib(?:cuda|nvrtc|hsa-runtime64)|is deprecated, use DEV=",
+    r"|lib(?:cuda|nvrtc|hsa-runtime64)|is deprecated, use DEV=|multiple devices set in env|sqlite3\.|readonly database"
+    r"|unable to open database|host-visible VRAM|Cannot resize BAR",
     re.IGNORECASE,
 )
 """A full disk, a name that does not resolve, a port, a right, a missing tool or driver, a mistyped option: no finding

@@ -230,12 +230,13 @@ TINYGRAD = (
         "see that `rocminfo` lists the GPU for this user; otherwise take AMD=1 out of nodes.{node}.environment",
     ),
     Known(
-        r"(?i)unsupported (?:arch|gfx|target)|not a recognized processor",
+        r"(?i)unsupported (?:arch|gfx|target)|not a recognized processor|unknown target cpu 'gfx",
         "this tinygrad, or the LLVM that it compiles with, does not know the GPU: it is newer than they are",
         'set nodes.{node}.overrides: ["tinygrad==0.11.0"] and AMD_LLVM: "0" in its environment, with a recent ROCm',
     ),
     Known(
-        r"(?i)device hang|MMU fault|memory access fault|HW exception|GPU reset",
+        r"(?i)device (?:hang|fault)|MMU fault|memory access fault|HW exception|GPU reset|Wait timeout: \d+ ms"
+        r"|HIP Error",
         "the GPU faulted while it computed: its driver or firmware does not get along with this program",
         "see what `sudo dmesg | grep amdgpu` on {node} says, take a newer kernel and linux-firmware, or compute on its"
         " CPU",
@@ -264,12 +265,25 @@ TINYGRAD = (
         'set AMD_LLVM: "0" in nodes.{node}.environment, which needs ROCm\'s libamd_comgr instead',
     ),
     Known(
-        r"urlopen error|URLError|HTTPError",
+        r"urlopen error \[SSL|urlopen error.*CERTIFICATE_VERIFY",
+        "tinygrad 0.11.0 and later download Linux headers (gitlab.com) at their first use of an AMD GPU, and the node"
+        " does not trust the certificate that it was shown; something between them may put in its own",
+        "name the file with that certificate as SSL_CERT_FILE in nodes.{node}.environment, or bring"
+        " ~/.cache/tinygrad/downloads from a machine that has it",
+    ),
+    Known(
+        r"urlopen error|\burllib\.error\.|\bURLError|^HTTPError: HTTP Error|: HTTP Error \d",
         "tinygrad 0.11.0 and later download Linux headers (gitlab.com) at their first use of an AMD GPU, and the node"
         " cannot reach them",
         "let the node reach gitlab.com once (where only a proxy leads out: https_proxy in nodes.{node}.environment; a"
         " login's own is kept from EXO), or bring ~/.cache/tinygrad/downloads from a machine that did; tinygrad 0.10.3"
         " downloads nothing (ROCm before 6.4 only)",
+    ),
+    Known(
+        r"multiple devices set in env",
+        "two devices are chosen at once, and tinygrad 0.11.0 and later refuse to guess",
+        'leave one of them: nodes.{node}.environment goes over exo.environment, so CPU: "0" there takes back a CPU: "1"'
+        " of all nodes",
     ),
     Known(
         r"(\w+)=1 is deprecated, use DEV=",
@@ -295,6 +309,25 @@ TINYGRAD = (
         r"autogen\.(cuda|nvrtc)' has no attribute|libcuda|libnvrtc|CUDA_ERROR_NO_DEVICE|CUDA Error",
         "CUDA was chosen, and the node has no CUDA driver or compiler",
         "take CUDA=1 out of nodes.{node}.environment",
+    ),
+    Known(
+        r"Allocation of .*? failed on|no memory is available|HIP_ERROR_OUT_OF_MEMORY|CUDA_ERROR_OUT_OF_MEMORY",
+        "the device has no room left for what is put on it: EXO deals the layers by all memory that a node tells, not"
+        " by what is free of it",
+        "free some on {node} (a model that Ollama keeps counts: `ollama ps`), give its GPU a larger share of the RAM,"
+        " or take a smaller model",
+    ),
+    Known(
+        r"host-visible VRAM|Cannot resize BAR",
+        "the processor cannot reach all of the GPU's memory",
+        "turn on `resizable BAR` (or `Above 4G decoding`) in the firmware of {node}",
+    ),
+    Known(
+        r"sqlite3\.|unable to open database file|readonly database|database or disk is full"
+        r"|(?:denied|Read-only file system)\W+\S*\.cache/tinygrad",
+        "tinygrad keeps what it compiled in ~/.cache/tinygrad, and cannot write there",
+        "make that folder the user's own on {node} (an earlier start with sudo?) and see that its disk has room, or"
+        " name another file as CACHEDB in nodes.{node}.environment",
     ),
     EMPTY_SHARE,
 )
@@ -322,6 +355,10 @@ _BOTH = (
         "install EXO again: fab cleanup, then fab install-{node}",
     ),
     Known(
+        r"built with baseline optimizations|Illegal instruction",
+        *_DIED_BY["SIGILL"],
+    ),
+    Known(
         r"version `(?:GLIBC|GLIBCXX|CXXABI)_",
         "a package was built for a newer Linux than the node's",
         "take an older version of the package named there in nodes.{node}.overrides, or a newer Linux",
@@ -333,7 +370,7 @@ _BOTH = (
     ),
     Known(
         r"MemoryError|Cannot allocate memory|(?i:out of memory)",
-        "there is too little memory left for a few kilobytes of numbers, on the node or on its GPU",
+        "there is too little memory left, on the node or on its GPU",
         "see what holds it: `free -h` and `ps aux --sort -rss` on {node}; a model that Ollama keeps counts too",
     ),
     Known(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from records.facts import ComputeFailure
 from tasks.errors import StepError, all_of
 from tasks.exo.interface import Generation
 from tasks.exo.logtext import exo_said, without_blocks
@@ -28,7 +29,7 @@ _HUB = (
         " exo.nodes.{node}.environment of hosts.yaml",
     ),
     (
-        r": 40[13]$",
+        r": 40[13]$|\b40[13] Client Error",
         "a repository that may be read: this one wants a token of the hub, or is not there under that name",
         "put a token into ~/.cache/huggingface/token on every node (EXO reads it from there or from $HF_HOME/token), or"
         " the address of a mirror that needs none as HF_ENDPOINT into exo.environment of hosts.yaml",
@@ -47,6 +48,12 @@ _HUB = (
 )
 """What a failed download says, what it needs, what to do; the last holds for any."""
 
+_OF_THE_HUB = re.compile(
+    r"Failed to (?:fetch file list|download \S+ from \S+): \d{3}|\d{3} Client Error|HfHubHTTPError|HTTPSConnectionPool"
+    r"|(?:Gated|Offline|Repository\w*|LocalEntryNotFound)Error|Cannot connect to host|No content length for http"
+    r"|We couldn't connect to|No space left|Disk quota|(?:denied|Read-only file system)\W+/\S*exo"
+)
+"""What a reply says of the hub, or of the folder for what comes from there: of EXO's own, aiohttp, requests."""
 _FAILED = re.compile(r"^Error processing (?:tensor|prompt)\b.*$", re.MULTILINE)
 
 
@@ -61,7 +68,7 @@ def in_reply(reply: Reply, node: str) -> StepError | None:
     said = message_of(reply.text)
     failure = recognise(said, node) if reply.status >= 400 else None
     if failure is None:
-        return None
+        return _of_the_hub(f"HTTP {reply.status}: {shortened(said)}", said, node) if reply.status >= 400 else None
     return StepError(
         f"HTTP {reply.status}: {shortened(said)}",
         f"another setting: {failure.cause}",
@@ -73,19 +80,13 @@ def in_reply(reply: Reply, node: str) -> StepError | None:
 def _in_log(log: str, node: str, generation: Generation, model: str) -> StepError | None:
     ours = generation.about_pair(log, model)
     if hub := generation.hub_problem(ours):
-        needed, do = next((needed, do) for pattern, needed, do in _HUB if re.search(pattern, hub))
-        do += ", then: fab start download-model"
-        return StepError(hub, needed.replace("{node}", node), do.replace("{node}", node), who=node)
+        return _hub_error(hub, hub, node).about(node)
     rest = without_blocks(ours, lambda line: line.startswith("Download error"))
     if failure := recognise(rest, node, in_log=True):
-        return StepError(
-            f"its log says: {failure.said}",
-            f"a ring that can pass tokens on: {failure.cause}",
-            f"{failure.remedy}; then: fab install start download-model",
-            who=node,
-            exo_said=exo_said(failure.said),
-        )
+        return _told(failure, node)
     if failed := _FAILED.search(rest):
+        if known := recognise(failed[0], node):
+            return _told(known, node)
         return StepError(
             f"its log says: {shortened(failed[0])}",
             "a ring that can pass tokens on",
@@ -94,3 +95,24 @@ def _in_log(log: str, node: str, generation: Generation, model: str) -> StepErro
             exo_said=exo_said(failed[0]),
         )
     return None
+
+
+def _told(failure: ComputeFailure, node: str) -> StepError:
+    return StepError(
+        f"its log says: {failure.said}",
+        f"a ring that can pass tokens on: {failure.cause}",
+        f"{failure.remedy}; then: fab install start download-model",
+        who=node,
+        exo_said=exo_said(failure.said),
+    )
+
+
+def _of_the_hub(found: str, said: str, node: str) -> StepError | None:
+    return _hub_error(found, said, node) if _OF_THE_HUB.search(said) else None
+
+
+def _hub_error(found: str, said: str, node: str) -> StepError:
+    needed, do = next((needed, do) for pattern, needed, do in _HUB if re.search(pattern, said))
+    return StepError(
+        found, needed.replace("{node}", node), f"{do}, then: fab start download-model".replace("{node}", node)
+    )

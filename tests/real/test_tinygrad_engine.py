@@ -18,6 +18,8 @@ pytestmark = [
     pytest.mark.timeout(2900),
     pytest.mark.skipif(bool(genuine.absent()), reason=genuine.absent()),
 ]
+ROUNDS = "4"
+"""The fewest that carry a verdict."""
 BUSY_LOOPS = 3
 """1.5 per processor where there are two, three times the limit."""
 
@@ -36,7 +38,7 @@ def test_a_campaign_ends_in_a_verdict_and_goes_on_to_the_larger_model(real: Bed)
     """
     say(f"EXO {genuine.EXO_SOURCE}; Ollama: the rehearsal's stand-in; the logs lie in {real.folder}")
     folder = real.campaign("go")
-    for words in (("preflight", "install", "start"), ("bench", "--runs", "3"), ("report",), ("cleanup",)):
+    for words in (("preflight", "install", "start"), ("bench", "--runs", ROUNDS), ("report",), ("cleanup",)):
         typed(real, folder, *words)
     campaign = load_campaign(folder / "logs/llama-0015")
     tell(campaign)

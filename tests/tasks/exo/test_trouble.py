@@ -140,6 +140,43 @@ def test_the_cause_of_a_500_is_quoted_from_the_reply(words: str) -> None:
     assert error.problem.do
 
 
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ("Failed to fetch file list: 401", "wants a token"),
+        ("Cannot connect to host hub.example:443 ssl:default [Name or service not known]", "every node reaches"),
+        ("401 Client Error. (Request ID: 1)\n\nCannot access gated repo for url http://hub/x", "wants a token"),
+        ("[Errno 28] No space left on device", "room on the disk"),
+        ("[Errno 13] Permission denied: '/home/a/.cache/exo/downloads'", "may write to"),
+    ],
+)
+def test_a_reply_about_the_hub_has_the_hubs_remedies(words: str, needed: str) -> None:
+    """EXO asks for its list of files 30 times without a word in a log; the reply alone tells what came of it."""
+    error = trouble.in_reply(Reply(500, json.dumps({"detail": PREFIX + words})), "srv2")
+    assert error is not None
+    assert needed in error.problem.needed
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: http://hub/someone/other-70b/resolve/main",
+        "huggingface_hub.errors.HfHubHTTPError: 404 Client Error: Not Found for url: http://hub/api/models/someone/other",
+        "Error downloading shard: Failed to fetch file list: 401",
+    ],
+)
+def test_what_other_programs_of_the_hub_say_blocks_nothing(line: str) -> None:
+    """A tokenizer of another model that cannot be fetched is no download of tinygrad's."""
+    assert said(f'Traceback (most recent call last):\n  File "x.py", line 1, in f\n{line}\n') is None
+
+
+def test_a_failure_of_this_pair_is_known_by_its_own_line() -> None:
+    """What would fit any program counts where EXO says that it concerns this pair's shard."""
+    problem = said(READ_ONLY.replace("underlying buffer is not writable", "[Errno 12] Cannot allocate memory"))
+    assert problem is not None
+    assert "free -h" in problem.do
+
+
 def test_other_replies_are_left_to_the_generation() -> None:
     """A reply without a known failure, a good one, and none at all, have nothing to add."""
     assert trouble.in_reply(Reply(500, '{"detail": "who knows"}'), "rog") is None
