@@ -124,8 +124,8 @@ def verify_rocm(exo: ExoNode, notes: StepNotes) -> GpuTruth | None:
         words = "; ".join(f"{w.name}: {w.said}" for w in truth.witnesses)
         notes.warn(f"{node.key}: no witness sees the {wanted.name} ({wanted.gfx}): {words}")
     elif truth.usable is False:
-        kfd = next((w.said for w in truth.witnesses if w.name == "/dev/kfd"), "was not asked")
-        notes.warn(f"{node.key}: the {wanted.name} is there ({', '.join(agree)}) but not usable: /dev/kfd {kfd}")
+        why = "; ".join(f"{w.name}: {w.said}" for w in truth.witnesses if w.name in witnesses.DECIDES_USE)
+        notes.warn(f"{node.key}: the {wanted.name} is there ({', '.join(agree)}) but not usable: {why}")
     if exo.claims_gpu and amd.is_amd(wanted):
         own = exo_on(exo.exo, node.key)
         for words in amd.lacking(node.key, amd.read_probe(probed, wanted), comgr=tinygrads.needs_comgr(own)):

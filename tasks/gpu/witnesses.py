@@ -45,6 +45,8 @@ tell cpu; sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1
 
 _UNUSABLE = "HSA_STATUS_ERROR"
 """rocminfo's word where ROCm's runtime cannot open the GPU, whatever may be written to."""
+DECIDES_USE = ("/dev/kfd", "amdgpu driver", "rocminfo")
+"""The witnesses by whose words a GPU that is there cannot be used."""
 
 
 def probe_command(gpu: Gpu) -> str:
@@ -67,7 +69,7 @@ def read_probe(text: str, node: str, gpu: Gpu) -> GpuTruth:
     ]
     present = any(witness.agrees for witness in witnesses)
     needs = amd.read_answers(sections, gpu)
-    fails = _UNUSABLE in sections.get("rocminfo", "")
+    fails = _runtime_fails(sections.get("rocminfo", ""))
     usable = None if not needs.kfd else needs.kfd == "writable" and needs.driver == "live" and not fails
     conditions = [_kfd(needs), _groups(needs), *_override(sections.get("override"), gpu), *_needs(needs)]
     return GpuTruth(
@@ -106,6 +108,13 @@ def _rocminfo(text: str | None, gpu: Gpu) -> Witness:
         kinds = ", ".join(f"{a.name} ({a.kind})" for a in agents)
         return Witness("rocminfo", f"no agent of type GPU among {kinds}", False)
     return Witness("rocminfo", "; ".join(card.words() for card in gpus), judge(gpus, gpu))
+
+
+def _runtime_fails(text: str) -> bool:
+    """Tell whether rocminfo answered without a GPU that works; one that is absent or silent tells nothing."""
+    if not text.strip() or "command not found" in text:
+        return False
+    return _UNUSABLE in text or all(agent.kind != "GPU" for agent in rocminfo_agents(text))
 
 
 def _sysfs(text: str | None, gpu: Gpu) -> Witness:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tests import PROJECT
-from tests.real import lab, tiny_model
+from tests.real import amd_gpu, lab, tiny_model
 from tests.real.lab import HUB, NODES, ROG, SRV1, Lab
 
 EXO_SOURCE = os.environ.get("EXO_SOURCE", "")
@@ -28,8 +28,8 @@ EXO_WHEELS = os.environ.get("EXO_WHEELS", "")
 HUB_PORT = 8800
 OLLAMA_PORT = 11434
 SLOW = {"first_token_s": 3.0, "tokens_per_s": 0.8}
-"""The stand-in for Ollama is far slower than a ring of three nodes on two shared cores, whose answers took 4.6 to 6.9 s:
-step 13 is for a GO alone, and few rounds with that noise must carry it."""
+"""The stand-in for Ollama is far slower than a ring of three nodes on two shared cores, whose answers took 3.6 to
+6.9 s: step 13 is for a GO alone, and few rounds with that noise must carry it."""
 
 
 def absent() -> str:
@@ -54,11 +54,11 @@ class Bed:
     lab: Lab
     folder: Path
 
-    def campaign(self, name: str) -> Path:
-        """Return a new folder for one campaign, its hosts file in it."""
+    def campaign(self, name: str, *, amd: bool = False) -> Path:
+        """Return a new folder for one campaign, its hosts file in it; `amd`: rog computes on its emulated GPU."""
         folder = self.folder / name
         folder.mkdir()
-        (folder / "hosts.yaml").write_text(json.dumps(hosts(self.folder / "exo"), indent=2))
+        (folder / "hosts.yaml").write_text(json.dumps(hosts(self.folder / "exo", amd=amd), indent=2))
         return folder
 
     def fab(self, campaign: Path, *words: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
@@ -102,15 +102,19 @@ def _ours() -> dict[str, str]:
     return {"PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def hosts(checkout: Path) -> dict[str, Any]:
-    """Return the shipped hosts file, changed only in what this bed has not: a GPU, Tailscale, the internet, a week."""
+def hosts(checkout: Path, *, amd: bool) -> dict[str, Any]:
+    """Return the shipped hosts file, changed only in what this bed has not: Tailscale, the internet, a week, a GPU."""
     shipped: dict[str, Any] = yaml.safe_load((PROJECT / "hosts.yaml").read_text())
     for machine in NODES:
         shipped["nodes"][machine.key]["address"] = machine.address
-    del shipped["nodes"]["rog"]["gpu"], shipped["ollama"]["rog"]["gpu"], shipped["profiles"]["qwen-1x"]
+    del shipped["ollama"]["rog"]["gpu"], shipped["profiles"]["qwen-1x"]
     exo = shipped["profiles"]["llama-0015"]["exo"]
     exo["source"] = str(checkout)
-    exo["nodes"]["rog"] = exo["nodes"]["srv2"]  # what ships for a node without a usable GPU
+    if amd:
+        exo["nodes"]["rog"]["environment"] |= amd_gpu.environment()
+    else:
+        del shipped["nodes"]["rog"]["gpu"]
+        exo["nodes"]["rog"] = exo["nodes"]["srv2"]  # what ships for a node without a usable GPU
     exo["environment"] = {"HF_ENDPOINT": f"http://{HUB.address}:{HUB_PORT}"}
     for pair in shipped["profiles"]["llama-0015"]["models"].values():
         pair["download_bytes"] = 20_000_000

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from tests import PROJECT
 
-LIMIT_S = 3000
+LIMIT_S = 5400
 UP_S = 20.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = ("ip", "unshare", "nsenter", "ssh-keygen", "/usr/sbin/sshd")
@@ -93,11 +93,18 @@ class Lab:
         """Return where everything of a machine lies: home, bin (first on its PATH), tmp and its servers' logs."""
         return self.root / machine.key
 
+    def tell(self, machine: Machine, line: str) -> None:
+        """Have a machine's first process, its shell, do something; what that says is in `boot.log`."""
+        pipe = self._shells[machine.key].stdin
+        assert pipe is not None
+        pipe.write(line + "\n")
+        pipe.flush()
+
     def start(self, machine: Machine, argv: list[str], log: str, **variables: str) -> None:
         """Start a server on a machine; it ends with the machine, its words are in `log` of the machine's folder."""
         named = [f"{name}={value}" for name, value in variables.items()]
         line = shlex.join(["env", *named, *argv])
-        self._tell(machine, f"{line} </dev/null >>{shlex.quote(str(self.folder(machine) / log))} 2>&1 &")
+        self.tell(machine, f"{line} </dev/null >>{shlex.quote(str(self.folder(machine) / log))} 2>&1 &")
 
     def run(
         self, machine: Machine, argv: list[str], *, cwd: Path, timeout_s: float, **variables: str
@@ -175,16 +182,16 @@ class Lab:
             _ip(inner, f"addr add {machine.address}/10 dev eth0", "link set eth0 up")
         _ip(inner, "link set lo up")
         folder = shlex.quote(str(self.folder(machine)))
-        self._tell(machine, f"hostname {machine.hostname}")
-        self._tell(machine, f"mount --bind {shlex.quote(str(self.root / 'hosts'))} /etc/hosts")
+        self.tell(machine, f"hostname {machine.hostname}")
+        self.tell(machine, f"mount --bind {shlex.quote(str(self.root / 'hosts'))} /etc/hosts")
         if machine.ssh_port:
             # Its own home folder, for the SSH server and for every program that asks who it is.
-            self._tell(machine, f"mount --bind {folder}/passwd /etc/passwd")
-            self._tell(machine, "mount -t tmpfs tmpfs /run && mkdir /run/sshd")
-            self._tell(machine, f"mount --bind {folder}/loadavg /proc/loadavg")
+            self.tell(machine, f"mount --bind {folder}/passwd /etc/passwd")
+            self.tell(machine, "mount -t tmpfs tmpfs /run && mkdir /run/sshd")
+            self.tell(machine, f"mount --bind {folder}/loadavg /proc/loadavg")
             argv = [sys.executable, "-m", "tests.real.loadavg", str(self.folder(machine) / "loadavg")]
             self.start(machine, argv, "loadavg.log", PYTHONPATH=str(PROJECT), PYTHONDONTWRITEBYTECODE="1")
-            self._tell(machine, f"/usr/sbin/sshd -D -E {folder}/sshd.log -f {folder}/sshd_config </dev/null &")
+            self.tell(machine, f"/usr/sbin/sshd -D -E {folder}/sshd.log -f {folder}/sshd_config </dev/null &")
 
     def _first(self, machine: Machine) -> int:
         """Return the PID, as seen from here, of a machine's first process: the child of `unshare`, of `timeout`."""
@@ -200,12 +207,6 @@ class Lab:
                 return found
             time.sleep(0.02)
         raise RuntimeError(f"{machine.key} did not boot: {(self.folder(machine) / 'boot.log').read_text()}")
-
-    def _tell(self, machine: Machine, line: str) -> None:
-        pipe = self._shells[machine.key].stdin
-        assert pipe is not None
-        pipe.write(line + "\n")
-        pipe.flush()
 
     def _wait_for_ssh(self, machine: Machine) -> None:
         greeting = f"exec 3<>/dev/tcp/{machine.address}/{machine.ssh_port} && head -c 4 <&3"

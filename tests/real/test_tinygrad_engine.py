@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from records.campaign import Campaign, load_campaign
-from tests.real import genuine
+from tests.real import amd_gpu, genuine
 from tests.real.genuine import Bed, bed
 from tests.real.lab import NODES, ROG
 
@@ -54,13 +54,30 @@ def test_a_campaign_ends_in_a_verdict_and_goes_on_to_the_larger_model(real: Bed)
         assert [line for line in real.lab.processes(machine) if "/venv/bin/exo" in line] == []
 
 
+@pytest.mark.skipif(bool(amd_gpu.absent()), reason=amd_gpu.absent())
+def test_an_amd_node_computes_in_the_ring(real: Bed) -> None:
+    """As the shipped profile says, with rog on its GPU: another tinygrad than the CPU nodes', and the ring answers."""
+    folder = real.campaign("amd", amd=True)
+    amd_gpu.put_into(real.lab, ROG)
+    for words in (("preflight", "install", "start"), ("download-model",), ("cleanup",)):
+        typed(real, folder, *words)
+    campaign = load_campaign(folder / "logs/llama-0015")
+    tell(campaign)
+    probe = campaign.records[4].result["probe"]
+    assert (probe["device"], probe["versions"]["tinygrad"]) == ("AMD", "0.11.0")
+    assert campaign.records[9].result["exo_answered"] == "llama-3.2-3b"
+
+
 def test_a_campaign_beside_a_busy_neighbour_is_invalid(real: Bed) -> None:
-    """Busy loops on rog alone: no word about the speed-up, and the report names rog; step 13 is left out."""
+    """Busy loops on rog alone stop the benchmark; gone on with, it is INVALID, rog is named, step 13 left out."""
     folder = real.campaign("disturbed")
     typed(real, folder, "preflight", "install", "start")
     for _ in range(BUSY_LOOPS):
         real.lab.start(ROG, ["nice", "-n", "19", "bash", "-c", "while :; do :; done"], "neighbour.log")
-    for words in (("bench", "--runs", "2"), ("report",), ("cleanup",)):
+    stopped = real.fab(folder, "bench", "--runs", "2")
+    assert stopped.returncode == 1
+    assert "on rog (limit 0.5 per CPU)" in stopped.stdout + stopped.stderr
+    for words in (("bench", "--runs", "2", "--anyway"), ("report",), ("cleanup",)):
         typed(real, folder, *words)
     campaign = load_campaign(folder / "logs/llama-0015")
     tell(campaign)

@@ -107,10 +107,15 @@ def test_a_rocminfo_that_fails_is_not_usable(tmp_path: Path) -> None:
     card(tmp_path, "card0", "0x1002", "0x1586")
     kfd(tmp_path)
     assert probed(tmp_path, {}).usable is True
-    said = "hsa api call failure at: rocminfo.cc:1306\nCall returned HSA_STATUS_ERROR_OUT_OF_RESOURCES: failed\n"
-    truth = probed(tmp_path, {"rocminfo": said})
-    assert (truth.present, truth.usable) == (True, False)
-    assert "OUT_OF_RESOURCES" in witness(truth, "rocminfo").said
+    for said in (
+        "hsa api call failure at: rocminfo.cc:1306\nCall returned HSA_STATUS_ERROR_OUT_OF_RESOURCES: failed\n",
+        "ROCk module is NOT loaded, possibly no GPU devices\n",
+        'Unable to open /dev/kfd read-write: Invalid argument\nroot is member of "render" group\n',
+    ):
+        truth = probed(tmp_path, {"rocminfo": said})
+        assert (truth.present, truth.usable) == (True, False)
+        assert witness(truth, "rocminfo").said.split()[:3] == said.split()[:3]
+    assert probed(tmp_path, {"rocminfo": ""}).usable is True
 
 
 def test_a_driver_that_is_not_live_is_not_usable(tmp_path: Path) -> None:
