@@ -42,7 +42,8 @@ _SOUNDS_WRONG = re.compile(
 _OPERATORS = re.compile(
     r"No space left on device|Disk quota exceeded|Read-only file system|Permission denied|address already in use"
     r"|failed to bind|name resolution|Name or service not known|getaddrinfo|command not found|: error: "
-    r"|No such file or directory: '|No module named '|urlopen error|initilization failed|undefined symbol: rsmi_init"
+    r"|No such file or directory: '|No module named '|urlopen error|initilization failed"
+    r"|undefined symbol: (?:rsmi_init|atomic_)"
     r"|No interface for AMD|usable interface for AMD|autogen\.\w+' has no attribute|requires LLVM|No LLVM library"
     r"|lib(?:cuda|nvrtc|hsa-runtime64)|is deprecated, use DEV=|multiple devices set in env|sqlite3\.|readonly database"
     r"|unable to open database|host-visible VRAM|Cannot resize BAR",

@@ -296,6 +296,11 @@ TINYGRAD = (
         "take ROCM_PATH out of the environment of the login and of nodes.{node}.environment",
     ),
     Known(
+        r"undefined symbol: atomic_thread_fence|libatomic\S*: cannot open",
+        "tinygrad 0.11.0 and later need libatomic to talk to an AMD GPU, and the loader of the node knows none",
+        "install it on {node}: libatomic1 on Debian and Ubuntu, libatomic elsewhere",
+    ),
+    Known(
         r"No such file or directory: '(?:\S*/)?(?:clang|gcc|cc)[-+.\w]*'",
         "tinygrad compiles for the CPU with clang (or what CC names), and the node has none",
         "install clang on {node}",

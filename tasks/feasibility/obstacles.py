@@ -171,6 +171,12 @@ def dealing(
     memory = layers.memories(nodes, devices.on_amd)
     dealt = layers.deal(memory, known.layers)
     if not dealt:
+        silent = [key for key, one in memory.items() if not one.seen_bytes]
+        if silent and nodes:
+            found.telling.append(
+                f"who gets which layers is not known: {', '.join(silent)} did not tell the memory of its"
+                " device, by which EXO deals them"
+            )
         return {}
     # A rehearsal's nodes hold no weights, and share this machine's memory.
     prevents = found.telling if inventory.rehearsal else found.blocking

@@ -91,10 +91,7 @@ def lacking(node: str, amd: AmdNode, *, comgr: bool = True) -> list[str]:
     if amd.kfd == "missing":
         told.append(f"there is no /dev/kfd, without which nothing computes on an AMD GPU: {_cpu(node)}")
     elif amd.kfd != "writable":
-        told.append(
-            f"this user may not write to /dev/kfd ({_groups(amd)}), and the first prompt fails:"
-            " `sudo usermod -aG render,video $USER`, then log in anew"
-        )
+        told.append(f"this user may not write to /dev/kfd ({amd.kfd}), and the first prompt fails: {_join(amd)}")
     if not amd.rocm_smi:
         told.append(f"{_no_rocm_smi(amd)}: install rocm-smi-lib of ROCm 7 or before, or {_cpu(node)}")
     if comgr and not amd.comgr:
@@ -114,9 +111,15 @@ def _cpu(node: str) -> str:
     return f'compute on its CPU (nodes.{node}: overrides ["tinygrad==0.10.2"], environment {{CPU: "1"}}, no extras)'
 
 
-def _groups(amd: AmdNode) -> str:
+def _join(amd: AmdNode) -> str:
     without = [name for name in ("render", "video") if name not in amd.groups]
-    return f"not in the group {' or '.join(without)}" if without else f"in render and video; {amd.kfd}"
+    if without:
+        missing = f"the user is not in the group {' or '.join(without)}"
+        return f"{missing}; `sudo usermod -aG {','.join(without)} $USER`, then log in anew"
+    return (
+        "the user is in render and video, so another group or root owns it: join that one (`sudo usermod -aG GROUP"
+        " $USER`, then log in anew); a container is given both by --device and --group-add"
+    )
 
 
 def _no_rocm_smi(amd: AmdNode) -> str:

@@ -85,6 +85,8 @@ def put_into(lab: Lab, machine: Machine) -> None:
     lab.tell(machine, "mount -t tmpfs tmpfs /sys/module && mkdir /sys/module/amdgpu")
     lab.tell(machine, "echo live >/sys/module/amdgpu/initstate")
     lab.tell(machine, f"mount -t tmpfs tmpfs /sys/class && mkdir /sys/class/drm && cp -r {here}/card1 /sys/class/drm/")
-    # A device of the real /dev would be there for everybody, so this machine gets one of its own with all the others.
+    # What is put into the real /dev is there for everybody, so this machine gets a /dev of its own. Links into the real
+    # one would not do: a linker that root has write to /dev/null, as Python's find_library does, takes the link away.
     lab.tell(machine, "mkdir /run/dev && mount --rbind /dev /run/dev && mount -t tmpfs tmpfs /dev")
-    lab.tell(machine, "for one in /run/dev/*; do ln -s $one /dev/; done; touch /dev/kfd")
+    lab.tell(machine, "for one in $(ls /run/dev); do cp -a /run/dev/$one /dev/; done; touch /dev/kfd")
+    lab.tell(machine, "for one in pts shm; do mount --rbind /run/dev/$one /dev/$one; done")

@@ -68,6 +68,7 @@ SAID = [
     ("AssertionError: multiple devices set in env: ['AMD', 'CPU']", "two devices", "leave one"),
     ("AssertionError: AMD=1 is deprecated, use DEV=AMD instead", "from 0.13 on", "pin an older one"),
     ("OSError: /opt/none/lib/libhsa-runtime64.so: cannot open shared object file", "ROCM_PATH is set", "ROCM_PATH"),
+    ("AttributeError: /home/a/venv/bin/python: undefined symbol: atomic_thread_fence", "need libatomic", "libatomic1"),
     ("FileNotFoundError: [Errno 2] No such file or directory: 'clang'", "with clang", "install clang on rog"),
     ("AttributeError: module 'tinygrad.runtime.autogen.cuda' has no attribute 'cuInit'", "CUDA was chosen", "CUDA=1"),
     ("ModuleNotFoundError: No module named 'tinygrad'", "is not in EXO's", "fab install-rog"),

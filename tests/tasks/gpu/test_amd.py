@@ -114,7 +114,7 @@ def test_wsl_is_named(tmp_path: Path) -> None:
         ({"driver": "going"}, "says `going`"),
         ({"kfd": "missing"}, "there is no /dev/kfd"),
         ({"kfd": "crw-rw---- 1 root render 235, 0 /dev/kfd", "groups": ["x"]}, "not in the group render or video"),
-        ({"kfd": "crw------- 1 root root 235, 0 /dev/kfd"}, "in render and video; crw------- 1 root root"),
+        ({"kfd": "crw------- 1 root root 235, 0 /dev/kfd"}, "in render and video, so another group or root owns it"),
         ({"rocm_smi": ""}, "there is no /opt/rocm/lib/librocm_smi64.so, where pyrsmi looks"),
         ({"rocm_smi": "", "rocm": "10.1.0"}, "ROCm 10.1.0 does not bring librocm_smi64 any more"),
         ({"comgr": ""}, "there is no libamd_comgr where tinygrad looks"),
