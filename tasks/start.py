@@ -19,6 +19,11 @@ from tasks.steps import Step, StepNotes, run_side_by_side, step
 SHOWN = 5
 LOGOUT_S = 0.5
 """logind ends what a session leaves as soon as the session is closed."""
+LOGIND = (
+    "busctl get-property org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager"
+    ' KillUserProcesses 2>/dev/null; loginctl show-user "$(id -un)" --property=Linger 2>/dev/null'
+)
+"""Asks logind whether it ends what a login leaves, and whether this user's processes are spared."""
 
 
 @step
@@ -92,7 +97,7 @@ def start_on(exo: ExoNode, notes: StepNotes) -> Started:
         if differs:
             console.note(exo.key, f"runs with another {differs} than hosts.yaml asks for: is started again")
         serving = serve(exo, launch)
-        _outlives_login(exo, serving.process)
+        _outlives_login(exo, serving.process, notes)
     device = serving.device or "an unknown device"
     notes.summary = f"PID {serving.process.pid} serves port {exo.ports.api} after {serving.ready_s:.1f} s on {device}"
     if differs:
@@ -131,8 +136,20 @@ def _refuse_another_install(exo: ExoNode) -> None:
         )
 
 
-def _outlives_login(exo: ExoNode, process: Daemon) -> None:
-    """See that EXO lives on when the connection that started it has ended. Raises StepError."""
+def ends_with_login(told: str) -> bool:
+    """Read what `LOGIND` printed; a machine without logind tells nothing and ends nothing."""
+    return "b true" in told and "Linger=yes" not in told
+
+
+def _outlives_login(exo: ExoNode, process: Daemon, notes: StepNotes) -> None:
+    """See that EXO lives on when the connection that started it has ended. Raises StepError.
+
+    The login at this machine goes on, so here only logind can tell what its end will do.
+    """
+    if exo.node.spec.local and ends_with_login(exo.node.run(LOGIND, check=False).stdout):
+        notes.warn(
+            f"{exo.key}: EXO ends when you log out here (logind's KillUserProcesses); loginctl enable-linger keeps it"
+        )
     exo.node.close()
     time.sleep(LOGOUT_S)
     if exo.has_ended(process):

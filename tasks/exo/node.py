@@ -65,7 +65,7 @@ def past_proxies(environment: Mapping[str, str], peers: Callable[[], Mapping[str
         return dict(environment)
     direct: dict[str, str] = {}
     for names in (("no_proxy", "NO_PROXY"), ("no_grpc_proxy",)):  # gRPC reads the second, where it is set, instead
-        given = next((proxies[name] for name in names if name in proxies), "")
+        given = ",".join(proxies[name] for name in names if name in proxies)
         if given or "no_proxy" in names:
             every = [*(text.strip() for text in given.split(",")), *peers().values(), "localhost", "127.0.0.1"]
             direct |= dict.fromkeys(names, ",".join(dict.fromkeys(filter(None, every))))

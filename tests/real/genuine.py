@@ -18,6 +18,7 @@ import yaml
 from tests import PROJECT
 from tests.real import amd_gpu, lab, tiny_model
 from tests.real.lab import HUB, NODES, ROG, SRV1, Lab
+from tests.real.ollama_server import OLLAMA, OLLAMA_GGUF, TEMPLATE
 
 EXO_SOURCE = os.environ.get("EXO_SOURCE", "")
 """A checkout of EXO v0.0.15-alpha."""
@@ -26,7 +27,7 @@ EXO_PYTHON = os.environ.get("EXO_PYTHON") or shutil.which("python3.12") or ""
 EXO_WHEELS = os.environ.get("EXO_WHEELS", "")
 """A folder with all that EXO needs, for the nodes reach no package index: `pip download` fills one."""
 HUB_PORT = 8800
-OLLAMA_PORT = 11434
+OLLAMA_PORT, GENUINE_OLLAMA_PORT = 11434, 11435
 SLOW = {"first_token_s": 3.0, "tokens_per_s": 0.8}
 """The stand-in for Ollama is far slower than a ring of three nodes on two shared cores, whose answers took 3.6 to
 6.9 s: step 13 is for a GO alone, and few rounds with that noise must carry it."""
@@ -60,6 +61,29 @@ class Bed:
         folder.mkdir()
         (folder / "hosts.yaml").write_text(json.dumps(hosts(self.folder / "exo", amd=amd), indent=2))
         return folder
+
+    def with_genuine_ollama(self, campaign: Path) -> None:
+        """Start a genuine Ollama where the stand-in is a baseline, and have the campaign ask that instead.
+
+        Its one file stands for both models of the pair.
+        """
+        hosts_file = campaign / "hosts.yaml"
+        told = json.loads(hosts_file.read_text())
+        models = told["profiles"]["llama-0015"]["models"].values()
+        for machine in (SRV1, ROG):
+            told["ollama"][machine.key]["url"] = f"http://{machine.address}:{GENUINE_OLLAMA_PORT}"
+            folder = self.lab.folder(machine)
+            where = {"OLLAMA_HOST": f"0.0.0.0:{GENUINE_OLLAMA_PORT}", "OLLAMA_MODELS": str(folder / "models")}
+            own = where | {"HOME": str(folder / "home"), "OLLAMA_NO_CLOUD": "1"}
+            self.lab.start(machine, [OLLAMA, "serve"], "genuine-ollama.log", **own)
+            (folder / "Modelfile").write_text(f"FROM {OLLAMA_GGUF}\n{TEMPLATE}")
+            for pair in models:
+                make = f"until {OLLAMA} create {pair['ollama']} -f {folder}/Modelfile; do sleep 0.3; done"
+                made = self.lab.run(machine, ["bash", "-c", make], cwd=folder, timeout_s=120, **own)
+                assert made.returncode == 0, made.stderr
+        for pair in models:
+            pair["ollama_precision"] = OLLAMA_GGUF.rpartition(".gguf")[0].rpartition(".")[2]
+        hosts_file.write_text(json.dumps(told, indent=2))
 
     def fab(self, campaign: Path, *words: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
         """Type `fab WORDS` on srv1; what it said stands in `typed.log` of the campaign's folder too."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from records.campaign import Campaign, load_campaign
-from tests.real import amd_gpu, genuine
+from tests.real import amd_gpu, genuine, ollama_server
 from tests.real.genuine import Bed, bed
 from tests.real.lab import NODES, ROG
 
@@ -66,6 +66,19 @@ def test_an_amd_node_computes_in_the_ring(real: Bed) -> None:
     probe = campaign.records[4].result["probe"]
     assert (probe["device"], probe["versions"]["tinygrad"]) == ("AMD", "0.11.0")
     assert campaign.records[9].result["exo_answered"] == "llama-3.2-3b"
+
+
+@pytest.mark.skipif(bool(ollama_server.absent()), reason=ollama_server.absent())
+def test_both_engines_are_the_genuine_ones(real: Bed) -> None:
+    """Against a genuine Ollama, which computes a small model in milliseconds, the ring is slower: NO-GO."""
+    folder = real.campaign("ollama")
+    real.with_genuine_ollama(folder)
+    for words in (("preflight", "install", "start"), ("bench", "--runs", ROUNDS), ("report",), ("cleanup",)):
+        typed(real, folder, *words)
+    campaign = load_campaign(folder / "logs/llama-0015")
+    tell(campaign)
+    assert campaign.records[14].result["verdict"] == "NO-GO"
+    assert campaign.records[13].status == "skipped"
 
 
 def test_a_campaign_beside_a_busy_neighbour_is_invalid(real: Bed) -> None:

@@ -15,7 +15,7 @@ from tasks.errors import StepError
 from tasks.exo.node import ExoNode
 from tasks.machines.local import LocalNode
 from tasks.machines.pythons import Python
-from tasks.start import start_on
+from tasks.start import ends_with_login, start_on
 from tasks.steps import StepNotes
 from tests.support.ports import ADDRESS, borrowed, free_port, lent_until
 
@@ -96,6 +96,21 @@ def test_a_program_that_lives_without_serving_is_stopped_again(exo: ExoNode) -> 
     with pytest.raises(StepError, match=r"does not serve after [0-9]+ s: OSError: .* address already in use"):
         start_on(exo, StepNotes(5))
     assert exo.process() is None
+
+
+@pytest.mark.parametrize(
+    ("told", "ends"),
+    [
+        ("b true\nLinger=no\n", True),
+        ("b true\n", True),
+        ("b true\nLinger=yes\n", False),
+        ("b false\nLinger=no\n", False),
+        ("", False),
+    ],
+)
+def test_logind_tells_whether_a_logout_ends_exo(told: str, ends: bool) -> None:
+    """As busctl and loginctl print it; a machine without logind, a container say, ends nothing."""
+    assert ends_with_login(told) is ends
 
 
 def test_a_start_without_an_install_says_what_to_type(exo: ExoNode) -> None:
