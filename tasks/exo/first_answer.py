@@ -55,6 +55,8 @@ def first_answer(
         return generation.parse_chat(reply, pair.exo), time.monotonic() - begin
     except StepError as error:
         watch.look()  # where the logs know why, they are told instead
+        if reply.status == 0 and (working := watch.at_work(_TELL_S)):
+            raise _too_slow(timeout_s, working, pair) from None
         raise (trouble.in_reply(reply, _whose(reply, cluster)) or error) from None
 
 
@@ -64,6 +66,15 @@ def _whose(reply: Reply, cluster: ExoCluster) -> str:
         return cluster.entry.key
     peers = [exo for exo in cluster.nodes.values() if exo is not cluster.entry]
     return next((exo.key for exo in peers if exo.claims_gpu), cluster.entry.key)
+
+
+def _too_slow(timeout_s: float, working: list[str], pair: ModelPair) -> StepError:
+    return StepError(
+        f"no answer of `{pair.exo}` within {timeout_s:g} s; to the end at work: {', '.join(working)}",
+        "an answer within bench.request_timeout_s: this ring computes, and is slow or waits for something",
+        "raise bench.request_timeout_s in hosts.yaml (EXO itself gives up after 900 s), or take a smaller model; see"
+        f" what {working[0]} does (`top`): another program there makes it slow; then: fab download-model",
+    )
 
 
 class _Watch:
@@ -126,8 +137,12 @@ class _Watch:
         now = time.monotonic()
         if now - self._told > _TELL_S:
             self._told = now
-            working = [key for key, worked in self._worked.items() if now - worked < 2 * LOOK_S + 1]
-            console.doing("exo", f"owes the first answer; at work: {', '.join(working) or 'no node'}")
+            console.doing("exo", f"owes the first answer; at work: {', '.join(self.at_work()) or 'no node'}")
+
+    def at_work(self, within_s: float = 2 * LOOK_S + 1) -> list[str]:
+        """Return the nodes that were seen doing something in the last seconds."""
+        now = time.monotonic()
+        return [key for key, worked in self._worked.items() if now - worked < within_s]
 
     def _look_at(self, exo: ExoNode) -> Pulse:
         process = self._processes[exo.key]
@@ -158,6 +173,8 @@ class _Watch:
         raise one_each(
             idle,
             "a node that computes while EXO owes the first answer: this ring hangs",
-            "read the EXO log of every node, the one that worked last first; then: fab cleanup start download-model",
+            "read the EXO log of every node, the one that worked last first, and see that each reaches the hub (curl"
+            " -sI ${HF_ENDPOINT:-https://huggingface.co}): EXO asks it for its list of files even where all are on the"
+            " disk, for 4 minutes without a word; then: fab cleanup start download-model",
             {key: exo_said(last_word(text)[0]) for key, text in self._written.items()},
         )

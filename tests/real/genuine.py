@@ -28,7 +28,7 @@ EXO_WHEELS = os.environ.get("EXO_WHEELS", "")
 """A folder with all that EXO needs, for the nodes reach no package index: `pip download` fills one."""
 HUB_PORT = 8800
 OLLAMA_PORT, GENUINE_OLLAMA_PORT = 11434, 11435
-SLOW = {"first_token_s": 3.0, "tokens_per_s": 0.8}
+SLOW = {"first_token_s": 3.0, "tokens_per_s": 0.6}
 """The stand-in for Ollama is far slower than a ring of three nodes on two shared cores, whose answers took 3.6 to
 6.9 s: step 13 is for a GO alone, and few rounds with that noise must carry it."""
 
@@ -142,5 +142,6 @@ def hosts(checkout: Path, *, amd: bool) -> dict[str, Any]:
     exo["environment"] = {"HF_ENDPOINT": f"http://{HUB.address}:{HUB_PORT}"}
     for pair in shipped["profiles"]["llama-0015"]["models"].values():
         pair["download_bytes"] = 20_000_000
-    shipped["bench"] |= {"baseline_runs": 2, "requests": 1, "max_tokens": 12, "request_timeout_s": 300}
+    patience_s = 890 if amd else 300  # on an emulated GPU a kernel takes its time, and its compiler too
+    shipped["bench"] |= {"baseline_runs": 2, "requests": 1, "max_tokens": 12, "request_timeout_s": patience_s}
     return shipped

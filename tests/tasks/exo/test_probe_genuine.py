@@ -1,7 +1,6 @@
 """The compute probe on the genuine engines from the package index: what computes, and how the others fail.
 
-tinygrad's emulated AMD GPU joins in where TINYGRAD_MOCKGPU names a checkout of tinygrad v0.10.3 with `extra/remu` built
-(`cargo build --release`); it also needs LLVM 18 or later.
+tinygrad's emulated AMD GPU joins in where the names of tests/real/amd_gpu.py are given; it also needs LLVM 18 or later.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ import pytest
 from records.facts import ComputeProbe
 from tasks.exo import probe
 from tasks.machines.environment import exports
+from tests.real import amd_gpu
 from tests.support.packages import package
-
-MOCKGPU = os.environ.get("TINYGRAD_MOCKGPU", "")
 
 needs_clang = pytest.mark.skipif(not shutil.which("clang"), reason="no clang, with which tinygrad compiles for the CPU")
 no_amd = pytest.mark.skipif(Path("/dev/kfd").exists(), reason="this machine may have a usable AMD GPU")
@@ -107,15 +105,22 @@ def test_mlx_computes_with_the_override_and_not_as_locked() -> None:
     assert "without a back end" in causes(probed("mlx", {}, package("mlx==0.31.2")))
 
 
-@pytest.mark.skipif(not MOCKGPU, reason="TINYGRAD_MOCKGPU names no checkout of tinygrad with its emulated AMD GPU")
-def test_the_emulated_amd_gpu() -> None:
-    """With LLVM the multiplication is right and llama's mask does not compile; read-only arrays are taken."""
-    checkout = Path(MOCKGPU)
-    environment = {
-        "AMD": "1", "MOCKGPU": "1", "AMD_LLVM": "1",
-        "LD_LIBRARY_PATH": str(checkout / "extra" / "remu" / "target" / "release"),
-    }  # fmt: skip
-    # The checkout only lends its `test` and `extra`: the tinygrad that is asked is the packaged one.
-    found = probed("tinygrad", environment, package("tinygrad==0.10.3"), checkout)
-    assert {failure.stage for failure in found.failures} == {"rocm-smi", "fp16 mask"}
-    assert "half -inf" in causes(found)
+@pytest.mark.skipif(bool(amd_gpu.absent()), reason=amd_gpu.absent())
+@pytest.mark.parametrize(
+    ("by_llvm", "fetched", "stages", "cause"),
+    [
+        ("0", True, {"rocm-smi"}, ""),
+        ("1", True, {"rocm-smi", "fp16 mask"}, "half -inf"),
+        ("0", False, {"rocm-smi", "read-only array"}, "cannot reach them"),
+    ],
+)
+def test_the_emulated_amd_gpu(tmp_path: Path, by_llvm: str, fetched: bool, stages: set[str], cause: str) -> None:
+    """As shipped it computes, with LLVM llama's mask does not compile, and without headers nothing does."""
+    if fetched:
+        shutil.copytree(amd_gpu.DOWNLOADS, tmp_path / "tinygrad/downloads")
+    given = amd_gpu.environment() | {"AMD": "1", "AMD_LLVM": by_llvm, "XDG_CACHE_HOME": str(tmp_path)}
+    # The checkout only lends its `test`: the tinygrad that is asked is the packaged one.
+    found = probed("tinygrad", given, package("tinygrad==0.11.0"), Path(given["PYTHONPATH"]))
+    assert found.device == "AMD"
+    assert {failure.stage for failure in found.failures} == stages
+    assert cause in causes(found)
