@@ -124,6 +124,11 @@ def devices(
     for key in on_cpu:
         prevents += tinygrads.on_cpu(key, nodes[key])
         gpu = inventory.nodes[key].gpu
+        if gpu is None and _on(nodes[key].environment.get("AMD")):
+            prevents.append(
+                f"{key}: its environment sets AMD=1, and hosts.yaml names no GPU there: EXO crashes at its start where"
+                f' none is; set AMD: "0" in nodes.{key}.environment'
+            )
         if gpu is not None:
             found.telling.append(f"{key} has a {gpu.name}, but its environment does not set AMD=1: CPU")
     if on_cpu:

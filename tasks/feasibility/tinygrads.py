@@ -24,8 +24,8 @@ def chosen(exo: Exo) -> tuple[int, ...] | None:
         if override_name(text) == "tinygrad":
             wanted = text.partition(";")[0]
             exact = re.search(r"===?\s*v?([0-9.]+)\s*$|tinygrad-([0-9.]+)(?:-[^/]*\.whl|\.tar\.gz|\.zip)", wanted)
-            # `>=` takes the newest; a repository, a folder, a wildcard or an upper bound may be anything.
-            return _numbers(exact[1] or exact[2]) if exact else None if re.search(r"[@<~/*]", wanted) else _NEWEST
+            # `>=` takes the newest; a repository, a folder, a wildcard, an upper bound, a `.post1` may be anything.
+            return _numbers(exact[1] or exact[2]) if exact else None if re.search(r"[@<~/*]|==", wanted) else _NEWEST
     return PINNED
 
 

@@ -196,6 +196,13 @@ def test_a_cpu_needs_a_tinygrad_that_takes_read_only_arrays(override: str, can_r
     assert any("must have it" in reason for reason in one.reasons)
 
 
+def test_amd_for_all_nodes_ends_those_without_a_gpu() -> None:
+    """A switch that every node inherits makes EXO ask pyrsmi where no AMD GPU is, and end."""
+    one = row(assess(changed("llama-0015", exo={"environment": {"AMD": "1"}}), NODES, TAILNET), "llama-0015")
+    assert one.can_run is False
+    assert [reason.partition(":")[0] for reason in one.reasons if "crashes at its start" in reason] == ["srv1", "srv2"]
+
+
 def test_the_device_without_amd_is_the_cpu() -> None:
     """A GPU that the environment does not choose is not used."""
     one = with_rog(overrides=["tinygrad==0.10.2"])
