@@ -89,6 +89,8 @@ class _Watch:
         """Nodes whose log has grown since it was last read through."""
         self._processes: dict[str, Daemon | None] = cluster.each(lambda exo: exo.process())
         self._before: dict[str, tuple[float, Pulse]] = {}
+        self._disk_bytes: dict[str, int] = {}
+        """What each node had read and written when that last counted as work: a slow download is work too."""
         self._begin = self._told = time.monotonic()
         self._worked = dict.fromkeys(logs, self._begin)
         """When each node was last seen doing something."""
@@ -156,8 +158,10 @@ class _Watch:
             self._news.add(exo.key)
         since, before = self._before.get(exo.key, (now, pulse))
         used = pulse.cpu_s - before.cpu_s > WORKING_CORES * (now - since)
-        moved = pulse.disk_bytes - before.disk_bytes > MOVED_BYTES or pulse.log_bytes != before.log_bytes
-        if used or moved:
+        moved = pulse.disk_bytes - self._disk_bytes.setdefault(exo.key, pulse.disk_bytes) > MOVED_BYTES
+        if moved:
+            self._disk_bytes[exo.key] = pulse.disk_bytes
+        if used or moved or pulse.log_bytes != before.log_bytes:
             self._worked[exo.key] = now
         self._before[exo.key] = (now, pulse)
         return pulse
