@@ -36,6 +36,8 @@ begins with the files of most tests, hence `--no-loadscope-reorder`."""
 STARTS = re.compile(r"\bcluster\.(up|start)\(|\bstart_three\(|\bstart\(nodes|\bfab\(")
 PROGRAMS = re.compile(r"rehearsal\.(node_server|ollama)\b|from exo\.main import|'rehearse'")
 _running: list[pytest.Item] = []
+sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+"""Invoke, imported above, forbids byte-code: every worker would compile every test anew."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
