@@ -85,7 +85,7 @@ sys.addaudithook(_refuse)
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     """Bring up three SSH nodes and two Ollama stand-ins while the tests of one file run."""
-    root = tmp_path_factory.mktemp("rehearsal")
+    root = tmp_path_factory.mktemp("pröj ect")  # logs, keys and the nodes' homes lie below folders that people have
     yield cluster.up(root)
     cluster.down(root)
 
