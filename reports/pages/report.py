@@ -180,7 +180,7 @@ def _reproduce(campaign: Campaign) -> list[str]:
                 words.append(f"--{option} {_plain(value)}")
         return [" ".join(words)]
     benchmark, bench = campaign.benchmark(12), campaign.settings.bench
-    number = benchmark.runs if benchmark else (bench.runs if bench else None) or 5
+    number = benchmark.runs if benchmark else (bench.runs if bench else None) or 6
     return [
         f"export FABRIC_EXO_PROFILE={_plain(campaign.profile)}",
         "fab preflight install start",
