@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rehearsal import cluster
 from rehearsal.layout import Layout
@@ -35,6 +36,8 @@ LONGEST_FIRST = (
 begins with the files of most tests, hence `--no-loadscope-reorder`."""
 STARTS = re.compile(r"\bcluster\.(up|start)\(|\bstart_three\(|\bstart\(nodes|\bfab\(")
 PROGRAMS = re.compile(r"rehearsal\.(node_server|ollama)\b|from exo\.main import|'rehearse'")
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # how fast examples come says something of the machine alone
 _running: list[pytest.Item] = []
 sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 """Invoke, imported above, forbids byte-code: every worker would compile every test anew."""
