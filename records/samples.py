@@ -140,6 +140,8 @@ class Conditions(msgspec.Struct, frozen=True):
     """What loading it took, at the run's start."""
     ollama_name: str = ""
     """The name under which the server lists the measured model."""
+    ollama_version: str = ""
+    """What its server was at the run's start; "" where it was not asked."""
     memory_before: dict[str, list[LoadedModel]] = {}
     """Arm -> what its server held just before the first request, the measured one included."""
     memory_after: dict[str, list[LoadedModel]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -45,7 +45,7 @@ def warm(campaign: Campaign, step: int) -> Check:
         good = [s for s in members if is_good(s)]
         cold += [
             f"{arm} run {s.run} request {s.request}: {s.load_s:.2f} s of loading inside"
-            for s in _loading(good, begun.get(arm))
+            for s in loading(good, begun.get(arm))
         ]
         overhead = overhead_of(good)
         constant += [f"{arm}: {overhead.words}"] if overhead else []
@@ -62,7 +62,7 @@ def warm(campaign: Campaign, step: int) -> Check:
     if untold:
         return Check(name, "unknown", first_few(untold), why)
     if uneven:
-        return Check(name, "warn", f"{first_few(uneven)}: more than prefill is inside", why)
+        return Check(name, "warn", "; ".join([f"{first_few(uneven)}: more than prefill is inside", *constant]), why)
     return Check(name, "pass", "; ".join(["no load inside a timed request, no cold first one", *constant]), why)
 
 
@@ -103,8 +103,8 @@ def _loads_at_start(campaign: Campaign, step: int) -> dict[str, float]:
     return {arm: statistics.median(seen) for arm, seen in loads.items()}
 
 
-def _loading(good: list[Sample], begun_s: float | None) -> list[Sample]:
-    """Return those of one arm's good requests that contain a load."""
+def loading(good: Sequence[Sample], begun_s: float | None) -> list[Sample]:
+    """Return those of one arm's good requests that contain a load; `begun_s` is what one took when a run began."""
     told = sorted(s.load_s for s in good if s.load_s is not None)
     if not told:
         return []

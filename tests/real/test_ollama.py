@@ -68,12 +68,17 @@ def server(models: GenuineOllama) -> Iterator[GenuineOllama]:
 @pytest.fixture
 def lab(layout: Layout) -> Iterator[Lab]:
     """Give a Lab with logs of its own."""
-    for path in (layout.root / "logs").rglob("*.json*"):
-        path.unlink()
+    forget(layout)
     made = Lab(load_inventory(layout.hosts_file), layout.hosts_file)
     yield made
     made.close()
     change(layout)
+
+
+def forget(layout: Layout) -> None:
+    """Take away what was measured before."""
+    for path in (layout.root / "logs").rglob("*.json*"):
+        path.unlink()
 
 
 def genuine(layout: Layout) -> GenuineOllama:
@@ -94,7 +99,8 @@ def change(layout: Layout, model: str = MODEL, **baseline: Any) -> None:
 
 
 def reopened(layout: Layout, **baseline: Any) -> Lab:
-    """Return a Lab on a changed hosts file."""
+    """Return a Lab on a changed hosts file, with logs of its own."""
+    forget(layout)
     change(layout, **baseline)
     return Lab(load_inventory(layout.hosts_file), layout.hosts_file)
 
@@ -188,12 +194,12 @@ def test_a_run_that_broke_is_measured_again(harm: str, server: GenuineOllama, la
     with once(lambda: asked(lab, 1) and bool(server.runners()), act):
         campaign = measured(lab)
     found = errors(campaign, 11)
-    show(harm, f"{found.status}: {found.evidence}", *ollama.restarts(before, ask_servers(lab)["rog"]))
+    show(harm, f"{found.status}: {found.evidence}", *ollama.touched(before, ask_servers(lab)["rog"]))
     assert found.status == "warn"
     assert [s.attempt for s in campaign.samples[11] if not s.lost] == [2] * 3
     assert [note.attempt for note in campaign.conditions[11]] == [1, 2]
     if harm == "server restarted":
-        assert "rog: its process was started anew" in ollama.restarts(before, ask_servers(lab)["rog"])
+        assert "rog: its process was started anew" in ollama.touched(before, ask_servers(lab)["rog"])
 
 
 def test_a_model_that_is_deleted_is_told_with_its_server(server: GenuineOllama, lab: Lab) -> None:
@@ -204,9 +210,10 @@ def test_a_model_that_is_deleted_is_told_with_its_server(server: GenuineOllama, 
     with once(lambda: asked(lab, 1), lambda: server.command("rm", MODEL)), pytest.raises(StepError) as caught:
         measured(lab, 2)
     server.command("cp", "gone:135m", MODEL)
+    server.command("rm", "gone:135m")
     show("deleted", str(caught.value), caught.value.problem.do)
     words = f"{caught.value} {caught.value.problem.do}"
-    assert all(word in words for word in ("rog", server.url, "journalctl -u ollama"))
+    assert all(word in words for word in ("rog", server.url, f"ollama pull {MODEL}"))
     assert "EXO" not in words
 
 
