@@ -34,13 +34,18 @@ cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null | sort -n | tail -n 1 | se
 cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq 2>/dev/null | sort -n | tail -n 1 | sed 's/^/clock /'
 for s in /proc/[0-9]*/stat; do
   { read -r line <"$s"; } 2>/dev/null || continue
-  case $line in *"(llama-server) Z"*) ;; *"(llama-server)"*)
-    set -- ${line##*) }; name=; { read -r name <"/proc/$2/comm"; } 2>/dev/null
-    [ "$name" = ollama ] || echo "orphan ${line%% *}" ;;
+  case $line in
+    *") Z "*) continue ;;
+    *"(llama-server)"*) ;;
+    *"(ollama)"*) { tr '\0' ' ' <"${s%stat}cmdline" | grep -q ' runner '; } 2>/dev/null || continue ;;
+    *) continue ;;
   esac
+  set -- ${line##*) }; name=; { read -r name <"/proc/$2/comm"; } 2>/dev/null
+  [ "$name" = ollama ] || echo "orphan ${line%% *}"
 done
 """
-"""The last part names engines of Ollama's (0.30 and later) whose server is gone: /api/ps shows no such one."""
+"""The last part names engines of Ollama's whose server is gone, which /api/ps never shows: `llama-server` since 0.30,
+`ollama runner` before."""
 
 
 class ExoArm:
@@ -187,7 +192,8 @@ def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float
 def orphans(node: str, text: str) -> list[str]:
     """Name the engines on a node that no Ollama has: they compute, or hold memory, and no /api/ps tells of them."""
     return [
-        f"{node}: llama-server (PID {pid}), which no Ollama lists," for pid in re.findall(r"^orphan (\d+)$", text, re.M)
+        f"{node}: an engine whose Ollama is gone (end it: kill {pid})"
+        for pid in re.findall(r"^orphan (\d+)$", text, re.M)
     ]
 
 
