@@ -16,10 +16,10 @@ import msgspec
 from records.samples import Conditions, LoadedModel, Sample, append_conditions, append_sample
 from records.settings import Settings, settings_carried
 from reports.checks.check import Check
-from reports.checks.memory import strangers
+from reports.checks.memory import kept_its_engine, strangers
 from scripts.benchmark_exo_vs_ollama import schedule
 from tasks import console
-from tasks.benchmark.arms import ExoArm, alone, conditions_before, memory_of
+from tasks.benchmark.arms import ExoArm, alone, conditions_before, engines_of, memory_of
 from tasks.benchmark.instrument import ensure_script, script_command
 from tasks.benchmark.job import NOTHING, Job, Turn, archive_job, take_up, timed_count
 from tasks.benchmark.progress import Progress
@@ -188,13 +188,15 @@ class ScheduleRun:
                 exo.load()
             else:
                 conditions = self._load(arm, conditions)
-            conditions = msgspec.structs.replace(conditions, memory_before=memory_of(self.lab, arm))
+            conditions = msgspec.structs.replace(
+                conditions, memory_before=memory_of(self.lab, arm), engines_before=engines_of(self.lab, arm)
+            )
             with GpuWatch(self.lab.nodes.values(), longest_s(self.lab)) as watch, self._ring_watch(arm) as ring:
                 failures += self._ask_script(arm, run, attempt, samples)
-            failures += let_go_in(samples, conditions.load_s)
             failures[:0] = [f"{key}: {words}" for key, words in ring.lost.items()]
             conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy)
             conditions = self._conditions_after(arm, conditions)
+            failures += let_go_in(samples, conditions)
         except OllamaError as error:
             failures.append(error.problem.found)
             do = error.problem.do
@@ -224,7 +226,9 @@ class ScheduleRun:
         return _with_loaded(conditions, load.model, seen_unloaded=True, load_s=round(load.seconds, 3))
 
     def _conditions_after(self, arm: str, conditions: Conditions) -> Conditions:
-        after = msgspec.structs.replace(conditions, memory_after=memory_of(self.lab, arm))
+        after = msgspec.structs.replace(
+            conditions, memory_after=memory_of(self.lab, arm), engines_after=engines_of(self.lab, arm)
+        )
         if arm != "exo":
             return after
         return msgspec.structs.replace(after, topology_complete_after=self.exo.cluster.complete_now())
@@ -269,14 +273,15 @@ class ScheduleRun:
         return []
 
 
-def let_go_in(samples: Sequence[Sample], load_s: float | None) -> list[str]:
-    """Return why a run is lost in whose timed requests its server loaded the model; `load_s` it took at the start."""
+def let_go_in(samples: Sequence[Sample], note: Conditions) -> list[str]:
+    """Return why a run is lost in whose timed requests its server loaded the model anew."""
     from reports.checks.prefill import loading
     from reports.stats.runs import is_good
 
     return [
         f"request {s.request}: {s.load_s:.2f} s of loading inside: its server had let go of the model in the run"
-        for s in loading([s for s in samples if not s.warmup and is_good(s)], load_s)
+        for s in loading([s for s in samples if not s.warmup and is_good(s)], note.load_s)
+        if not kept_its_engine(note)
     ]
 
 

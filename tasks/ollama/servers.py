@@ -99,7 +99,13 @@ class OllamaServer:
         """Take a model out of memory, whatever the server calls it, and see that it is gone. Raises StepError."""
         held = self.holding(name)
         for model in held:
-            self.ask(ollama.unload_request(model.name))
+            if self.ask(ollama.unload_request(model.name)).status == 404:
+                raise OllamaError(
+                    f"{self.url} has no {model.name} any more, and still holds it in memory",
+                    "a model that stays on its server",
+                    f"somebody removed it: on its node, ollama pull {model.name}",
+                    who=_who(self.arm),
+                )
         deadline = time.monotonic() + UNLOAD_TIMEOUT_S
         while held and (held := self.holding(name)):
             if time.monotonic() > deadline:

@@ -27,7 +27,6 @@ from tasks.errors import StepError
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
 from tasks.ollama import api as ollama
-from tasks.ollama import servers
 from tasks.ollama.servers import ask_servers
 from tasks.steps import StepNotes
 from tests.real.ollama_server import MODEL, OTHER, TWIN, GenuineOllama, absent, again_and_again, once
@@ -162,9 +161,8 @@ def test_another_name_of_the_file_is_let_go_of(server: GenuineOllama, lab: Lab) 
     assert campaign.conditions[11][0].load_s
 
 
-def test_whoever_pins_the_file_is_named_first(server: GenuineOllama, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_pins_the_file_is_named_first(server: GenuineOllama, lab: Lab) -> None:
     """A client that loads the file again and again under another name is named before anything is measured."""
-    monkeypatch.setattr(servers, "UNLOAD_TIMEOUT_S", 3)
     server.load(TWIN)
     with again_and_again(lambda: server.load(TWIN)), pytest.raises(StepError) as caught:
         bench_baseline(lab, runs="1")

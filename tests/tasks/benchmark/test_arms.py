@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tasks.benchmark.arms import CONDITIONS, orphans
+from tasks.benchmark.arms import ENGINES, orphans
 
 
 def test_an_engine_whose_ollama_was_killed_is_named(tmp_path: Path) -> None:
@@ -29,4 +29,4 @@ def test_an_engine_whose_ollama_was_killed_is_named(tmp_path: Path) -> None:
 
 def asked() -> str:
     """Return what a node tells before a run."""
-    return subprocess.run(["bash", "-c", CONDITIONS], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(["bash", "-c", ENGINES], capture_output=True, text=True, check=True).stdout
