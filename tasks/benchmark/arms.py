@@ -34,7 +34,7 @@ cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null | sort -n | tail -n 1 | se
 cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq 2>/dev/null | sort -n | tail -n 1 | sed 's/^/clock /'
 """
 ENGINES = r"""
-for s in /proc/[0-9]*/stat; do
+for s in "${EXO_PHASE1_SYSROOT:-}"/proc/[0-9]*/stat; do
   { read -r line <"$s"; } 2>/dev/null || continue
   case $line in
     *") Z "*) continue ;;
@@ -42,7 +42,7 @@ for s in /proc/[0-9]*/stat; do
     *"(ollama)"*) { tr '\0' ' ' <"${s%stat}cmdline" | grep -q ' runner '; } 2>/dev/null || continue ;;
     *) continue ;;
   esac
-  set -- ${line##*) }; name=; { read -r name <"/proc/$2/comm"; } 2>/dev/null
+  set -- ${line##*) }; name=; { read -r name <"${EXO_PHASE1_SYSROOT:-}/proc/$2/comm"; } 2>/dev/null
   kind=orphan; [ "$name" = ollama ] && kind=engine
   echo "$kind ${line%% *} ${20}"
 done

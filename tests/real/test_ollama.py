@@ -6,6 +6,7 @@ EXO is the rehearsal's: what is proven here is what the product sees and says of
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,9 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(bool(absent()), reaso
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     """Bring up the rehearsal's nodes; the one baseline is the genuine server on rog's address."""
     laid = cluster.up(tmp_path_factory.mktemp("ollama"))
+    processes = laid.node("rog").sysroot / "proc"
+    shutil.rmtree(processes)
+    processes.symlink_to("/proc")  # where the genuine engine is seen
     change(laid)
     yield laid
     cluster.down(laid.root)
