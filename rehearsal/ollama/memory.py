@@ -25,6 +25,8 @@ class Loaded:
     model: Model
     run: int
     expires_s: float
+    keep_s: float = KEEP_ALIVE_S
+    """How long it stays after a request; one that does not say how long leaves that as it is."""
     context: int = CONTEXT
     requests: int = 0
     prompts: list[str] = field(default_factory=list)
@@ -70,15 +72,15 @@ class Memory:
         """Make sure that `model` is loaded, with this context if one is named; returns it and the seconds it took."""
         began = time.monotonic()
         self.now()
-        if keep_alive_s is None:
-            keep_alive_s = self.settings.number("keep_alive_s", KEEP_ALIVE_S)  # OLLAMA_KEEP_ALIVE
         with self._lock:
             one = self.loaded.get(model.digest)
             if one is None or one.dead or (context or one.context) != one.context:
                 time.sleep(self.settings.number("load_s", 0.15))
-                one = self.loaded[model.digest] = Loaded(model, self.loads, 0.0, context or CONTEXT)
+                keep_s = self.settings.number("keep_alive_s", KEEP_ALIVE_S)  # OLLAMA_KEEP_ALIVE
+                one = self.loaded[model.digest] = Loaded(model, self.loads, 0.0, keep_s, context or CONTEXT)
                 self.loads += 1
-            one.expires_s = time.time() + keep_alive_s
+            one.keep_s = one.keep_s if keep_alive_s is None else keep_alive_s
+            one.expires_s = time.time() + one.keep_s
         return one, time.monotonic() - began
 
     def unload(self, model: Model) -> None:
