@@ -45,8 +45,20 @@ class Memory:
     loaded: dict[str, Loaded] = field(default_factory=dict)
     """By digest."""
     loads: int = 0
-    answered: int = 0
+    _answers: tuple[int, int] = (0, 0)
+    """As of which change of the settings, and how many."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def answered(self) -> int:
+        """Answers since the settings were last changed: a trap counts from when it is laid."""
+        as_of_ns, count = self._answers
+        return count if as_of_ns == self.settings.changed_ns() else 0
+
+    def count(self) -> int:
+        """Count one more answer; returns how many there are."""
+        self._answers = (self.settings.changed_ns(), self.answered + 1)
+        return self._answers[1]
 
     def now(self) -> list[Loaded]:
         """Return what is loaded, what has expired taken out."""
