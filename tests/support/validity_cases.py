@@ -278,7 +278,14 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
         "a request in line",
         "warn",
         lambda c: changed(c, lambda s: queued(s, 1.4 if (s.run, s.request) == (2, 2) else 0.007)),
-        "rog run 2 request 2: 1.39 s in no figure of its server",
+        "rog run 2 request 2: 1.38 s in no figure of its server",
+    ),
+    (
+        "no neighbour",
+        "every request in line",
+        "warn",
+        lambda c: changed(c, lambda s: queued(s, 1.4)),
+        "s in no figure of its server, as in a queue; and 12 more",
     ),
     (
         "no neighbour",
