@@ -255,7 +255,7 @@ def test_what_is_asked_is_the_context_of_the_runner(server: GenuineOllama, lab: 
 
 
 def test_another_clients_requests_show_in_the_queue(server: GenuineOllama, lab: Lab) -> None:
-    """Where another client asks the measured model all the time, every request of ours waits in line, and that is told."""
+    """Where another client asks the measured model all the time, our requests wait in line, and that is told."""
     with again_and_again(lambda: server.say(MODEL, 24, num_ctx=1024)):
         campaign = measured(lab)
     found = no_neighbour(campaign, 11)
