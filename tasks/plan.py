@@ -358,8 +358,6 @@ def _measure(lab: Lab, cluster: ExoCluster, step: plan.PlanStep, named: list[str
     for server in servers_of(lab).values():
         actions.append(_asked(node.key, server.url, ollama.unload_request(model), "before each run"))
         actions.append(_asked(node.key, server.url, load, "before each of its runs"))
-        if server.baseline.node in lab.nodes:
-            actions.append(Action(server.baseline.node, "look", arms.ENGINES, "before and after each of its runs"))
     return actions
 
 
