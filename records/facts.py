@@ -289,7 +289,7 @@ class Cleaned(msgspec.Struct, frozen=True):
     not_looked_at: dict[str, str] = {}
     """Node -> why nothing is known of it: it was off or did not answer."""
     ollama_restarts: list[str] = []
-    """Servers, or their nodes, that were started anew since preflight."""
+    """What others did since preflight that leaves it the same Ollama: started it or its node anew, pulled a model."""
 
 
 class OllamaModel(msgspec.Struct, frozen=True):

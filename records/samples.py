@@ -142,10 +142,17 @@ class Conditions(msgspec.Struct, frozen=True):
     """What loading it took, at the run's start."""
     ollama_name: str = ""
     """The name under which the server lists the measured model."""
+    ollama_version: str = ""
+    """What its server was at the run's start; "" where it was not asked."""
     memory_before: dict[str, list[LoadedModel]] = {}
     """Arm -> what its server held just before the first request, the measured one included."""
     memory_after: dict[str, list[LoadedModel]] = {}
     """Likewise just after the last one."""
+    engines_before: list[str] = []
+    """The processes that compute for Ollamas on the arm's node just before the first request, by PID and start; empty
+    where the node does not tell."""
+    engines_after: list[str] = []
+    """Likewise just after the last one: where they are the same ones, nothing was loaded in between."""
 
 
 LineT = TypeVar("LineT", Sample, Conditions)

@@ -295,6 +295,7 @@ class BaselineInForce(msgspec.Struct, frozen=True):
     """One single-node Ollama as it was named; `node` is where it runs."""
 
     node: str | None = None
+    gpu: bool = False
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -69,6 +69,15 @@ def start_stale_exo(layout: Layout) -> None:
     _wait_until_taken(node.address, layout.api_port)
 
 
+def leave_engine(layout: Layout, key: str) -> None:
+    """Have a node's /proc show an engine of Ollama's (PID 4242) that has been given to the first process."""
+    processes = layout.node(key).sysroot / "proc"
+    for pid, name, parent in ((1, "systemd", 0), (4242, "llama-server", 1)):
+        (processes / str(pid)).mkdir()
+        (processes / str(pid) / "comm").write_text(f"{name}\n")
+        (processes / str(pid) / "stat").write_text(f"{pid} ({name}) S {parent}{' 0' * 17} 90210\n")
+
+
 def kill_leader(layout: Layout, key: str) -> None:
     """Kill the main process of a node's EXO behind everybody's back; its runners live on."""
     node = layout.node(key)

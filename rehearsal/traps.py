@@ -274,7 +274,7 @@ TRAPS: dict[str, Trap] = {
         "rog's Ollama (0.2x to 0.32.14) spends 97 to 345 ms in every request of a loaded model before it looks at the "
         "prompt, and tells them as `load_duration`",
         "no load and no INVALID: the check *warm* takes for a load what stands out or comes near the load at the run's "
-        "start, and the report says how much of the ratio the constant part is",
+        "start, unless the engine's process stayed the same; the report says how much of the ratio the overhead is",
         lambda layout, _: tell(layout, ("rog",), "ollama", warm_load_s=[0.06, 0.12], load_s=0.6),
     ),
     "two-names-one-file": Trap(
@@ -301,6 +301,13 @@ TRAPS: dict[str, Trap] = {
         "`/api/ps` of every Ollama is asked before and after each run, the measured one included; the check *no "
         "neighbour* names the run",
         lambda layout, _: tell(layout, ("rog",), "ollama", others_use=["qwen2.5-coder:32b"], others_come_after=4),
+    ),
+    "engine-left-behind": Trap(
+        "a slower Ollama than there is",
+        "rog's Ollama was killed and started again: the process that computed for it still runs, and no `/api/ps` "
+        "lists it",
+        "engines whose parent is no Ollama are looked for on the node before each run, and named with their PID",
+        lambda layout, _: act.leave_engine(layout, "rog"),
     ),
     "cpu-under-a-gpu": Trap(
         "a slow best single node",
@@ -348,8 +355,8 @@ TRAPS: dict[str, Trap] = {
     "ollama-changed": Trap(
         "Ollama still answers with a number of models",
         "rog's Ollama is another version now and lacks a model",
-        "`fab cleanup` compares version and model digests with those before the first step; the check *Ollama "
-        "unaffected*",
+        "the version is asked before each run, and one that changed ends `fab bench` at that moment; `fab cleanup` "
+        "compares version and model digests with those before the first step; the check *Ollama unaffected*",
         lambda layout, _: tell(
             layout, ("rog",), "ollama", changes_after=4, new_version="0.5.14", lost_model="qwen2.5-coder:32b"
         ),

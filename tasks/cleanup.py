@@ -35,11 +35,11 @@ def stop_cluster(lab: Lab, notes: StepNotes) -> Cleaned:
     before, after, silent = _ollama(lab)
     both = [(before[arm], after[arm]) for arm in after if arm in before]
     changes = [change for pair in both for change in ollama.changes(*pair)]
-    restarts = [restart for pair in both for restart in ollama.restarts(*pair)]
-    unchanged = bool(before) and bool(after) and not changes and not restarts
+    touched = [what for pair in both for what in ollama.touched(*pair)]
+    unchanged = bool(before) and bool(after) and not changes and not touched
     off = {key: str(error.problem.found) for key, error in failed.items() if key not in stopped}
-    cleaned = notes.partial = Cleaned(stopped, before, after, unchanged, changes, off, restarts)
-    for change in [*changes, *restarts]:
+    cleaned = notes.partial = Cleaned(stopped, before, after, unchanged, changes, off, touched)
+    for change in [*changes, *touched]:
         notes.warn(f"Ollama changed: {change}")
     if not before and not silent:
         notes.warn("what Ollama was like before is not known: `fab preflight` was not run")
@@ -146,6 +146,6 @@ def _summary(cleaned: Cleaned) -> str:
     if cleaned.not_looked_at:
         words.append(f"NOT looked at: {', '.join(cleaned.not_looked_at)}")
     before = "unchanged" if cleaned.ollama_unchanged else "answers, its earlier state is not known"
-    before = "started anew" if cleaned.ollama_restarts else before
+    before = "touched by others" if cleaned.ollama_restarts else before
     words.append(f"Ollama {'CHANGED' if cleaned.ollama_changes else before if cleaned.ollama_after else 'not asked'}")
     return "; ".join(word for word in words if word)

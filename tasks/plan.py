@@ -41,7 +41,7 @@ from tasks.machines.questions import ask_all
 from tasks.machines.wire import Request
 from tasks.ollama import api as ollama
 from tasks.ollama.before import before_command
-from tasks.ollama.servers import servers_of
+from tasks.ollama.servers import keep_s, servers_of
 from tasks.redact import masked, secrets_of
 
 Kind = Literal["look", "run", "write", "ask"]
@@ -347,15 +347,18 @@ def _measure(lab: Lab, cluster: ExoCluster, step: plan.PlanStep, named: list[str
         title = f"{script_path(node)} --only {arm}:{run} ({bench.warmups} + {bench.requests} requests)"
         actions.append(Action(node.key, "run", command, title=title))
     for key, other in lab.nodes.items():
-        actions.append(Action(key, "look", arms.CONDITIONS, "before each run"))
+        actions.append(Action(key, "look", arms.CONDITIONS + arms.ENGINES, "before each run"))
         if other.spec.gpu:
             turns = int(longest_s(lab) / busy.EVERY_S)
             title = "read how busy the GPU is while a run goes on"
             actions.append(Action(key, "run", busy.begin_command(turns), "before each run", title))
         if "exo" in named:
             actions += _reload(cluster.nodes[key], pair.exo, len(lab.nodes), bench.exo_reload)
-    unload = ollama.unload_request(model)
-    return actions + [_asked(node.key, s.url, unload, "before another arm's run") for s in servers_of(lab).values()]
+    load = ollama.load_request(model, bench.num_ctx, keep_s(bench.request_timeout_s), bench.request_timeout_s)
+    for server in servers_of(lab).values():
+        actions.append(_asked(node.key, server.url, ollama.unload_request(model), "before each run"))
+        actions.append(_asked(node.key, server.url, load, "before each of its runs"))
+    return actions
 
 
 def _reload(exo: ExoNode, model: str, nodes: int, how: str) -> list[Action]:

@@ -36,6 +36,10 @@ class Settings:
         """Tell whether the file says anything under `key` now."""
         return self.get(key, None) is not None
 
+    def changed_ns(self) -> int:
+        """Return when the file was last changed; 0 where there is none."""
+        return self._path.stat().st_mtime_ns if self._path.exists() else 0
+
     def number(self, key: str, default: float) -> float:
         """Return the number under `key`."""
         return float(self.get(key, default))

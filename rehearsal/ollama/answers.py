@@ -124,9 +124,9 @@ def _planned(
     memory: Memory, one: Loaded, prompt: str, options: dict[str, Any], exchange: Exchange, load_s: float
 ) -> Speech:
     """Plan an answer; the setting `runner_dies_at` names the one, counted from 1, in which the runner is killed."""
-    memory.answered += 1
+    count = memory.count()
     speech = plan(memory.settings, one, prompt, options, exchange.arrived_s, load_s)
-    one.dead = speech.dies = memory.answered == memory.settings.number("runner_dies_at", 0)
+    one.dead = speech.dies = count == memory.settings.number("runner_dies_at", 0)
     return speech
 
 

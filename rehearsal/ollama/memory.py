@@ -25,6 +25,8 @@ class Loaded:
     model: Model
     run: int
     expires_s: float
+    keep_s: float = KEEP_ALIVE_S
+    """How long it stays after a request; one that does not say how long leaves that as it is."""
     context: int = CONTEXT
     requests: int = 0
     prompts: list[str] = field(default_factory=list)
@@ -43,8 +45,20 @@ class Memory:
     loaded: dict[str, Loaded] = field(default_factory=dict)
     """By digest."""
     loads: int = 0
-    answered: int = 0
+    _answers: tuple[int, int] = (0, 0)
+    """As of which change of the settings, and how many."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def answered(self) -> int:
+        """Answers since the settings were last changed: a trap counts from when it is laid."""
+        as_of_ns, count = self._answers
+        return count if as_of_ns == self.settings.changed_ns() else 0
+
+    def count(self) -> int:
+        """Count one more answer; returns how many there are."""
+        self._answers = (self.settings.changed_ns(), self.answered + 1)
+        return self._answers[1]
 
     def now(self) -> list[Loaded]:
         """Return what is loaded, what has expired taken out."""
@@ -70,15 +84,15 @@ class Memory:
         """Make sure that `model` is loaded, with this context if one is named; returns it and the seconds it took."""
         began = time.monotonic()
         self.now()
-        if keep_alive_s is None:
-            keep_alive_s = self.settings.number("keep_alive_s", KEEP_ALIVE_S)  # OLLAMA_KEEP_ALIVE
         with self._lock:
             one = self.loaded.get(model.digest)
             if one is None or one.dead or (context or one.context) != one.context:
                 time.sleep(self.settings.number("load_s", 0.15))
-                one = self.loaded[model.digest] = Loaded(model, self.loads, 0.0, context or CONTEXT)
+                keep_s = self.settings.number("keep_alive_s", KEEP_ALIVE_S)  # OLLAMA_KEEP_ALIVE
+                one = self.loaded[model.digest] = Loaded(model, self.loads, 0.0, keep_s, context or CONTEXT)
                 self.loads += 1
-            one.expires_s = time.time() + keep_alive_s
+            one.keep_s = one.keep_s if keep_alive_s is None else keep_alive_s
+            one.expires_s = time.time() + one.keep_s
         return one, time.monotonic() - began
 
     def unload(self, model: Model) -> None:

@@ -42,6 +42,8 @@ class Speech:
     """Its runner is killed half-way."""
     evaluated: int = 0
     """Tokens of the prompt, or of what of it was not in the cache, as the version counts."""
+    cached: int | None = None
+    """Tokens of the prompt that came from the cache, told since 0.33.3."""
 
     def spoken(self) -> Iterator[str]:
         """Yield each token when it is due. Raises RunnerDiedError where its runner is killed."""
@@ -53,10 +55,12 @@ class Speech:
     def figures(self, arrived_s: float) -> dict[str, Any]:
         """Return counts and durations (ns) of the last frame; Ollama 0.5.13 rounds two of them to milliseconds."""
         eval_s = self.schedule[-1] - self.schedule[0]
+        cached = {} if self.cached is None else {"prompt_eval_cached_count": self.cached}
         return {
             "total_duration": int((time.monotonic() - arrived_s) * 1e9),
             "load_duration": int(self.load_s * 1e9),
             "prompt_eval_count": self.evaluated,
+            **cached,
             "prompt_eval_duration": int(self.prompt_s * 1000) * 1_000_000,
             "eval_count": len(self.words),
             "eval_duration": max(1, int(eval_s * 1000)) * 1_000_000,
@@ -72,7 +76,7 @@ def plan(
 ) -> Speech:
     """Plan the answer to `prompt` by a loaded model; the schedule counts from the request's arrival, or the load."""
     asked = int(options.get("num_predict", DEFAULT_TOKENS))
-    count = max(1, DEFAULT_TOKENS if asked < 0 else asked)
+    count = asked if asked > 0 else DEFAULT_TOKENS  # 0 is no limit either: 0.33 went on until its context was full
     count_said = max(1, int(count * settings.number("length_share", 1.0)))
     scale = one.model.scale
     speed = Speed(
@@ -105,6 +109,7 @@ def plan(
         prompt_s=prompt_s,
         done_reason="length" if count_said == count else "stop",
         evaluated=1 if cached and not settings.get("counts_cached", True) else tokens,
+        cached=(tokens - 1 if cached else TEMPLATE_TOKENS // 2) if settings.get("tells_cached", False) else None,
     )
 
 

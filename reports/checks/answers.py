@@ -42,6 +42,7 @@ def same_model(campaign: Campaign, step: int) -> Check:
                 if _plain(s.model_asked) != _plain(meant[s.engine] or "")
             }
         )
+    wrong += _other_files(campaign, step)
     if wrong:
         return Check(name, "fatal", first_few(wrong), why)
     untold = sorted({s.arm for s in samples if s.model_answered is None and is_good(s)})
@@ -49,6 +50,23 @@ def same_model(campaign: Campaign, step: int) -> Check:
         return Check(name, "unknown", f"{', '.join(untold)}: answers without the model's name", why)
     answered = sorted({f"{s.arm}: {s.model_answered}" for s in samples if s.model_answered is not None})
     return Check(name, "pass" if answered else "unknown", "; ".join(answered) or "no answer named its model", why)
+
+
+def _other_files(campaign: Campaign, step: int) -> list[str]:
+    """Name the Ollamas that loaded another model under the same name from some run on: pulled or made anew."""
+    loaded: dict[str, dict[str, int]] = {}
+    for note in campaign.conditions.get(step, []):
+        own = next((m for m in note.memory_before.get(note.arm, []) if m.name == note.ollama_name), None)
+        if own and own.digest and note.seen_unloaded:  # else another name of the file may be listed, with its digest
+            loaded.setdefault(note.arm, {}).setdefault(own.digest, note.run)
+    named = []
+    for arm, since in loaded.items():
+        first, *later = since
+        named += [
+            f"{arm} had another model of that name from run {since[new]} on (digest {new[:12]}, {first[:12]} before)"
+            for new in later
+        ]
+    return named
 
 
 def same_work(campaign: Campaign, step: int) -> Check:

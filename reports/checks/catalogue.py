@@ -44,7 +44,9 @@ CHECKS: tuple[Callable[[Campaign, int], Check], ...] = (
 
 
 BEYOND_REPAIR: tuple[Callable[[Campaign, int], Check], ...] = (
+    right_software,
     same_model,
+    device,
     warm,
     no_cache,
     no_neighbour,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from records.campaign import Campaign
 from records.samples import Sample
 from reports.checks.check import Check
-from reports.checks.evidence import first_few, schedule_samples, timed_by_arm, with_last_tries
+from reports.checks.evidence import conditions_by_run, first_few, schedule_samples, timed_by_arm, with_last_tries
+from reports.checks.memory import kept_its_engine
 from reports.stats.runs import is_good
 
-LOAD_FACTOR, LOAD_SHARE, LOAD_NEARNESS = 4.0, 0.05, 0.6
-"""A load stands out from the arm's own requests by this factor and this share of the request, or comes this near to the
-load at the run's start. What a warm server tells differs by version: 1 to 2 ms in 0.33, 97 to 345 ms in 0.32.14."""
+LOAD_FACTOR, LOAD_SHARE = 4.0, 0.05
+"""A load stands out from the arm's own requests by this factor and this share of the request. What a warm server tells
+differs by version: 1 to 2 ms in 0.33, 97 to 345 ms in 0.32.14, and 0.9 to 2.5 s there on a machine that is busy."""
+LOAD_NEARNESS, LOAD_ALL_NEARNESS, NEAR_FACTOR = 0.75, 0.6, 2.0
+"""Or one comes this near to the load at the run's start, and is so much longer than usual; or the usual one does."""
 COLD_FLOOR_S, COLD_SHARE, COLD_FACTOR = 0.3, 0.15, 5.0
 UNEVEN_FACTOR, UNEVEN_COUNT = 1.5, 6
 """Prompts are of one length, so first tokens scatter by a few per cent; kernels compiled for a new shape by factors."""
@@ -40,12 +43,14 @@ def warm(campaign: Campaign, step: int) -> Check:
         return Check(name, "unknown", "nothing was measured", why)
     cold, untold, uneven, constant = [], [], [], []
     begun = _loads_at_start(campaign, step)
+    kept = {key for key, notes in conditions_by_run(campaign, step).items() if all(map(kept_its_engine, notes))}
     warmed = {(s.arm, s.run) for s in schedule_samples(campaign, step) if s.warmup}
     for arm, members in by_arm.items():
         good = [s for s in members if is_good(s)]
         cold += [
             f"{arm} run {s.run} request {s.request}: {s.load_s:.2f} s of loading inside"
-            for s in _loading(good, begun.get(arm))
+            for s in loading(good, begun.get(arm))
+            if (arm, s.run) not in kept
         ]
         overhead = overhead_of(good)
         constant += [f"{arm}: {overhead.words}"] if overhead else []
@@ -62,7 +67,7 @@ def warm(campaign: Campaign, step: int) -> Check:
     if untold:
         return Check(name, "unknown", first_few(untold), why)
     if uneven:
-        return Check(name, "warn", f"{first_few(uneven)}: more than prefill is inside", why)
+        return Check(name, "warn", "; ".join([f"{first_few(uneven)}: more than prefill is inside", *constant]), why)
     return Check(name, "pass", "; ".join(["no load inside a timed request, no cold first one", *constant]), why)
 
 
@@ -103,17 +108,21 @@ def _loads_at_start(campaign: Campaign, step: int) -> dict[str, float]:
     return {arm: statistics.median(seen) for arm, seen in loads.items()}
 
 
-def _loading(good: list[Sample], begun_s: float | None) -> list[Sample]:
-    """Return those of one arm's good requests that contain a load."""
+def loading(good: Sequence[Sample], begun_s: float | None) -> list[Sample]:
+    """Return those of one arm's good requests that contain a load; `begun_s` is what one took when a run began."""
     told = sorted(s.load_s for s in good if s.load_s is not None)
     if not told:
         return []
-    usual = statistics.median(told)
+    usual = statistics.median_low(told)
+    all_near = begun_s is not None and usual > LOAD_ALL_NEARNESS * begun_s
 
     def loads(s: Sample) -> bool:
         load_s, excess_s = s.load_s or 0.0, (s.load_s or 0.0) - usual
-        stands_out = load_s > LOAD_FACTOR * usual and excess_s > LOAD_SHARE * (s.total_s or 0.0)
-        return stands_out or (begun_s is not None and load_s > LOAD_NEARNESS * begun_s)
+        if begun_s is not None and load_s > LOAD_ALL_NEARNESS * begun_s and all_near:
+            return True
+        if begun_s is not None and load_s > max(LOAD_NEARNESS * begun_s, NEAR_FACTOR * usual):
+            return True
+        return load_s > LOAD_FACTOR * usual and excess_s > LOAD_SHARE * (s.total_s or 0.0)
 
     return [s for s in good if loads(s)]
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import statistics
 from bisect import bisect_left
 
 from records.campaign import Campaign
-from records.samples import Conditions, Sample
+from records.samples import Conditions
 from records.settings import Settings
 from reports.checks.check import Check
 from reports.checks.evidence import (
@@ -21,14 +20,17 @@ from reports.checks.evidence import (
 from reports.checks.memory import strangers
 from reports.stats.runs import is_good
 
+SEEN = "/api/ps of every Ollama the same before and after each run"
 BLIND = (
-    "/api/ps of every Ollama the same before and after each run (a request that another client sent to the same model"
-    " in between shows only as a slower one)"
+    "no request waited in line (another client's request to the same model shows by that, or, where a server answers"
+    " several at once, only as slowness)"
 )
 LOAD_MINUTE_S = 60.0
 """Linux's one-minute load average forgets with this time constant (kernel/sched/loadavg.c)."""
 DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
-QUEUE_FACTOR, QUEUE_SHARE = 5.0, 0.1
+QUEUE_FLOOR_S, QUEUE_SHARE = 0.1, 0.1
+"""A request waited in line where more than this, and this share of it, is in no figure of its server. Never compared
+with the arm's other requests: where another client asks all the time, every one of them waits."""
 OWN_LOAD_PER_CPU = 1.1
 """What a run of ours may add at most while it lasts: every CPU busy, and a little queueing."""
 FORGOTTEN_S = 30 * LOAD_MINUTE_S
@@ -73,7 +75,8 @@ def no_neighbour(campaign: Campaign, step: int) -> Check:
     if untold:
         return Check(name, "unknown", "not noted for " + first_few(f"{arm} run {run}" for arm, run in untold), why)
     seen = all(note.memory_after for of_run in notes.values() for note in of_run)
-    asked = BLIND if seen else "not asked after the runs"
+    asked = SEEN if seen else "not asked after the runs"
+    asked += f"; {BLIND}" if seen and not waited else ""
     evidence = f"no other model in memory; {asked}; load at most {peak:.2f} per CPU before a run (limit {limit:g})"
     if explained:
         evidence += f"; above it {len(explained)} times, no more than the run before explains"
@@ -86,25 +89,23 @@ def no_neighbour(campaign: Campaign, step: int) -> Check:
 
 
 def _queued(campaign: Campaign, step: int) -> list[str]:
-    """Name timed requests of which a part that Ollama's own figures do not explain stands out: they waited in line.
+    """Name timed requests of which Ollama's own figures do not explain a part: they waited in line.
 
-    `total_duration` less load, prompt and answer is 5 to 10 ms on a quiet server, whatever the version; a request that
-    another client has in flight comes first, and its time is in no other figure.
+    `total_duration` less load, prompt and answer is 5 to 10 ms on a quiet server, and 4 to 30 ms on a busy machine,
+    whatever the version; a request that another client has in flight comes first, and its time is in no other figure.
     """
-    rest: dict[str, list[tuple[Sample, float]]] = {}
-    for s in (s for s in schedule_samples(campaign, step) if is_good(s)):
-        parts = [s.server.get(key) for key in DURATIONS]
-        if all(isinstance(part, (int, float)) for part in parts):
-            whole, *inner = (float(part) / 1e9 for part in parts if isinstance(part, (int, float)))
-            rest.setdefault(s.arm, []).append((s, whole - sum(inner)))
     named = []
-    for arm, told in rest.items():
-        usual = statistics.median(left for _, left in told)
-        named += [
-            f"{arm} run {s.run} request {s.request}: {left - usual:.2f} s in no figure of its server, as in a queue"
-            for s, left in told
-            if left > QUEUE_FACTOR * abs(usual) and left - usual > QUEUE_SHARE * (s.total_s or 0.0)
-        ]
+    for s in (s for s in schedule_samples(campaign, step) if is_good(s)):
+        parts = [part / 1e9 for key in DURATIONS if isinstance(part := s.server.get(key), (int, float))]
+        if len(parts) < len(DURATIONS):
+            continue
+        whole, *inner, answer_s = parts
+        token_s = answer_s / max(1, (s.output_tokens or 1) - 1)  # `eval_duration` may leave out the first token
+        left = whole - sum(inner) - answer_s - token_s
+        if left > max(QUEUE_FLOOR_S, QUEUE_SHARE * (s.total_s or 0.0)):
+            named.append(
+                f"{s.arm} run {s.run} request {s.request}: {left:.2f} s in no figure of its server, as in a queue"
+            )
     return named
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from records import plan
 from records.campaign import Campaign
 from reports.checks.check import Check, Status
@@ -19,7 +21,7 @@ SIXTEEN_BIT = {"f16", "fp16", "float16", "half"}
 
 
 def right_software(campaign: Campaign, step: int) -> Check:
-    """Tell whether every node has the EXO that hosts.yaml names, the same revision everywhere."""
+    """Tell whether every node has the EXO that hosts.yaml names, and each Ollama stayed the version that it was."""
     why = "Another program of that name, or another revision on one node, would be measured as if it were EXO."
     profile = campaign.settings_of(step).profile
     wanted = profile.exo.release if profile else None
@@ -40,15 +42,12 @@ def right_software(campaign: Campaign, step: int) -> Check:
     ):
         if len(values) > 1:
             wrong.append(f"the nodes run different {what}")
-    benchmark = campaign.benchmark(step)
-    for arm, versions in (benchmark.ollama_versions if benchmark else {}).items():
-        if len(set(versions)) > 1:
-            wrong.append(f"{arm}: Ollama was {' and then '.join(v or 'not told' for v in versions)}")
-    told = {arm: versions[0] for arm, versions in (benchmark.ollama_versions if benchmark else {}).items() if versions}
+    ollama = _ollama_versions(campaign, step)
+    wrong += [f"{arm}: Ollama was {' and then '.join(told)}" for arm, told in ollama.items() if len(told) > 1]
     evidence = "; ".join(
         [
             *([evidence] if evidence else []),
-            *(f"{arm}: Ollama {version or 'not told'}" for arm, version in told.items()),
+            *(f"{arm}: Ollama {' and then '.join(told) or 'not told'}" for arm, told in ollama.items()),
         ]
     )
     if wrong:
@@ -102,7 +101,8 @@ def device(campaign: Campaign, step: int) -> Check:
     name, why = "device", "An arm that computed on a CPU is slower than the machine it is compared as."
     benchmark = campaign.benchmark(step)
     if benchmark is None:
-        return Check(name, "unknown", f"step {step} has not ended", why)
+        fallen = _on_the_cpu(campaign, step, [a for a, b in (campaign.settings_of(step).ollama or {}).items() if b.gpu])
+        return Check(name, "fatal" if fallen else "unknown", first_few(fallen) or f"step {step} has not ended", why)
     evidence = "; ".join(f"{arm}: {benchmark.devices.get(arm, 'not told')}" for arm in benchmark.arms)
     wrong: list[str] = []
     untold: list[str] = []
@@ -128,9 +128,8 @@ def device(campaign: Campaign, step: int) -> Check:
         elif kind == "unknown":
             untold.append(f"{arm} should be on a GPU and did not tell")
         parts = _offloaded(campaign, step, arm)
-        if any(part == 0 for part in parts):
-            wrong.append(f"{arm}: its server held nothing of the model on the GPU (size_vram 0)")
-        elif any(part < 0.99 for part in parts):
+        wrong += _on_the_cpu(campaign, step, [arm])
+        if any(0 < part < 0.99 for part in parts):
             odd.append(f"{arm}: only {min(parts):.0%} of the model was on the GPU")
     found: dict[Status, list[str]] = {"fatal": wrong, "unknown": untold, "warn": odd}
     for status, findings in found.items():
@@ -206,12 +205,37 @@ def ollama_unaffected(campaign: Campaign, step: int) -> Check:
     return Check(name, "pass", f"unchanged ({evidence})", why, essential=False)
 
 
+def _ollama_versions(campaign: Campaign, step: int) -> dict[str, list[str]]:
+    """Return the versions that each Ollama told, in their order: at the start, before each run, and at the end."""
+    benchmark = campaign.benchmark(step)
+    around = benchmark.ollama_versions if benchmark else {}
+    told = {arm: versions[:1] for arm, versions in around.items()}
+    for note in campaign.conditions.get(step, []):
+        if note.ollama_version:
+            told.setdefault(note.arm, []).append(note.ollama_version)
+    for arm, versions in around.items():
+        told[arm] += versions[1:]
+    return {arm: [*dict.fromkeys(filter(None, versions))] for arm, versions in told.items()}
+
+
 def _why_missing(campaign: Campaign, step: int) -> str:
     """Return why a step has no result that could be checked."""
     unread, record = campaign.unreadable_step(step), campaign.records.get(step)
     if unread:
         return f"its record cannot be read ({unread.words})"
     return record.trouble if record and record.errors else "not recorded"
+
+
+def _on_the_cpu(campaign: Campaign, step: int, arms: Iterable[str]) -> list[str]:
+    """Name the Ollamas of which runs had nothing of the model on the GPU."""
+    runs: dict[str, list[str]] = {}
+    for note in campaign.conditions.get(step, []):
+        if note.arm in arms and note.ollama_size_vram_bytes == 0 and not note.lost:
+            runs.setdefault(note.arm, []).append(str(note.run))
+    return [
+        f"{arm}: its server held nothing of the model on the GPU (size_vram 0) in run {', '.join(dict.fromkeys(of))}"
+        for arm, of in runs.items()
+    ]
 
 
 def _offloaded(campaign: Campaign, step: int, arm: str) -> list[float]:

@@ -32,15 +32,23 @@ echo "load $(cut -d' ' -f1 "${EXO_PHASE1_SYSROOT:-}/proc/loadavg")"; echo "cpus 
 sed -n 's/^MemAvailable: *\([0-9]*\).*/memory \1/p' /proc/meminfo
 cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null | sort -n | tail -n 1 | sed 's/^/temperature /'
 cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq 2>/dev/null | sort -n | tail -n 1 | sed 's/^/clock /'
-for s in /proc/[0-9]*/stat; do
+"""
+ENGINES = r"""
+for s in "${EXO_PHASE1_SYSROOT:-}"/proc/[0-9]*/stat; do
   { read -r line <"$s"; } 2>/dev/null || continue
-  case $line in *"(llama-server) Z"*) ;; *"(llama-server)"*)
-    set -- ${line##*) }; name=; { read -r name <"/proc/$2/comm"; } 2>/dev/null
-    [ "$name" = ollama ] || echo "orphan ${line%% *}" ;;
+  case $line in
+    *") Z "*) continue ;;
+    *"(llama-server)"*) ;;
+    *"(ollama)"*) { tr '\0' ' ' <"${s%stat}cmdline" | grep -q ' runner '; } 2>/dev/null || continue ;;
+    *) continue ;;
   esac
+  set -- ${line##*) }; name=; { read -r name <"${EXO_PHASE1_SYSROOT:-}/proc/$2/comm"; } 2>/dev/null
+  kind=orphan; [ "$name" = ollama ] && kind=engine
+  echo "$kind ${line%% *} ${20}"
 done
 """
-"""The last part names engines of Ollama's (0.30 and later) whose server is gone: /api/ps shows no such one."""
+"""Names the processes that compute for an Ollama (`llama-server` since 0.30, `ollama runner` before) with their starts,
+and those whose Ollama is gone, which no /api/ps shows."""
 
 
 class ExoArm:
@@ -160,9 +168,16 @@ def memory_of(lab: Lab, arm: str) -> dict[str, list[LoadedModel]]:
     return {key: asked[key].memory() for key in sorted(asked)}
 
 
+def engines_of(lab: Lab, arm: str) -> list[str]:
+    """Return the processes that compute for Ollamas on the node of `arm`, by PID and start; [] where it tells none."""
+    node = lab.nodes.get(lab.inventory.ollama[arm].node) if arm in lab.inventory.ollama else None
+    told = node.run(ENGINES, check=False).stdout if node else ""
+    return sorted(re.findall(r"^engine (\d+ \d+)$", told, re.MULTILINE))
+
+
 def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:
     """Return the conditions under which a run begins, asked of all nodes at once."""
-    told = lab.each(lambda node: node.run(CONDITIONS, check=False).stdout)
+    told = lab.each(lambda node: node.run(CONDITIONS + ENGINES, check=False).stdout)
     facts = {key: _conditions(text) for key, text in told.items()}
     on = lab.inventory.ollama[arm].node if arm in lab.inventory.ollama else None
     still = still + [orphan for key, text in told.items() if on in (None, key) for orphan in orphans(key, text)]
@@ -187,7 +202,8 @@ def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float
 def orphans(node: str, text: str) -> list[str]:
     """Name the engines on a node that no Ollama has: they compute, or hold memory, and no /api/ps tells of them."""
     return [
-        f"{node}: llama-server (PID {pid}), which no Ollama lists," for pid in re.findall(r"^orphan (\d+)$", text, re.M)
+        f"{node}: an engine whose Ollama is gone (end it: kill {pid})"
+        for pid in re.findall(r"^orphan (\d+) ", text, re.M)
     ]
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from records.samples import Conditions, LoadedModel, Sample, append_conditions, append_sample
 from records.settings import Settings, settings_carried
 from reports.checks.check import Check
-from reports.checks.memory import strangers
+from reports.checks.memory import kept_its_engine, strangers
 from scripts.benchmark_exo_vs_ollama import schedule
 from tasks import console
-from tasks.benchmark.arms import ExoArm, alone, conditions_before, memory_of
+from tasks.benchmark.arms import ExoArm, alone, conditions_before, engines_of, memory_of
 from tasks.benchmark.instrument import ensure_script, script_command
 from tasks.benchmark.job import NOTHING, Job, Turn, archive_job, take_up, timed_count
 from tasks.benchmark.progress import Progress
@@ -117,6 +118,17 @@ def _only_invalid(job: Job, fatal: Sequence[Check]) -> StepError:
     )
 
 
+class Try(NamedTuple):
+    """What became of one try at a run."""
+
+    lost: str
+    """Why it counts for nothing; "" where it counts."""
+    good: bool
+    """Whether it has a good timed sample."""
+    do: str
+    """What to do about its Ollama."""
+
+
 class ScheduleRun:
     """One call's way through a schedule: which arm is in memory, what was seen of it, who is told."""
 
@@ -141,26 +153,26 @@ class ScheduleRun:
         Raises StepError where neither try gave a good sample.
         """
         attempt = before.attempts if before.samples else before.attempts + 1
-        lost, good = self._attempt(arm, run, attempt, before.samples)
-        if lost and run not in self._repeated:
+        tried = self._attempt(arm, run, attempt, before.samples)
+        if tried.lost and run not in self._repeated:
             self._repeated.add(run)
-            console.note(arm, f"run {run} is lost ({lost}); it stays in the data, marked, and is measured again")
+            console.note(arm, f"run {run} is lost ({tried.lost}); it stays in the data, marked, and is measured again")
             self.progress.again(arm, run)
             self._wait_for(arm)
-            lost, good = self._attempt(arm, run, attempt + 1, [])
-        if lost and not good:
-            advice = "" if arm == "exo" else f"; {LOOK}"
+            tried = self._attempt(arm, run, attempt + 1, [])
+        if tried.lost and not tried.good:
+            again = f"fab {self.job.step.name} takes up from here"
             raise StepError(
-                f"run {run} gave no good sample: {self._named(arm)}{lost[:300]}",
+                f"run {run} gave no good sample: {self._named(arm, tried.lost)}{tried.lost[:300]}",
                 "answers",
-                f"fab {self.job.step.name} takes up from here{advice}",
+                again if arm == "exo" else f"{tried.do}; {again}",
                 who=arm,
             )
-        if lost:
-            console.note(arm, f"run {run} is lost: {lost}")
+        if tried.lost:
+            console.note(arm, f"run {run} is lost: {tried.lost}")
 
-    def _attempt(self, arm: str, run: int, attempt: int, finished: list[Sample]) -> tuple[str, bool]:
-        """Load one arm alone and measure; return why this try is lost, "" where it is not, and whether any was good."""
+    def _attempt(self, arm: str, run: int, attempt: int, finished: list[Sample]) -> Try:
+        """Load one arm alone and measure."""
         self.progress.begin(arm, run)
         still, reload_s = alone(self.lab, arm, self.exo, self.job.pair.ollama)
         exo = self.exo if arm == "exo" else None
@@ -170,25 +182,30 @@ class ScheduleRun:
         conditions = msgspec.structs.replace(conditions, attempt=attempt)
         samples = [*finished]
         failures: list[str] = []
+        do = LOOK
         try:
             if exo:
                 exo.load()
             else:
                 conditions = self._load(arm, conditions)
-            conditions = msgspec.structs.replace(conditions, memory_before=memory_of(self.lab, arm))
+            conditions = msgspec.structs.replace(
+                conditions, memory_before=memory_of(self.lab, arm), engines_before=engines_of(self.lab, arm)
+            )
             with GpuWatch(self.lab.nodes.values(), longest_s(self.lab)) as watch, self._ring_watch(arm) as ring:
                 failures += self._ask_script(arm, run, attempt, samples)
             failures[:0] = [f"{key}: {words}" for key, words in ring.lost.items()]
             conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy, gpu_power_w=watch.power_w)
             conditions = self._conditions_after(arm, conditions)
+            failures += let_go_in(samples, conditions)
         except OllamaError as error:
-            failures.append(str(error))
+            failures.append(error.problem.found)
+            do = error.problem.do
         gone = [node for node, whole in conditions.topology_complete_after.items() if not whole]
         failures += [f"after it {', '.join(gone)} did not see the whole cluster"] if gone else []
         lost = "; ".join([*failures, *strangers(conditions)])
         append_conditions(self.job.conditions, msgspec.structs.replace(conditions, lost=lost))
         self.progress.end(arm, run, samples)
-        return lost, any(not s.error and not s.warmup for s in samples)
+        return Try(lost, any(not s.error and not s.warmup for s in samples), do)
 
     def unload_all(self) -> None:
         """Leave no arm in memory."""
@@ -200,6 +217,7 @@ class ScheduleRun:
 
     def _load(self, arm: str, conditions: Conditions) -> Conditions:
         bench, server, model = self.lab.inventory.bench, self.servers[arm], self.job.pair.ollama
+        conditions = msgspec.structs.replace(conditions, ollama_version=server.version())
         if bench.ollama_reload == "keep" and (held := server.holding(model)):
             self.loaded[arm] = held[0]
             return _with_loaded(conditions, held[0], seen_unloaded=False)
@@ -208,7 +226,9 @@ class ScheduleRun:
         return _with_loaded(conditions, load.model, seen_unloaded=True, load_s=round(load.seconds, 3))
 
     def _conditions_after(self, arm: str, conditions: Conditions) -> Conditions:
-        after = msgspec.structs.replace(conditions, memory_after=memory_of(self.lab, arm))
+        after = msgspec.structs.replace(
+            conditions, memory_after=memory_of(self.lab, arm), engines_after=engines_of(self.lab, arm)
+        )
         if arm != "exo":
             return after
         return msgspec.structs.replace(after, topology_complete_after=self.exo.cluster.complete_now())
@@ -229,8 +249,9 @@ class ScheduleRun:
         watched = self.exo.cluster if arm == "exo" and self.exo.cluster.generation.CAN_RELOAD else None
         return RingWatch(watched, self.lab.bench_node, pid_file(self.lab.bench_node))
 
-    def _named(self, arm: str) -> str:
-        return "" if arm == "exo" else f"{self.servers[arm].url}: "
+    def _named(self, arm: str, words: str) -> str:
+        """Return the address of an arm's server, where `words` do not tell it."""
+        return "" if arm == "exo" or self.servers[arm].url in words else f"{self.servers[arm].url}: "
 
     def _ask_script(self, arm: str, run: int, attempt: int, samples: list[Sample]) -> list[str]:
         """Have the script measure what `samples` lacks, and add to it; return why the run is lost, if it is."""
@@ -250,6 +271,18 @@ class ScheduleRun:
         if timed_count(samples) < lab.inventory.bench.requests:
             return [(ran.stderr.strip() or "the script said nothing").splitlines()[-1][:300]]
         return []
+
+
+def let_go_in(samples: Sequence[Sample], note: Conditions) -> list[str]:
+    """Return why a run is lost in whose timed requests its server loaded the model anew."""
+    from reports.checks.prefill import loading
+    from reports.stats.runs import is_good
+
+    return [
+        f"request {s.request}: {s.load_s:.2f} s of loading inside: its server loaded the model anew in the run"
+        for s in loading([s for s in samples if not s.warmup and is_good(s)], note.load_s)
+        if not kept_its_engine(note)
+    ]
 
 
 def _with_loaded(

@@ -164,7 +164,7 @@ def same_name(one: str, other: str) -> bool:
 
 
 def changes(before: OllamaState, after: OllamaState) -> list[str]:
-    """Return what is different in a server's version, models and health; empty means unaffected by us.
+    """Return what is different in a server's version, in the models that it had, and in its health.
 
     What is loaded does not count: Ollama unloads by itself after its keep-alive.
     """
@@ -174,19 +174,21 @@ def changes(before: OllamaState, after: OllamaState) -> list[str]:
     if before.version != after.version:
         changed.append(f"version {before.version} is now {after.version}")
     changed += [f"{name} is gone" for name in sorted(before.models.keys() - after.models.keys())]
-    changed += [f"{name} is new" for name in sorted(after.models.keys() - before.models.keys())]
     both = sorted(before.models.keys() & after.models.keys())
     changed += [f"{name} has another digest" for name in both if before.models[name] != after.models[name]]
     return [f"{before.arm}: {change}" for change in changed]
 
 
-def restarts(before: OllamaState, after: OllamaState) -> list[str]:
-    """Return whether a server, or its node, was started anew: it is the same Ollama, but not untouched."""
+def touched(before: OllamaState, after: OllamaState) -> list[str]:
+    """Return what others did to a server that leaves it the same Ollama: started anew, or a model pulled to it."""
+    if before.error or after.error:
+        return []
+    told = [f"{name} is new" for name in sorted(after.models.keys() - before.models.keys())]
     if before.boot and after.boot and before.boot != after.boot:
-        return [f"{before.arm}: its node was started anew"]
-    if before.started and after.started and before.started != after.started:
-        return [f"{before.arm}: its process was started anew"]
-    return []
+        told.append("its node was started anew")
+    elif before.started and after.started and before.started != after.started:
+        told.append("its process was started anew")
+    return [f"{before.arm}: {what}" for what in told]
 
 
 def _read(reply: Reply, kind: type[T], what: str) -> T:

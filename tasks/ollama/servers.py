@@ -99,7 +99,14 @@ class OllamaServer:
         """Take a model out of memory, whatever the server calls it, and see that it is gone. Raises StepError."""
         held = self.holding(name)
         for model in held:
-            self.ask(ollama.unload_request(model.name))
+            # A name that was removed is listed still; the file goes under ours, if that is there.
+            if all(self.ask(ollama.unload_request(one)).status == 404 for one in (model.name, name)):
+                raise OllamaError(
+                    f"{self.url} has no {model.name} any more, and still holds it in memory",
+                    "a model that stays on its server",
+                    f"somebody removed it: on its node, ollama pull {model.name}",
+                    who=_who(self.arm),
+                )
         deadline = time.monotonic() + UNLOAD_TIMEOUT_S
         while held and (held := self.holding(name)):
             if time.monotonic() > deadline:
@@ -118,17 +125,26 @@ class OllamaServer:
         self.unload(name)
         begin = time.monotonic()
         request = ollama.load_request(name, num_ctx, keep_s(timeout_s), timeout_s)
+        reply = self.ask(request)
         try:
-            ollama.parse_version(self.ask(request))  # an error is told in the server's words
+            ollama.parse_version(reply)  # an error is told in the server's words
         except StepError as error:
+            gone = f"it is not there any more: on its node, ollama pull {name}"
             raise OllamaError(
                 f"{self.url} could not load {name}: {error.problem.found}",
                 "a loaded model",
-                ollama.LOOK,
+                gone if reply.status == 404 else ollama.LOOK,
                 who=_who(self.arm),
             ) from None
         load_s = time.monotonic() - begin
-        held = self.holding(name)
+        held = self._held_after_load(name)
+        if held and not ollama.same_name(held[0].name, name):
+            raise OllamaError(
+                f"{self.url} holds {name} as {held[0].name} just after it was told to load it: another client loads it",
+                "a server that nobody else uses while it is measured",
+                f"end what uses {held[0].name} there (curl {self.url}/api/ps), then the same command again",
+                who=_who(self.arm),
+            )
         if not held:
             raise OllamaError(
                 f"{self.url} loaded {name} and has let go of it at once, though it was told to keep it",
@@ -137,6 +153,13 @@ class OllamaServer:
                 who=_who(self.arm),
             )
         return Load(held[0], load_s)
+
+    def _held_after_load(self, name: str) -> list[LoadedModel]:
+        """Return how the server lists a model that it has just loaded; where another client loads it anew, then how."""
+        deadline = time.monotonic() + UNLOAD_TIMEOUT_S
+        while not (held := self.holding(name)) and time.monotonic() < deadline:
+            time.sleep(UNLOAD_POLL_S)
+        return held
 
     def _blob(self, name: str) -> str:
         return ollama.parse_blob(self.ask(ollama.show_request(name)))

@@ -59,6 +59,13 @@ def test_neighbour_comes(nodes: Layout) -> None:
     assert "qwen2.5-coder:32b in memory after the run" in lost[0][2]
 
 
+def test_engine_left_behind(nodes: Layout) -> None:
+    """engine-left-behind: the engine that a killed Ollama left is named with its PID, and ends the campaign there."""
+    with laid(nodes, "engine-left-behind") as lab, pytest.raises(StepError) as caught:
+        bench_baseline(lab, runs="1")
+    assert "rog: an engine whose Ollama is gone (end it: kill 4242) in memory before the run" in str(caught.value)
+
+
 def test_cpu_under_a_gpu(nodes: Layout) -> None:
     """cpu-under-a-gpu: a model on the CPU of a node that claims a GPU is said when it is loaded, with the remedy."""
     with laid(nodes, "cpu-under-a-gpu") as lab:

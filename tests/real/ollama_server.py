@@ -19,6 +19,8 @@ from typing import Any
 
 OLLAMA = os.environ.get("OLLAMA", "")
 OLLAMA_GGUF = os.environ.get("OLLAMA_GGUF", "")
+OLLAMA_OTHER = os.environ.get("OLLAMA_OTHER", "")
+"""Another version, for the test of an upgrade; it is skipped without."""
 MODEL, TWIN, OTHER = "smol1:135m", "notes:latest", "other:135m"
 """The measured one; another name of its file; one of a file of its own."""
 TEMPLATE = """\
@@ -48,13 +50,13 @@ class GenuineOllama:
         self._running: subprocess.Popen[bytes] | None = None
         folder.mkdir(exist_ok=True)
 
-    def start(self, **variables: str) -> None:
+    def start(self, program: str = OLLAMA, **variables: str) -> None:
         """Start it and wait for its answer."""
         own = {"OLLAMA_HOST": f"{self.address}:{self.port}", "OLLAMA_MODELS": str(self._folder / "models")}
         environment = os.environ | own | {"HOME": str(self._folder), "OLLAMA_NO_CLOUD": "1"} | variables
         with (self._folder / "serve.log").open("ab") as log:
             self._running = subprocess.Popen(
-                [OLLAMA, "serve"], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                [program, "serve"], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + UP_S
@@ -75,9 +77,13 @@ class GenuineOllama:
         another = self._folder / "other.gguf"
         another.write_bytes(gguf.replace(b"HuggingFace", b"HuggingBase", 1))
         for name, path in ((MODEL, OLLAMA_GGUF), (TWIN, OLLAMA_GGUF), (OTHER, str(another))):
-            modelfile = self._folder / "Modelfile"
-            modelfile.write_text(f"FROM {path}\n{TEMPLATE}")
-            self.command("create", name, "-f", str(modelfile))
+            self.make(name, path)
+
+    def make(self, name: str, path: str = OLLAMA_GGUF, more: str = "") -> None:
+        """Make a model of a file, with `more` lines in its Modelfile."""
+        modelfile = self._folder / "Modelfile"
+        modelfile.write_text(f"FROM {path}\n{TEMPLATE}{more}")
+        self.command("create", name, "-f", str(modelfile))
 
     def command(self, *words: str) -> None:
         """Type `ollama WORDS`."""
@@ -99,6 +105,17 @@ class GenuineOllama:
     def load(self, name: str, keep_alive: int | str = "5m") -> None:
         """Load a model as another client would."""
         assert self.ask("POST", "/api/generate", {"model": name, "stream": False, "keep_alive": keep_alive})[0] == 200
+
+    def say(self, name: str, tokens: int, **options: int) -> None:
+        """Have a model say something as another client would."""
+        body = {"model": name, "prompt": f"Tell a story, {time.monotonic()}.", "stream": False}
+        self.ask("POST", "/api/generate", body | {"options": {"num_predict": tokens} | options})
+
+    def die_alone(self) -> None:
+        """Kill the server and nothing of what it started."""
+        assert self._running is not None
+        os.kill(self._running.pid, signal.SIGKILL)
+        self._running.wait(30)
 
     def runners(self) -> list[int]:
         """Return the processes that compute for it."""

@@ -5,7 +5,11 @@ EXO is the rehearsal's: what is proven here is what the product sees and says of
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,10 +31,18 @@ from tasks.errors import StepError
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
 from tasks.ollama import api as ollama
-from tasks.ollama import servers
 from tasks.ollama.servers import ask_servers
 from tasks.steps import StepNotes
-from tests.real.ollama_server import MODEL, OTHER, TWIN, GenuineOllama, absent, again_and_again, once
+from tests.real.ollama_server import (
+    MODEL,
+    OLLAMA_OTHER,
+    OTHER,
+    TWIN,
+    GenuineOllama,
+    absent,
+    again_and_again,
+    once,
+)
 from tests.support.fab import fab
 
 SAMPLES = "11-bench-baseline.samples.jsonl"
@@ -42,6 +54,9 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(bool(absent()), reaso
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     """Bring up the rehearsal's nodes; the one baseline is the genuine server on rog's address."""
     laid = cluster.up(tmp_path_factory.mktemp("ollama"))
+    processes = laid.node("rog").sysroot / "proc"
+    shutil.rmtree(processes)
+    processes.symlink_to("/proc")  # where the genuine engine is seen
     change(laid)
     yield laid
     cluster.down(laid.root)
@@ -68,12 +83,17 @@ def server(models: GenuineOllama) -> Iterator[GenuineOllama]:
 @pytest.fixture
 def lab(layout: Layout) -> Iterator[Lab]:
     """Give a Lab with logs of its own."""
-    for path in (layout.root / "logs").rglob("*.json*"):
-        path.unlink()
+    forget(layout)
     made = Lab(load_inventory(layout.hosts_file), layout.hosts_file)
     yield made
     made.close()
     change(layout)
+
+
+def forget(layout: Layout) -> None:
+    """Take away what was measured before."""
+    for path in (layout.root / "logs").rglob("*.json*"):
+        path.unlink()
 
 
 def genuine(layout: Layout) -> GenuineOllama:
@@ -94,7 +114,8 @@ def change(layout: Layout, model: str = MODEL, **baseline: Any) -> None:
 
 
 def reopened(layout: Layout, **baseline: Any) -> Lab:
-    """Return a Lab on a changed hosts file."""
+    """Return a Lab on a changed hosts file, with logs of its own."""
+    forget(layout)
     change(layout, **baseline)
     return Lab(load_inventory(layout.hosts_file), layout.hosts_file)
 
@@ -156,9 +177,8 @@ def test_another_name_of_the_file_is_let_go_of(server: GenuineOllama, lab: Lab) 
     assert campaign.conditions[11][0].load_s
 
 
-def test_whoever_pins_the_file_is_named_first(server: GenuineOllama, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_pins_the_file_is_named_first(server: GenuineOllama, lab: Lab) -> None:
     """A client that loads the file again and again under another name is named before anything is measured."""
-    monkeypatch.setattr(servers, "UNLOAD_TIMEOUT_S", 3)
     server.load(TWIN)
     with again_and_again(lambda: server.load(TWIN)), pytest.raises(StepError) as caught:
         bench_baseline(lab, runs="1")
@@ -188,12 +208,12 @@ def test_a_run_that_broke_is_measured_again(harm: str, server: GenuineOllama, la
     with once(lambda: asked(lab, 1) and bool(server.runners()), act):
         campaign = measured(lab)
     found = errors(campaign, 11)
-    show(harm, f"{found.status}: {found.evidence}", *ollama.restarts(before, ask_servers(lab)["rog"]))
+    show(harm, f"{found.status}: {found.evidence}", *ollama.touched(before, ask_servers(lab)["rog"]))
     assert found.status == "warn"
     assert [s.attempt for s in campaign.samples[11] if not s.lost] == [2] * 3
     assert [note.attempt for note in campaign.conditions[11]] == [1, 2]
     if harm == "server restarted":
-        assert "rog: its process was started anew" in ollama.restarts(before, ask_servers(lab)["rog"])
+        assert "rog: its process was started anew" in ollama.touched(before, ask_servers(lab)["rog"])
 
 
 def test_a_model_that_is_deleted_is_told_with_its_server(server: GenuineOllama, lab: Lab) -> None:
@@ -204,9 +224,10 @@ def test_a_model_that_is_deleted_is_told_with_its_server(server: GenuineOllama, 
     with once(lambda: asked(lab, 1), lambda: server.command("rm", MODEL)), pytest.raises(StepError) as caught:
         measured(lab, 2)
     server.command("cp", "gone:135m", MODEL)
+    server.command("rm", "gone:135m")
     show("deleted", str(caught.value), caught.value.problem.do)
     words = f"{caught.value} {caught.value.problem.do}"
-    assert all(word in words for word in ("rog", server.url, "journalctl -u ollama"))
+    assert all(word in words for word in ("rog", server.url, f"ollama pull {MODEL}"))
     assert "EXO" not in words
 
 
@@ -231,3 +252,76 @@ def test_what_is_asked_is_the_context_of_the_runner(server: GenuineOllama, lab: 
     told = {m.context_length for note in campaign.conditions[11] for m in note.memory_after["rog"]}
     assert told <= {1024, None}
     assert Path(lab.logs / SAMPLES).exists()
+
+
+def test_another_clients_requests_show_in_the_queue(server: GenuineOllama, lab: Lab) -> None:
+    """Where another client asks the measured model all the time, our requests wait in line, and that is told."""
+    with again_and_again(lambda: server.say(MODEL, 24, num_ctx=1024)):
+        campaign = measured(lab)
+    found = no_neighbour(campaign, 11)
+    show("another client's requests", f"{found.status}: {found.evidence}")
+    assert found.status == "warn"
+    assert "as in a queue" in found.evidence
+
+
+def test_a_model_made_anew_ends_the_campaign(server: GenuineOllama, lab: Lab) -> None:
+    """A model that is another one from run 2 on is told at that moment, with both digests."""
+    with (
+        once(lambda: asked(lab, 2), lambda: server.make(MODEL, more="PARAMETER seed 7\n")),
+        pytest.raises(StepError) as caught,
+    ):
+        measured(lab, 2)
+    server.make(MODEL)
+    show("made anew", str(caught.value), caught.value.problem.do)
+    assert "rog had another model of that name from run 2 on" in caught.value.problem.found
+
+
+def test_an_upgrade_ends_the_campaign(server: GenuineOllama, lab: Lab) -> None:
+    """A server of another version that takes the place of the first one is told at that moment, with both versions."""
+    if not OLLAMA_OTHER:
+        pytest.skip("OLLAMA_OTHER names no other version")
+
+    def upgrade() -> None:
+        server.stop()
+        server.start(OLLAMA_OTHER)
+
+    with once(lambda: asked(lab, 2), upgrade), pytest.raises(StepError) as caught:
+        measured(lab, 2)
+    show("upgraded", str(caught.value), caught.value.problem.do)
+    assert "rog: Ollama was " in caught.value.problem.found
+
+
+def test_a_neighbour_that_takes_the_place_costs_the_run(layout: Layout, models: GenuineOllama) -> None:
+    """With OLLAMA_MAX_LOADED_MODELS=1 a neighbour puts our model out in a run: it is lost and measured again."""
+    models.start(OLLAMA_MAX_LOADED_MODELS="1")
+    lab = reopened(layout)
+    try:
+        with once(lambda: asked(lab, 1), lambda: models.load(OTHER)):
+            campaign = measured(lab)
+    finally:
+        lab.close()
+        models.stop()
+    found = errors(campaign, 11)
+    show("one model at a time", f"{found.status}: {found.evidence}")
+    assert found.status == "warn"
+    assert [s.attempt for s in campaign.samples[11] if not s.lost] == [2] * 3
+
+
+def test_an_engine_without_its_ollama_is_named(server: GenuineOllama, lab: Lab) -> None:
+    """The server is killed alone and started again: the engine that it left is named with its PID."""
+    left: list[int] = []
+
+    def die() -> None:
+        left.extend(server.runners())
+        server.die_alone()
+        server.start()
+
+    try:
+        with once(lambda: asked(lab, 1) and bool(server.runners()), die), pytest.raises(StepError) as caught:
+            measured(lab)
+    finally:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    show("engine left behind", str(caught.value), caught.value.problem.do)
+    assert f"(end it: kill {left[0]})" in str(caught.value)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 
 import pytest
 
+from rehearsal.engine.settings import Settings
 from rehearsal.layout import Layout
 from rehearsal.ollama.gojson import syntax_error
-from rehearsal.ollama.memory import keep_alive
+from rehearsal.ollama.memory import Memory, keep_alive
+from rehearsal.ollama.speech import DEFAULT_TOKENS, plan
 from tests.support.wire import Answer, ask, documents, recording, shape
 
 TOPIC = "wire-ollama-0.5.13"
@@ -109,6 +113,19 @@ def test_the_same_prompt_again_is_cached(nodes: Layout) -> None:
     again = {"model": MODEL, "prompt": "the same", "stream": False, "options": {"num_predict": 1}}
     first, second = (documents(to(nodes, GENERATE, again).body)[0]["prompt_eval_duration"] for _ in range(2))
     assert second < first / 3
+
+
+def test_what_0_33_does(tmp_path: Path) -> None:
+    """`num_predict: 0` is no limit, cached tokens are told by 0.33.3, and no keep_alive leaves the earlier one."""
+    (tmp_path / ".rehearsal.json").write_text('{"ollama": {"tells_cached": true, "load_s": 0}}')
+    memory = Memory(Settings("ollama", tmp_path))
+    model = memory.models()[MODEL]
+    one, _ = memory.load(model, 900.0)
+    kept_until_s = memory.load(model, None)[0].expires_s
+    answers = [plan(memory.settings, one, "Why?", {"num_predict": count}, 0.0, 0.0) for count in (0, 3)]
+    assert kept_until_s - time.time() > 800
+    assert [len(answer.words) for answer in answers] == [DEFAULT_TOKENS, 3]
+    assert [answer.figures(0.0)["prompt_eval_cached_count"] for answer in answers] == [5, 11]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,14 @@ def loading(campaign: Campaign, load_s: float, begun_s: float | None) -> Campaig
     return changed(told, of_arm("rog", load_s=load_s))
 
 
+def busy(campaign: Campaign) -> Campaign:
+    """Have rog spend up to the time of a load in its requests, while one engine is seen before and after each run."""
+    told = with_conditions(
+        loading(campaign, 0.9, 3.2), noted_of("rog", engines_before=["7 100"], engines_after=["7 100"])
+    )
+    return changed(told, in_run("rog", 3, 1, load_s=2.5))
+
+
 def evaluated(campaign: Campaign, quick: dict[tuple[int, int], float]) -> Campaign:
     """Have rog tell 670 ms of evaluation for each prompt of 60 tokens, and `quick` seconds for these requests."""
 
@@ -44,6 +52,7 @@ PREFILL_CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] =
         "rog run 2 request 2: 1.80 s",
     ),
     ("warm", "every request loads", "fatal", lambda c: loading(c, 0.9, 1.0), "0.90 s of loading"),
+    ("warm", "seconds of 0.32.14 on a busy machine", "pass", busy, "rog: 900 ms (900 to 2500) before each prompt"),
     ("warm", "constant 101 ms", "pass", lambda c: loading(c, 0.101, None), "rog: 101 ms (101 to 101) before"),
     ("warm", "constant 300 ms of 0.32.14", "pass", lambda c: loading(c, 0.3, 0.9), "without it the ratio would be"),
     (

@@ -35,6 +35,17 @@ def noted(arm: str, run: int, **fields: object) -> Callable[[Conditions], Condit
     return lambda c: replace(c, **fields) if (c.arm, c.run) == (arm, run) else c
 
 
+def pulled_from(arm: str, run: int) -> Callable[[Conditions], Conditions]:
+    """Have an Ollama hold another digest from a run on."""
+
+    def change(note: Conditions) -> Conditions:
+        model = LoadedModel("m:latest", "a1" if note.run < run else "b2")
+        own = {"ollama_name": model.name, "seen_unloaded": True, "memory_before": {arm: [model]}}
+        return replace(note, **own) if note.arm == arm else note
+
+    return change
+
+
 def noted_of(arm: str, **fields: object) -> Callable[[Conditions], Conditions]:
     """Replace these fields in what was noted around every run of one arm."""
     return lambda note: replace(note, **fields) if note.arm == arm else note

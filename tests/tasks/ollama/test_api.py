@@ -104,23 +104,23 @@ def test_a_missing_tag_is_latest(one: str, other: str, same: bool) -> None:
 
 
 def test_changes_between_two_states() -> None:
-    """A version, a model gone, new or replaced, and a dead server are changes; what is loaded is none."""
+    """A version, a model gone or replaced, and a dead server are changes; what is loaded, new or restarted is none."""
     before = OllamaState("srv1", URL, "0.5.13", {"a": "1", "b": "2", "c": "3"}, ["a"])
     assert ollama.changes(before, OllamaState("srv1", URL, "0.5.13", before.models, [])) == []
     after = OllamaState("srv1", URL, "0.6.0", {"a": "1", "b": "9", "d": "4"})
     assert ollama.changes(before, after) == [
         "srv1: version 0.5.13 is now 0.6.0",
         "srv1: c is gone",
-        "srv1: d is new",
         "srv1: b has another digest",
     ]
     assert ollama.changes(before, OllamaState("srv1", URL, None, {}, error="refused")) == ["srv1: refused"]
     seen = msgspec.structs.replace(before, boot="b1", started="1 100")
+    assert ollama.touched(before, after) == ["srv1: d is new"]
     restarted = msgspec.structs.replace(seen, started="7 900")
     assert ollama.changes(seen, restarted) == []
-    assert ollama.restarts(seen, restarted) == ["srv1: its process was started anew"]
-    assert ollama.restarts(seen, msgspec.structs.replace(restarted, boot="b2")) == ["srv1: its node was started anew"]
-    assert ollama.restarts(before, seen) == []  # nothing is known of before
+    assert ollama.touched(seen, restarted) == ["srv1: its process was started anew"]
+    assert ollama.touched(seen, msgspec.structs.replace(restarted, boot="b2")) == ["srv1: its node was started anew"]
+    assert ollama.touched(before, seen) == []  # nothing is known of before
 
 
 @settings(max_examples=200)
