@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import msgspec
 
 from records.settings import Limits
@@ -42,6 +44,11 @@ class Box(msgspec.Struct, frozen=True):
     context: str
 
 
+def _bounds(comparison: Comparison, decision: Decision) -> str:
+    told = fmt.interval(comparison.lower, comparison.upper, decision.limits.target_ratio, "and")
+    return f"between {told} ({bounds_said(decision)})" if isfinite(comparison.upper) else told
+
+
 def box(decision: Decision, context: str) -> Box:
     """Return the decision box: verdict, speed-up with its interval, the plan's word, what would change it."""
     target = decision.limits.target_ratio
@@ -49,8 +56,7 @@ def box(decision: Decision, context: str) -> Box:
         (
             f"Speed-up over Ollama {clip(c.baseline, cap=60)}",
             f"{fmt.ratio(c.ratio)} ({fmt.percent_faster(c.ratio)}), "
-            f"between {fmt.interval(c.lower, c.upper, target, 'and')} ({bounds_said(decision)}); "
-            f"target {target:.2f}×: {against_target(c)}",
+            f"{_bounds(c, decision)}; target {target:.2f}×: {against_target(c)}",
         )
         for c in ([] if decision.void else decision.comparisons)
     ]

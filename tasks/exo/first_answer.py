@@ -35,6 +35,8 @@ LOOK_S = 1.0
 HUNG_S = 60.0
 """A ring in which no node did anything for this long hangs; the slowest stage seen took 1.4 s a token on a CPU."""
 WORKING_CORES = 0.1
+WANTED_CORES = 0.5
+"""Of processor used or waited for: one that computes wants a whole one, and gets little of it on an overloaded node."""
 MOVED_BYTES = 1_000_000
 _TELL_S = 10.0
 
@@ -157,7 +159,9 @@ class _Watch:
         if text:
             self._news.add(exo.key)
         since, before = self._before.get(exo.key, (now, pulse))
-        used = pulse.cpu_s - before.cpu_s > WORKING_CORES * (now - since)
+        used_s = pulse.cpu_s - before.cpu_s
+        wanted_s = used_s + pulse.waited_s - before.waited_s
+        used = used_s > WORKING_CORES * (now - since) or wanted_s > WANTED_CORES * (now - since)
         moved = pulse.disk_bytes - self._disk_bytes.setdefault(exo.key, pulse.disk_bytes) > MOVED_BYTES
         if moved:
             self._disk_bytes[exo.key] = pulse.disk_bytes

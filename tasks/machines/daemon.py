@@ -84,6 +84,8 @@ class Pulse(msgspec.Struct, frozen=True):
 
     alive: bool
     cpu_s: float = 0.0
+    waited_s: float = 0.0
+    """For a processor that others had, over all live threads."""
     disk_bytes: int = 0
     """Read and written on a disk."""
     log_bytes: int = 0
@@ -109,7 +111,7 @@ class Ending(msgspec.Struct, frozen=True):
         return self.how != "not running"
 
 
-_DONE = ("cpu", "disk")
+_DONE = ("cpu", "waited", "disk")
 
 # Prints "alive" where the process that the note names still runs as noted, "zombie" where it has ended unreaped,
 # "foreign" where the PID is somebody else's by now, "gone" otherwise. $1 pid, $2 ticks, $3 boot, $4 executable.
@@ -319,7 +321,8 @@ def pulse(node: Node, folder: str, process: Daemon, since: int) -> tuple[Pulse, 
     head, _, text = ran.stdout.partition("====\n")
     state_now, ticks, size, *lines = head.splitlines() or ["gone", "100", "0"]
     done = {name: sum(int(n) for line in lines for n in line.split()[1:] if line.startswith(name)) for name in _DONE}
-    return Pulse(state_now == "alive", done["cpu"] / int(ticks), done["disk"], int(size)), text
+    waited_s = done["waited"] / 1e9
+    return Pulse(state_now == "alive", done["cpu"] / int(ticks), waited_s, done["disk"], int(size)), text
 
 
 def pulse_command(folder: str, process: Daemon, since: int) -> str:
@@ -331,6 +334,7 @@ for pid in $(members {process.pid}); do
   {{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null || continue
   set -- ${{line##*) }}; echo "cpu ${{12}} ${{13}} ${{14}} ${{15}}"  # its own time, and that of children it waited for
   sed -n 's/^\(read\|write\)_bytes: /disk /p' "/proc/$pid/io" 2>/dev/null
+  cat /proc/$pid/task/*/schedstat 2>/dev/null | sed 's/^[0-9]* \([0-9]*\) .*/waited \1/'
 done
 echo ====; tail -c +{since + 1} {log} 2>/dev/null | tail -c {LOG_CAP_BYTES}"""
 

@@ -142,6 +142,5 @@ def hosts(checkout: Path, *, amd: bool) -> dict[str, Any]:
     exo["environment"] = {"HF_ENDPOINT": f"http://{HUB.address}:{HUB_PORT}"}
     for pair in shipped["profiles"]["llama-0015"]["models"].values():
         pair["download_bytes"] = 20_000_000
-    patience_s = 890 if amd else 300  # on an emulated GPU a kernel takes its time, and its compiler too
-    shipped["bench"] |= {"baseline_runs": 2, "requests": 1, "max_tokens": 12, "request_timeout_s": patience_s}
+    shipped["bench"] |= {"baseline_runs": 2, "requests": 1, "max_tokens": 12}
     return shipped

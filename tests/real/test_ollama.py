@@ -47,7 +47,7 @@ from tests.support.fab import fab
 
 SAMPLES = "11-bench-baseline.samples.jsonl"
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(bool(absent()), reason=absent())]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.skipif(bool(absent()), reason=absent())]
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def show(what: str, *words: str) -> None:
 
 def test_a_healthy_server_has_no_fatal_check(layout: Layout, server: GenuineOllama, lab: Lab) -> None:
     """All fifteen steps with a genuine baseline: no check is fatal, and the constant overhead stands in the report."""
-    done = fab("preflight", "install", "start", "bench", "report", "cleanup", hosts=layout.hosts_file, timeout_s=800)
+    done = fab("preflight", "install", "start", "bench", "report", "cleanup", hosts=layout.hosts_file, timeout_s=1700)
     assert done.returncode == 0, done.stdout + done.stderr
     campaign = load_campaign(lab.logs)
     decision = decide(campaign)
