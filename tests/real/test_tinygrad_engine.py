@@ -12,7 +12,7 @@ import pytest
 from records.campaign import Campaign, load_campaign
 from tests.real import genuine
 from tests.real.genuine import Bed, bed
-from tests.real.lab import NODES, ROG
+from tests.support.lab import NODES, ROG
 
 pytestmark = [
     pytest.mark.timeout(2900),
