@@ -1,7 +1,7 @@
 """What may happen to a machine's cable: pulled, everything dropped in silence, delayed and lossy.
 
-Cables are ends of the hub's bridge (tests/support/lab.py). A pulled one is noticed: there is no route. A port of the
-bridge that forwards nothing is a black hole. Where the kernel has no netem, a slow and lossy cable is this program:
+Cables end in the hub's bridge (tests/support/lab.py). A pulled one is noticed: there is no route. One that ends beside
+the bridge is a black hole. Where the kernel has no netem, a slow and lossy cable is this program:
 `python -m tests.faults.network NAME NAME DELAY_S LOSS` stands between two TAP devices, which have no offloading.
 """
 
@@ -23,8 +23,6 @@ from tests.support.lab import HUB, Lab, Machine
 
 _TUNSETIFF = 0x400454CA
 _TAP_WITHOUT_HEADER = 0x1002
-_FORWARDING, _DISABLED = 3, 0
-"""States of a port of a bridge."""
 DELAY_S = 0.1
 """Each way: an answer takes 200 ms longer."""
 LOSS = 0.05
@@ -43,20 +41,20 @@ def mend(lab: Lab, machine: Machine) -> None:
 def swallow(lab: Lab, machine: Machine) -> None:
     """Drop every packet from and to a machine, whose neighbours' addresses stay known: nobody is told anything."""
     _keep_neighbours(lab, machine, "permanent")
-    ip(lab, HUB, f"link set {machine.port} type bridge_slave state {_DISABLED}")
+    ip(lab, HUB, f"link set {machine.port} nomaster")
 
 
 def forward(lab: Lab, machine: Machine) -> None:
     """Let packets pass again."""
-    ip(lab, HUB, f"link set {machine.port} type bridge_slave state {_FORWARDING}")
+    ip(lab, HUB, f"link set {machine.port} master br0")
     _keep_neighbours(lab, machine, "stale")
 
 
 def _keep_neighbours(lab: Lab, machine: Machine, state: str) -> None:
-    for line in lab.shell(machine, "ip -o -4 neigh show dev eth0").splitlines():
-        address, *words = line.split()
-        if "lladdr" in words:
-            ip(lab, machine, f"neigh replace {address} lladdr {words[words.index('lladdr') + 1]} dev eth0 nud {state}")
+    for other in lab.machines:
+        if other is not machine:
+            for here, there in ((machine, other), (other, machine)):
+                ip(lab, here, f"neigh replace {there.address} lladdr {there.card} dev eth0 nud {state}")
 
 
 def slow_down(lab: Lab, machine: Machine) -> None:
@@ -69,7 +67,7 @@ def slow_down(lab: Lab, machine: Machine) -> None:
     while f"{far}:" not in lab.shell(HUB, "ip -o link") and time.monotonic() < deadline:
         time.sleep(0.05)
     ip(lab, HUB, f"link set {near} master br0 up", f"link set {far} netns {lab.first(machine)} name eth0")
-    ip(lab, machine, f"addr add {machine.address}/10 dev eth0", "link set eth0 up")
+    ip(lab, machine, *machine.setting_up)
 
 
 def speed_up(lab: Lab, machine: Machine) -> None:

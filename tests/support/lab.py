@@ -63,6 +63,16 @@ class Machine:
         """Where its cable goes into the hub's bridge."""
         return f"v{self.key}"
 
+    @property
+    def card(self) -> str:
+        """The hardware address of its network card."""
+        return "02:00:" + ":".join(f"{int(number):02x}" for number in self.address.split("."))
+
+    @property
+    def setting_up(self) -> tuple[str, ...]:
+        """The commands of `ip` that make its network device, `eth0`, what it is."""
+        return f"link set eth0 address {self.card}", f"addr add {self.address}/10 dev eth0", "link set eth0 up"
+
 
 HUB = Machine("hub", "hub", "100.100.0.1", 0)
 SRV1 = Machine("srv1", "ndnlinuxsrv1", "100.77.248.9")
@@ -200,7 +210,7 @@ class Lab:
         hub = self.first(HUB)
         _ip(hub, f"link add {machine.port} type veth peer name eth0 netns {self.first(machine)}")
         _ip(hub, f"link set {machine.port} master br0 up")
-        _ip(self.first(machine), f"addr add {machine.address}/10 dev eth0", "link set eth0 up")
+        _ip(self.first(machine), *machine.setting_up)
 
     def start_sshd(self, machine: Machine) -> None:
         """Start a machine's SSH server, where it has one."""
