@@ -36,6 +36,11 @@ class Outcome:
     hung: int = 0
     said: str = ""
 
+    @property
+    def good(self) -> bool:
+        """Whether all was as it must be."""
+        return not (self.wrong or self.left or self.lost or self.doubled or self.hung)
+
 
 class Runner:
     """Runs cases on one bed; remembers what was there before the first, and how long a step takes undisturbed."""

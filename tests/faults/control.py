@@ -75,7 +75,7 @@ class Bed:
     ) -> Typed:
         """Type `fab WORDS` at the desk, do something `meanwhile`, and wait until it ends or the limit is reached."""
         begin = time.monotonic()
-        told = {"FABRIC_EXO_INVENTORY": str(self.campaign / "hosts.yaml"), "PYTHONDONTWRITEBYTECODE": "1"}
+        told = {"FABRIC_EXO_INVENTORY": str(self.campaign / "hosts.yaml"), "PYTHONFAULTHANDLER": "1"}
         argv = [str(Path(sys.executable).with_name("fab")), *words]
         with self.lab.begin(DESK, argv, cwd=PROJECT, **(told | variables)) as running:
             try:
@@ -84,7 +84,7 @@ class Bed:
                 out, err = running.communicate(timeout=max(1.0, limit_s - (time.monotonic() - begin)))
                 hung = False
             except subprocess.TimeoutExpired:
-                tell(running, signal.SIGKILL)
+                tell(running, signal.SIGABRT)  # Python says on stderr where it hung
                 out, err = running.communicate()
                 hung = True
         return Typed(words, running.returncode, out, err, time.monotonic() - begin, hung)

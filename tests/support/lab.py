@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-LIMIT_S = 3000
+LIMIT_S = 14_400
 UP_S = 20.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = ("ip", "unshare", "nsenter", "ssh-keygen", "/usr/sbin/sshd")
