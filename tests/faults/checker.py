@@ -15,7 +15,7 @@ from tests.support.lab import Machine
 
 INTERRUPTED = 130
 GONE_WITHIN_S = 15.0
-OF_THE_LAB = re.compile(r"/bin/bash -s$|^sshd: /usr/sbin/sshd |^/usr/sbin/sshd |-m rehearsal\.ollama |^ps -eo args=$")
+OF_THE_LAB = re.compile(r"/bin/bash -s$|^sshd: |^/usr/sbin/sshd |-m rehearsal\.ollama |^ps -eo args=$")
 _BLOCK = re.compile(r"(.+): could not go on\.$")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from records import plan
 from tests.faults.case import Outcome
 from tests.faults.faults import FAULTS
 from tests.faults.steps import CASES
@@ -37,7 +36,7 @@ def page(outcomes: Iterable[Outcome]) -> str:
     for outcome in outcomes:
         by_pair[outcome.step, outcome.fault].append(outcome)
     every = [outcome for some in by_pair.values() for outcome in some]
-    steps = [step for step in plan.STEPS if step.name in CASES]
+    steps = [step.plan for step in CASES.values()]
     lines = [HEAD, LEGEND, "| | " + " | ".join(str(step.number) for step in steps) + " |"]
     lines.append("|:--|" + ":--|" * len(steps))
     for fault in FAULTS:
