@@ -64,7 +64,7 @@ def samples_of(bed: Bed, name: str) -> list[Sample]:
 def kept_once(before: list[Sample], after: list[Sample]) -> tuple[int, int]:
     """Return how many finished samples were lost and how many are there twice."""
     lost = [sample for sample in before if is_good(sample) and sample not in after]
-    each = Counter((s.arm, s.run, s.request, s.warmup) for s in after if is_good(s))
+    each = Counter((s.arm, s.run, s.attempt, s.request) for s in after if is_good(s))
     return len(lost), sum(count - 1 for count in each.values())
 
 
