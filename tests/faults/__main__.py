@@ -36,30 +36,39 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1, help="how often the whole is run, one after the other")
     parser.add_argument("--root", type=Path, help="where the machines lie; a temporary folder when left out")
     parser.add_argument("--outcomes", type=Path, help="file to which what came of each case is added, a line each")
+    parser.add_argument("--missing", action="store_true", help="only pairs without a good outcome in that file")
     parser.add_argument("--page", action="store_true", help="write docs/faults.md from the file of --outcomes")
     asked = parser.parse_args()
     root = (asked.root or Path(tempfile.mkdtemp(prefix="faults-"))).resolve()
     steps = [case for name, case in CASES.items() if not asked.steps or name in asked.steps.split(",")]
     faults = [fault for fault in FAULTS if not asked.faults or fault.name in asked.faults.split(";")]
     if asked.page and not (asked.steps or asked.faults):
-        kept = [Outcome(**json.loads(line)) for line in asked.outcomes.read_text().splitlines()]
-        (PROJECT / "docs/faults.md").write_text(page(kept), encoding="utf-8")
+        (PROJECT / "docs/faults.md").write_text(page(_kept(asked.outcomes)), encoding="utf-8")
         return 0
+    passed = {(o.step, o.fault) for o in _kept(asked.outcomes) if o.good} if asked.missing else set()
     good = True
     for _ in range(asked.rounds):
-        good &= run_round(root, steps, faults, asked.labs, asked.outcomes)
+        pairs = {
+            step: [f for f in faults if f.applies(step) and (step.plan.name, f.name) not in passed] for step in steps
+        }
+        good &= run_round(root, pairs, asked.labs, asked.outcomes)
     return int(not good)
 
 
-def run_round(root: Path, steps: list[StepCase], faults: list[Fault], labs: int, outcomes: Path | None) -> bool:
+def _kept(outcomes: Path) -> list[Outcome]:
+    lines = outcomes.read_text().splitlines() if outcomes.exists() else []
+    return [Outcome(**json.loads(line)) for line in lines]
+
+
+def run_round(root: Path, pairs: dict[StepCase, list[Fault]], labs: int, outcomes: Path | None) -> bool:
     """Run every pair once, the steps shared out among `labs` beds; tell whether all was as it must be."""
-    queue = sorted(steps, key=lambda step: step.limit_s)
+    queue = sorted((step for step in pairs if pairs[step]), key=lambda step: step.limit_s)
     every: list[Outcome] = []
 
     def work(number: int) -> None:
         while queue:
             step = queue.pop()
-            for outcome in run_step(root / str(number), step, [fault for fault in faults if fault.applies(step)]):
+            for outcome in run_step(root / str(number), step, pairs[step]):
                 with _printing:
                     every.append(outcome)
                     print(words(outcome), flush=True)

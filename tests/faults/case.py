@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from tests.faults import checker
-from tests.faults.control import Bed, Typed, tell
+from tests.faults.control import NODES, Bed, Typed, tell
 from tests.faults.faults import ON_DESK, Fault
 from tests.faults.steps import StepCase
 
@@ -111,6 +111,8 @@ class Runner:
         outcome.seconds, outcome.hung, outcome.said = done.seconds, int(done.hung), done.stderr.strip()
         struck = fault.machine(step)
         names = ON_DESK if fault.at_desk else (struck.key, struck.hostname, struck.address)
+        if fault.cuts_off:
+            names = tuple(name for node in NODES for name in (node.key, node.hostname))
         if step.samples or fault.disturbs_exo or fault.asked:
             names += ("exo", "EXO", "Ollama")
         interrupted = fault.signal is not None and done.code == checker.INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from tests.faults.control import DESK, Bed
 from tests.faults.steps import StepCase
 from tests.support.lab import Machine
 
+AWAY_S = 180
+"""As a laptop that sleeps, or changes its network."""
 Act = Callable[[Bed, Machine], None]
 ON_DESK = ("this step", "this machine", "record cannot be written", "desk")
 """How what happens at the desk is named."""
@@ -30,8 +33,10 @@ class Fault:
     """What `fab` itself is sent."""
     asked: str = ""
     """The server whose answers it spoils: without a meaning where the step asks it nothing."""
-    network: bool = True
-    """Without a meaning for a step that runs on the desk alone."""
+    measuring: bool = False
+    """Of interest only while something is measured."""
+    cuts_off: bool = False
+    """It takes all nodes out of the desk's sight."""
     disturbs_exo: bool = False
     """EXO is to be started again afterwards."""
 
@@ -39,6 +44,8 @@ class Fault:
         """Tell whether the pair has a meaning."""
         if step.plan.group == "report":
             return self.signal is not None or self.name == "disk full at the desk"
+        if self.measuring and not step.samples:
+            return False
         return not self.asked or self.asked in step.asks
 
     def machine(self, step: StepCase) -> Machine:
@@ -81,6 +88,11 @@ def _rebooted(bed: Bed, machine: Machine) -> None:
     bed.wait_for_ollama(machine)
 
 
+def _come_back(bed: Bed, machine: Machine) -> None:
+    time.sleep(AWAY_S)
+    network.forward(bed.lab, machine)
+
+
 def _fill(bed: Bed, machine: Machine) -> None:
     where = bed.lab.folder(machine)
     bed.lab.shell(machine, f"cat /dev/zero >{where}/ballast 2>/dev/null || true")
@@ -113,7 +125,8 @@ FAULTS = (
     Fault("unreachable", _on(network.pull), _on(network.mend), middle=False),
     Fault("link cut", _on(network.pull), _on(network.mend)),
     Fault("black hole", _on(network.swallow), _on(network.forward)),
-    Fault("desk in a black hole", _on(network.swallow), _on(network.forward), at_desk=True),
+    Fault("desk in a black hole", _on(network.swallow), _on(network.forward), at_desk=True, cuts_off=True),
+    Fault("desk away for 3 minutes", _on(network.swallow), _come_back, at_desk=True, cuts_off=True, measuring=True),
     Fault("200 ms, 5 % lost", _on(network.slow_down), _on(network.speed_up), middle=False),
     Fault("sshd killed", _kill("^sshd"), _start_sshd),
     Fault("EXO killed", _kill("/venv/bin/exo"), _nothing, asked="exo", disturbs_exo=True),
