@@ -15,6 +15,7 @@ from records.files import write_whole
 from tasks.errors import StepError
 from tasks.machines.node import CommandResult, Node, cannot_write
 from tasks.machines.shell import Between, bare
+from tasks.machines.wire import shortened
 
 
 class LocalNode(Node):
@@ -44,7 +45,10 @@ class LocalNode(Node):
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise StepError(
-                    f"no end after {timeout_s:g} s: {command[:120]}", "an answer", "look at the node", who=self.key
+                    f"no end after {timeout_s:g} s: {shortened(command, 120)}",
+                    "an answer",
+                    "look at the node",
+                    who=self.key,
                 ) from None
             for pump in pumps:
                 pump.join(5)

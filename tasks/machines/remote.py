@@ -15,13 +15,13 @@ from paramiko.ssh_exception import ChannelException, SSHException
 
 from records.record import CONNECTING, Command
 from records.settings import NodeSpec
-from reports.text.escape import one_line
 from tasks.errors import StepError, UnreachableError
 from tasks.machines.node import CommandResult, Node, cannot_write
 from tasks.machines.shell import Between, bare, wrapped
 from tasks.machines.ssh import CONNECT_TIMEOUT_S, Connecting, connect
 from tasks.machines.ssh_options import ssh_command
 from tasks.machines.threads import run_one
+from tasks.machines.wire import shortened
 
 COPY_TIMEOUT_S = 120
 PROHIBITED = 1
@@ -100,7 +100,7 @@ class RemoteNode(Node):
             )
         except CommandTimedOut:
             self.close()
-            raise self._lost(f"no end after {timeout_s:g} s: {one_line(command, 120)}") from None
+            raise self._lost(f"no end after {timeout_s:g} s: {shortened(command, 120)}") from None
         except ChannelException as error:
             raise self._lost(f"no session: its sshd says '{error.text}' (MaxSessions in its sshd_config?)") from error
         except (OSError, EOFError, SSHException) as error:
@@ -111,7 +111,7 @@ class RemoteNode(Node):
             raise
         # -1 also means "ended by a signal"; only the transport tells that from a link that was cut.
         if not out.ending and result.exited == -1 and not link.transport.is_active():
-            raise self._lost(f"the link broke in mid-command: {one_line(command, 120)}")
+            raise self._lost(f"the link broke in mid-command: {shortened(command, 120)}")
         return self._result(command, start, out, err, result.exited)
 
     def _with_session(self, work: Callable[[Any], T], begun: Callable[[], bool] = lambda: False) -> T:

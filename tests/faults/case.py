@@ -84,6 +84,7 @@ class Runner:
                 self._first = False
             step.prepare(self.bed)
             self.healthy_s[step.plan.name] = self._must(step.plan.name).seconds
+            self._must("cleanup")
 
     def _must(self, *words: str) -> Typed:
         done = self.bed.fab(*words, limit_s=RERUN_LIMIT_S)
