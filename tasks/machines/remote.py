@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from invoke.exceptions import CommandTimedOut
+from invoke.exceptions import CommandTimedOut, ThreadException
 from paramiko.ssh_exception import ChannelException, SSHException
 
 from records.record import CONNECTING, Command
@@ -98,6 +98,9 @@ class RemoteNode(Node):
                 lambda over: run_one(lambda: over.run(bounded, out_stream=out, err_stream=err, **options)),
                 lambda: out.begun,
             )
+        except ThreadException as error:
+            self.close()  # the command on the node finds nobody to write to
+            raise out.refused or self._lost(f"the link broke in mid-command: {error.exceptions[0].value}") from error
         except CommandTimedOut:
             self.close()
             raise self._lost(f"no end after {timeout_s:g} s: {shortened(command, 120)}") from None

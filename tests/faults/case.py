@@ -58,13 +58,13 @@ class Runner:
         self._measure_healthy(step)
         step.prepare(self.bed)
         machine = fault.machine(step)
-        if not fault.middle:
+        if not fault.in_middle(step):
             fault.begin(self.bed, machine)
         try:
             done = self.bed.fab(
                 step.plan.name,
                 limit_s=step.limit_s,
-                meanwhile=(lambda running: self._strike(running, step, fault)) if fault.middle else None,
+                meanwhile=(lambda running: self._strike(running, step, fault)) if fault.in_middle(step) else None,
             )
         finally:
             fault.end(self.bed, machine)

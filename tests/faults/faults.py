@@ -21,12 +21,16 @@ ON_DESK = ("this step", "this machine", "record cannot be written", "desk")
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. It begins before the step or in its middle, lasts until the step has ended, and then ends."""
+    """One fault. It begins before the step or in its middle, lasts until the step has ended, and then ends.
+
+    In a measurement whatever can begins in its middle: how one begins is tried by the steps before it.
+    """
 
     name: str
     begin: Act
     end: Act
     middle: bool = True
+    only_before: bool = False
     at_desk: bool = False
     """It falls on the desk and not on the step's own machine."""
     signal: signal.Signals | None = None
@@ -47,6 +51,10 @@ class Fault:
         if self.measuring and not step.samples:
             return False
         return not self.asked or self.asked in step.asks
+
+    def in_middle(self, step: StepCase) -> bool:
+        """Tell whether it begins when the step runs."""
+        return self.middle or (step.samples and not self.only_before)
 
     def machine(self, step: StepCase) -> Machine:
         """Return where it falls."""
@@ -122,12 +130,12 @@ WAYS = {
     "gigabyte": "answers 1 GB",
 }
 FAULTS = (
-    Fault("unreachable", _on(network.pull), _on(network.mend), middle=False),
+    Fault("unreachable", _on(network.pull), _on(network.mend), middle=False, only_before=True),
     Fault("link cut", _on(network.pull), _on(network.mend)),
     Fault("black hole", _on(network.swallow), _on(network.forward)),
     Fault("desk in a black hole", _on(network.swallow), _on(network.forward), at_desk=True, cuts_off=True),
     Fault("desk away for 3 minutes", _on(network.swallow), _come_back, at_desk=True, cuts_off=True, measuring=True),
-    Fault("200 ms, 5 % lost", _on(network.slow_down), _on(network.speed_up), middle=False),
+    Fault("200 ms, 5 % lost", _on(network.slow_down), _on(network.speed_up), middle=False, only_before=True),
     Fault("sshd killed", _kill("^sshd"), _start_sshd),
     Fault("EXO killed", _kill("/venv/bin/exo"), _nothing, asked="exo", disturbs_exo=True),
     Fault("Ollama killed", _kill("rehearsal.ollama"), _start_ollama, asked="ollama"),
