@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.faults import network
 from tests.faults.control import DESK, Bed
-from tests.faults.steps import StepCase
+from tests.faults.steps import AS_ANOTHER, StepCase
 from tests.support.lab import Machine
 
 AWAY_S = 180
@@ -51,6 +51,10 @@ class Fault:
         if self.measuring and not step.samples:
             return False
         return not self.asked or self.asked in step.asks
+
+    def same(self, step: StepCase) -> int:
+        """Return the number of the step that stands for this one, 0 where it stands for itself."""
+        return 0 if self.name in FOR_EACH_NODE else AS_ANOTHER.get(step.plan.name, 0)
 
     def in_middle(self, step: StepCase) -> bool:
         """Tell whether it begins when the step runs."""
@@ -129,6 +133,7 @@ WAYS = {
     "endless": "answers without an end",
     "gigabyte": "answers 1 GB",
 }
+FOR_EACH_NODE = ("unreachable", "link cut", "EXO killed", "SIGKILL", "node rebooted")
 FAULTS = (
     Fault("unreachable", _on(network.pull), _on(network.mend), middle=False, only_before=True),
     Fault("link cut", _on(network.pull), _on(network.mend)),

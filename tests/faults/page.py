@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from tests.faults.case import Outcome
-from tests.faults.faults import FAULTS
-from tests.faults.steps import CASES
+from tests.faults.faults import FAULTS, Fault
+from tests.faults.steps import CASES, StepCase
 
 HEAD = """\
 # What may befall a step, tried
@@ -24,8 +24,9 @@ and where cleanup left no process, port or file of ours.
 LEGEND = """\
 A cell says how the step ended under the fault and after how many seconds: **d** done in spite of it, **n** named,
 **i** interrupted (exit 130), **k** killed, each with all that follows as it must be; **X** not so. `-`: the pair means
-nothing (the step asks that server nothing, or runs on the desk alone). Step 13 is step 12 with another model, and only
-after a GO: not tried. The clock is not stepped.
+nothing (the step asks that server nothing, or nothing that an earlier step has not asked it, or runs on the desk
+alone); `= 3`: as step 3, the same code for another node. An empty cell was not run. Step 13 is step 12 with another
+model, and only after a GO: not tried. The clock is not stepped.
 """
 LETTERS = {"done": "d", "named": "n", "interrupted": "i", "killed": "k"}
 
@@ -40,17 +41,19 @@ def page(outcomes: Iterable[Outcome]) -> str:
     lines = [HEAD, LEGEND, "| | " + " | ".join(str(step.number) for step in steps) + " |"]
     lines.append("|:--|" + ":--|" * len(steps))
     for fault in FAULTS:
-        cells = [
-            _cell(by_pair.get((step.name, fault.name), []), applies=fault.applies(CASES[step.name])) for step in steps
-        ]
+        cells = [_cell(by_pair.get((case.plan.name, fault.name), []), fault, case) for case in CASES.values()]
         lines.append(f"| {fault.name} | " + " | ".join(cells) + " |")
     lines += ["", _counts(every), "", "Steps: " + ", ".join(f"{step.number} {step.name}" for step in steps) + ".", ""]
     return "\n".join(lines)
 
 
-def _cell(outcomes: list[Outcome], *, applies: bool) -> str:
+def _cell(outcomes: list[Outcome], fault: Fault, case: StepCase) -> str:
+    if not fault.applies(case):
+        return "-"
+    if same := fault.same(case):
+        return f"= {same}"
     if not outcomes:
-        return "" if applies else "-"
+        return ""
     letters = "".join(sorted({LETTERS.get(outcome.ended, "X") if outcome.good else "X" for outcome in outcomes}))
     seconds = sorted(round(outcome.seconds) for outcome in outcomes)
     span = str(seconds[0]) if seconds[0] == seconds[-1] else f"{seconds[0]}-{seconds[-1]}"

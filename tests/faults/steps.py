@@ -28,6 +28,10 @@ NOT_TRIED = ("bench-scale-up",)
 """Step 12 with another model, and only after a GO."""
 
 
+AS_ANOTHER = {"install-srv1": 3, "install-rog": 3, "start-srv1": 6, "start-rog": 6}
+"""The same code on another node: what depends on the node is tried with both, the rest with one."""
+
+
 @dataclass(frozen=True)
 class StepCase:
     """One step: `again` is typed after the fault has gone; `asks` are the servers whose answers it needs."""
@@ -115,11 +119,11 @@ def _cases() -> dict[str, StepCase]:
             case "start", _:
                 asks, prepare = ("exo",), _installed
             case "bench", 9:
-                asks, prepare, again = ("exo", "ollama"), _without_model, ("start", step.name)
+                asks, prepare, again = ("exo",), _without_model, ("start", step.name)
             case "bench", 10:
                 prepare = _without_script
             case "bench", number:
-                asks = ("ollama",) if number == 11 else ("exo", "ollama")
+                asks = ("ollama",) if number == 11 else ("exo",)
                 prepare, again = _unmeasured(number), ("start", step.name)
         made[step.name] = StepCase(step, machine, again, asks, prepare)
     return made
