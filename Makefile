@@ -22,8 +22,9 @@ test: lint
 test-long: $(VENV)/dev.stamp
 	$(BIN)/pytest --ignore=tests/real -m long
 
-# The whole fault matrix, once: every step under every fault, on three machines in namespaces. Root; about two hours.
+# The whole fault matrix, once: every step under every fault, on three machines in namespaces; root, and some hours.
 test-faults: $(VENV)/dev.stamp
+	$(BIN)/pytest -n 0 tests/faults
 	$(BIN)/python -m tests.faults --labs 2 --outcomes .faults.jsonl
 
 # On genuine programs, which the environment names (README.md); what is absent is said and skipped. Root, for namespaces.
