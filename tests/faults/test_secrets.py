@@ -44,10 +44,10 @@ def test_planted_secrets_are_found_nowhere(tmp_path: Path) -> None:
             said += done.stdout + done.stderr
         assert "Planted" not in said
         for machine in (DESK, *NODES):
+            watched = set(up.lab.seen(up.lab.folder(machine) / "cmdline.log").read_text().splitlines())
+            assert "PlantedForAProof" in watched, machine.key
+            assert {line for line in watched - SEEN_OF_THE_WATCH if not line.endswith("cmdline.log")} == set()
             folder = shlex.quote(str(up.lab.folder(machine)))
             look = f"grep -rlI --exclude=cmdline.log Planted {folder} | xargs -r stat -c '%a %n'"
             read_by_others = [line for line in up.lab.shell(machine, look).splitlines() if not line.startswith("600 ")]
             assert read_by_others == ([f"644 {up.campaign / 'hosts.yaml'}"] if machine is DESK else []), machine.key
-            watched = set(up.lab.seen(up.lab.folder(machine) / "cmdline.log").read_text().splitlines())
-            assert "PlantedForAProof" in watched, machine.key
-            assert {line for line in watched - SEEN_OF_THE_WATCH if not line.endswith("cmdline.log")} == set()
