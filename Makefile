@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The lanes start Python some thousand times: not to keep what was compiled would double their processor time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup rehearse check test test-long test-real coverage lint lock docs schemas clean
+.PHONY: setup rehearse check test test-long test-faults test-real coverage lint lock docs schemas clean
 
 setup: $(VENV)/run.stamp
 
@@ -23,6 +23,11 @@ test: lint
 # What `make test` leaves out so that a change lands within a quarter of an hour: more campaigns, and the dearest traps.
 test-long: $(VENV)/dev.stamp
 	$(BIN)/pytest --ignore=tests/real -m long
+
+# The whole fault matrix, once: every step under every fault, on three machines in namespaces; root, and some hours.
+test-faults: $(VENV)/dev.stamp
+	$(BIN)/pytest -n 0 tests/faults
+	$(BIN)/python -m tests.faults --labs 2 --outcomes .faults.jsonl
 
 # On genuine programs, which the environment names (README.md); what is absent is said and skipped. Root, for namespaces.
 test-real: $(VENV)/dev.stamp

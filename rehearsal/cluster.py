@@ -90,17 +90,22 @@ def lay_out(
     down(root)
     _clear(root)
     layout = new_layout(root, generation, speedup, noise, seed, trap, nodes, drift)
-    layout.write()
-    lay_wheels(layout.wheels)
-    lay_source(generation, layout.source)
-    for node in layout.nodes():
-        _lay_node(layout, node)
+    lay_files(layout)
     write_keys(layout)
     content = hosts(layout)
     if trap:
         TRAPS[trap].lay(layout, content)
     write_hosts(layout, content)
     return layout
+
+
+def lay_files(layout: Layout) -> None:
+    """Write what the nodes of `layout` are made of and what they install from, wherever these nodes then are."""
+    layout.write()
+    lay_wheels(layout.wheels)
+    lay_source(layout.generation, layout.source)
+    for node in layout.nodes():
+        _lay_node(layout, node)
 
 
 def down(root: Path) -> list[str]:

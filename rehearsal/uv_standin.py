@@ -7,6 +7,7 @@ what any package requires of that name, which pip cannot do.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import re
@@ -157,6 +158,7 @@ def _wheel_of(requirement: str) -> Path:
     path = Path(unquote(urlsplit(url if at else requirement).path) if "://" in requirement else requirement)
     if path.is_dir():
         target = tempfile.mkdtemp(prefix="uv-built-")
+        atexit.register(shutil.rmtree, target, ignore_errors=True)
         built = subprocess.run(
             [sys.executable, "-c", BUILD, target], cwd=path, capture_output=True, text=True, check=False
         )

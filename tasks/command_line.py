@@ -178,7 +178,7 @@ def explaining() -> Iterator[list[str]]:
     except InventoryError as error:
         raise Exit(clean(masked(f"hosts file: {error}", hidden)), code=EXIT_FAILED) from error
     except OSError as error:  # of this machine: what goes wrong on a node is a StepError
-        raise Exit(clean(masked(blocks_of(_this_machine(error)), hidden)), code=EXIT_FAILED) from error
+        raise Exit(clean(masked(blocks_of(this_machine(error)), hidden)), code=EXIT_FAILED) from error
     except KeyboardInterrupt:
         raise Exit(
             "interrupted; what was measured so far is kept, type the same command to go on", code=EXIT_INTERRUPTED
@@ -196,7 +196,7 @@ def _end_as_by_ctrl_c() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-def _this_machine(error: OSError) -> StepError:
+def this_machine(error: OSError) -> StepError:
     """Return what a file of this machine refused as found, needed and do."""
     from tasks.errors import StepError
 

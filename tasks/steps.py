@@ -23,7 +23,7 @@ from records.facts import Skipped
 from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from records.settings import settings_carried
 from tasks import closing, console
-from tasks.command_line import EXIT_USAGE
+from tasks.command_line import EXIT_USAGE, this_machine
 from tasks.errors import NothingDoneError, StepError
 from tasks.inventory import campaign_id
 from tasks.machines.lab import Lab, side_by_side
@@ -88,6 +88,8 @@ class Step(Generic[Result]):
                 result = self.work(lab, notes, **options)
         except StepError as error:
             failure = error.about(self.plan.name)
+        except OSError as error:  # of this machine: what goes wrong on a node is a StepError
+            failure = this_machine(error)
         except BaseException as error:  # recorded first, then raised again
             failure = error
         finally:

@@ -34,7 +34,7 @@ LONGEST_FIRST = (
 )
 """Files of over a minute: begun last, they would leave the other workers idle at the end. Left alone, pytest-xdist
 begins with the files of most tests, hence `--no-loadscope-reorder`."""
-STARTS = re.compile(r"\bcluster\.(up|start)\(|\bstart_three\(|\bstart\(nodes|\bfab\(")
+STARTS = re.compile(r"\bbed\(|\bcluster\.(up|start)\(|\bstart_three\(|\bstart\(nodes|\bfab\(")
 PROGRAMS = re.compile(r"rehearsal\.(node_server|ollama)\b|from exo\.main import|'rehearse'")
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")  # how fast examples come says something of the machine alone

@@ -57,6 +57,10 @@ class Exchange:
         """Send the last, empty chunk."""
         self._sock.sendall(b"0\r\n\r\n")
 
+    def more(self, data: bytes) -> None:
+        """Send more of a body that was announced with its length."""
+        self._sock.sendall(data)
+
     def cut(self) -> None:
         """Drop the connection as a dying process would: what is missing never comes."""
         self.keep_open = False

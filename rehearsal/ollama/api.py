@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rehearsal.engine.gpu import Gpu
+from rehearsal.engine.misbehave import misbehave
 from rehearsal.engine.settings import Settings
 from rehearsal.engine.wire import Exchange, date
 from rehearsal.ollama import gojson
@@ -42,6 +43,9 @@ class Api:
 
     def answer(self, exchange: Exchange) -> None:
         """Answer one request."""
+        if how := self.settings.get("misbehaves", ""):
+            misbehave(exchange, how)
+            return
         method = "GET" if exchange.method == "HEAD" else exchange.method
         route = self._routes.get((method, exchange.path))
         if route is None:

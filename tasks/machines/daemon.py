@@ -185,12 +185,17 @@ def find(node: Node, folder: str) -> Daemon | None:
 
 
 def find_command(folder: str) -> str:
-    """Return the command that prints the note in `folder` (quoted for a shell) and what the kernel says of its PID."""
+    """Return the command that prints the note in `folder` (quoted for a shell) and what the kernel says of its PID.
+
+    The command line is printed of the noted process alone: that of another, which has its PID by now, may hold secrets.
+    """
     return rf"""note={folder}/daemon.json; cat "$note" 2>/dev/null || exit 0
-echo ====; cat /proc/sys/kernel/random/boot_id
+boot=$(cat /proc/sys/kernel/random/boot_id); printf '====\n%s\n' "$boot"
 pid=$(sed -n 's/^{{"pid": \([0-9]*\),.*/\1/p' "$note" | head -n 1); [ -n "$pid" ] || exit 0
 threads=("/proc/$pid/task/"*); echo "${{#threads[@]}}"
-cat "/proc/$pid/stat" 2>/dev/null && tr '\0' ' ' <"/proc/$pid/cmdline" """
+{{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null || exit 0
+printf '%s\n' "$line"; set -- ${{line##*) }}
+grep -qF "\"start_ticks\": ${{20}}, \"boot_id\": \"$boot\"" "$note" && tr '\0' ' ' <"/proc/$pid/cmdline" """
 
 
 def read_found(printed: str) -> Daemon | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import socket
 import threading
@@ -101,16 +102,46 @@ def _wait(turn: Wait, tell: Callable[[str], None]) -> None:
     time.sleep(turn.seconds)
 
 
+class _Stream(io.RawIOBase):
+    """What http.client reads and writes: a stream that has until its deadline for all of the answer.
+
+    A time-out of the stream itself begins anew with every byte, and an answer that dribbles would never end.
+    """
+
+    def __init__(self, stream: Any, timeout_s: float) -> None:
+        self._stream = stream
+        self._deadline = time.monotonic() + timeout_s
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what has come; TimeoutError at the deadline."""
+        self._stream.settimeout(max(0.001, self._deadline - time.monotonic()))
+        data = self._stream.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of a request."""
+        self._stream.sendall(data)
+
+    def makefile(self, *_: object) -> io.BufferedReader:
+        """Return what http.client reads an answer from."""
+        return io.BufferedReader(self)
+
+
 class _Connection(http.client.HTTPConnection):
     """One exchange over a stream that is closed by who opened it.
 
     On "Connection: close" http.client closes its socket once it has the head, trusting that the file made from it
-    lives on. A socket's does; the channel of a tunnel does not, and what had not arrived yet would be lost.
+    lives on. What had not arrived yet would be lost.
     """
 
     def __init__(self, host: str, port: int, stream: Any, timeout_s: float) -> None:
         super().__init__(host, port, timeout=timeout_s)
-        self.sock = stream
+        self.sock = _Stream(stream, timeout_s)  # type: ignore[assignment]
 
     def close(self) -> None:
         """Leave the stream open."""
@@ -137,10 +168,10 @@ def _read(answer: http.client.HTTPResponse, timeout_s: float) -> Reply:
     """Return the whole answer, or one that is `cut` with how much of it came."""
     promised, got, why = answer.length, bytearray(), ""
     try:
-        while len(got) < ANSWER_CAP_BYTES and (piece := answer.read(65536)):
+        while len(got) < ANSWER_CAP_BYTES and (piece := answer.read1(65536)):
             got += piece
     except TimeoutError:
-        why = f", then nothing for {timeout_s:g} s"
+        why = f" and no end within {timeout_s:g} s"
     except (OSError, EOFError, http.client.HTTPException) as error:
         why = f", then {type(error).__name__}"
     short = promised is not None and len(got) < min(promised, ANSWER_CAP_BYTES)

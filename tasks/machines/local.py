@@ -15,6 +15,7 @@ from records.files import write_whole
 from tasks.errors import StepError
 from tasks.machines.node import CommandResult, Node, cannot_write
 from tasks.machines.shell import Between, bare
+from tasks.machines.wire import shortened
 
 
 class LocalNode(Node):
@@ -34,8 +35,8 @@ class LocalNode(Node):
         ) as process:
             out, err = Between(on_line), Between()
             pumps = [
-                threading.Thread(target=_pump, args=(process.stdout, out), daemon=True),
-                threading.Thread(target=_pump, args=(process.stderr, err), daemon=True),
+                threading.Thread(target=_pump, args=(process, process.stdout, out), daemon=True),
+                threading.Thread(target=_pump, args=(process, process.stderr, err), daemon=True),
             ]
             for pump in pumps:
                 pump.start()
@@ -44,10 +45,15 @@ class LocalNode(Node):
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise StepError(
-                    f"no end after {timeout_s:g} s: {command[:120]}", "an answer", "look at the node", who=self.key
+                    f"no end after {timeout_s:g} s: {shortened(command, 120)}",
+                    "an answer",
+                    "look at the node",
+                    who=self.key,
                 ) from None
             for pump in pumps:
                 pump.join(5)
+        if out.refused:
+            raise out.refused
         return self._result(command, start, out, err, code)
 
     def prove(self) -> None:
@@ -129,7 +135,10 @@ def _is_own(address: str) -> bool:
     return True
 
 
-def _pump(source: Any, sink: Between) -> None:
+def _pump(process: subprocess.Popen[bytes], source: Any, sink: Between) -> None:
     text = codecs.getincrementaldecoder("utf-8")("replace")
-    while chunk := source.read1(65536):
-        sink.write(text.decode(chunk))
+    try:
+        while chunk := source.read1(65536):
+            sink.write(text.decode(chunk))
+    except Exception:
+        process.kill()  # nobody takes what it prints; `refused` says why

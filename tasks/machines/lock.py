@@ -3,7 +3,8 @@
 A lock is flock(2) on a file, so the kernel gives it back when the process that holds it has ended or its machine was
 booted again; nothing stale can stand in the way. On this machine `fab` holds it itself. On a node a small shell (the
 keeper) holds it at the other end of the SSH link: it ends with the link, and where the link dies in silence, once it
-has heard nothing for LEASE_S. A link that `fab` opens again takes its own lock from the keeper of the dead one.
+has heard nothing for LEASE_S. A link that `fab` opens again takes its own lock from the keeper of the dead one, and so
+does a later `fab` of the same machine where the one before has ended.
 
 Format of the file: what the holder says of itself (JSON), its token, and the keeper's PID and start time.
 """
@@ -44,15 +45,15 @@ ANSWER_S = 30
 _SAYS = "exo-phase1-lock"
 """Before the keeper's answer; a login's own greeting may come first."""
 
-# $1 what the holder says of itself, $2 its token, $3 seconds to wait where it had the lock before.
+# $1 what the holder says of itself, $2 its token, $3 1 where it had the lock before, $4 what one that is gone had said.
 _KEEPER = r"""
 umask 077; cd && mkdir -p @ROOT@ && chmod 700 @ROOT@ && exec 9>>@FILE@ || { echo '@SAYS@ error'; exit 1; }
 type flock >/dev/null || { echo '@SAYS@ error'; exit 1; }
 ticks() { { read -r line <"/proc/$1/stat"; } 2>/dev/null || return; set -- ${line##*) }; echo "${20}"; }
 if ! flock -n 9; then
   { read -r told; read -r token; read -r pid start; } <@FILE@
-  [ "$token" = "$2" ] && [ -n "$start" ] && [ "$(ticks "$pid")" = "$start" ] && kill "$pid"
-  { [ "$token" = "$2" ] || [ "$3" != 0 ]; } && flock -w @RETAKE@ 9 ||
+  { [ "$token" = "$2" ] || [ "$told" = "$4" ]; } && [ -n "$start" ] && [ "$(ticks "$pid")" = "$start" ] && kill "$pid"
+  { [ "$token" = "$2" ] || [ "$told" = "$4" ] || [ "$3" != 0 ]; } && flock -w @RETAKE@ 9 ||
     { sleep 0.2; read -r told <@FILE@; printf '@SAYS@ busy %s\n' "$told"; exit 1; }
 fi
 read -r told <@FILE@; printf '@SAYS@ held %s\n' "$told"
@@ -69,6 +70,15 @@ class Holder(msgspec.Struct, frozen=True):
     pid: int
     since: str
     command: str
+    place: str = ""
+    """The boot and the PID namespace in which its PID means something; empty where that cannot be known."""
+    start: str = ""
+    """When it began, as the kernel of its machine counts."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it surely has ended: it ran where this process runs, and nothing there has its PID and start."""
+        return bool(self.place) and self.place == _place() and _start_of(self.pid) != self.start
 
     @property
     def words(self) -> str:
@@ -90,7 +100,23 @@ def this_call(hidden: Iterable[str] = ()) -> Holder:
     except (KeyError, OSError):
         user = str(os.getuid())
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return Holder(f"{user}@{socket.gethostname()}", os.getpid(), since, command)
+    pid = os.getpid()
+    return Holder(f"{user}@{socket.gethostname()}", pid, since, command, _place(), _start_of(pid))
+
+
+def _place() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""  # no Linux
+
+
+def _start_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 class FileLock:
@@ -140,9 +166,9 @@ class NodeLock:
             self._take()
 
     def _take(self) -> None:
-        words = [msgspec.json.encode(self._holder).decode(), self._token, str(int(self._had))]
-        self._stream = self.node.talk(f"exec bash -c {shlex.quote(_keeper())} keeper {shlex.join(words)}")
-        answer, told = self._answer()
+        answer, told = self._ask()
+        if answer == "busy" and (before := _read(told)) is not None and before.gone:
+            answer, told = self._ask(gone=told)
         if answer == "busy":
             self.node.on_connect = None
             raise _refused(self.node.key, told)
@@ -154,6 +180,11 @@ class NodeLock:
         if told.strip() and not self._had and (before := _read(told)) is not None:
             console.note(self.node.key, f"took over the lock of {before.words}: it has ended without giving it back")
         self._had = True
+
+    def _ask(self, gone: str = "") -> tuple[str, str]:
+        words = [msgspec.json.encode(self._holder).decode(), self._token, str(int(self._had)), gone]
+        self._stream = self.node.talk(f"exec bash -c {shlex.quote(_keeper())} keeper {shlex.join(words)}")
+        return self._answer()
 
     def _answer(self) -> tuple[str, str]:
         self._stream.settimeout(ANSWER_S)

@@ -19,6 +19,7 @@ from records.settings import NodeSpec
 from tasks import console
 from tasks.errors import StepError
 from tasks.machines.shell import Between, wrapped
+from tasks.machines.wire import shortened
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)
 """The commands of the step that is running; threads of one step share its list."""
@@ -96,7 +97,7 @@ class Node:
         """Return the error that says a command on this node did not exit 0."""
         last = (ran.stderr.strip() or ran.stdout.strip() or "no output").splitlines()[-1][:500]
         how = f"ended by its time-out of {timeout_s:g} s" if ran.exit_code == 124 else f"exit code {ran.exit_code}"
-        short = ran.command if len(ran.command) <= 120 else ran.command[:117] + "..."
+        short = shortened(ran.command, 120)
         return StepError(f"{how}: {last}", "exit code 0", f"run it on {self.spec.host}: {short}", who=self.key)
 
     def home(self) -> str:

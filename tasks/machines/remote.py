@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from invoke.exceptions import CommandTimedOut
+from invoke.exceptions import CommandTimedOut, ThreadException
 from paramiko.ssh_exception import ChannelException, SSHException
 
 from records.record import CONNECTING, Command
@@ -21,6 +21,7 @@ from tasks.machines.shell import Between, bare, wrapped
 from tasks.machines.ssh import CONNECT_TIMEOUT_S, Connecting, connect
 from tasks.machines.ssh_options import ssh_command
 from tasks.machines.threads import run_one
+from tasks.machines.wire import shortened
 
 COPY_TIMEOUT_S = 120
 PROHIBITED = 1
@@ -97,9 +98,12 @@ class RemoteNode(Node):
                 lambda over: run_one(lambda: over.run(bounded, out_stream=out, err_stream=err, **options)),
                 lambda: out.begun,
             )
+        except ThreadException as error:
+            self.close()  # the command on the node finds nobody to write to
+            raise out.refused or self._lost(f"the link broke in mid-command: {error.exceptions[0].value}") from error
         except CommandTimedOut:
             self.close()
-            raise self._lost(f"no end after {timeout_s:g} s: {command[:120]}") from None
+            raise self._lost(f"no end after {timeout_s:g} s: {shortened(command, 120)}") from None
         except ChannelException as error:
             raise self._lost(f"no session: its sshd says '{error.text}' (MaxSessions in its sshd_config?)") from error
         except (OSError, EOFError, SSHException) as error:
@@ -110,7 +114,7 @@ class RemoteNode(Node):
             raise
         # -1 also means "ended by a signal"; only the transport tells that from a link that was cut.
         if not out.ending and result.exited == -1 and not link.transport.is_active():
-            raise self._lost(f"the link broke in mid-command: {command[:120]}")
+            raise self._lost(f"the link broke in mid-command: {shortened(command, 120)}")
         return self._result(command, start, out, err, result.exited)
 
     def _with_session(self, work: Callable[[Any], T], begun: Callable[[], bool] = lambda: False) -> T:

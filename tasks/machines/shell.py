@@ -53,6 +53,8 @@ class Between:
         self._held = ""
         """The last piece of an output that may yet turn out to be a mark."""
         self._open = ""
+        self.refused: Exception | None = None
+        """What whoever takes the lines raised: a disk of this machine that is full, and the like."""
         self.ending = ""
         """As the mark at the end tells it: an exit code, or `no-bash`; "" where the command did not come to its end."""
 
@@ -110,5 +112,9 @@ class Between:
         if self._on_line is None:
             return
         *lines, self._open = (self._open + text).split("\n")
-        for line in lines:
-            self._on_line(line)
+        try:
+            for line in lines:
+                self._on_line(line)
+        except Exception as error:
+            self.refused = error
+            raise

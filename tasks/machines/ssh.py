@@ -242,6 +242,10 @@ class Connecting:
             return self.problem(f"{self.where} refuses the login of '{self.options.user}': {error}")
         if self.proxy and (said := self._proxy_words()):
             return self.problem(f"ssh's ProxyCommand says: {said}", f"a way to {self.where}")
+        if isinstance(error, TimeoutError):
+            return self.problem(
+                f"{self.where} fell silent: {error}", do=f"is the link to it steady, is it overloaded? {self.by_hand}"
+            )
         if isinstance(error, IncompatiblePeer):
             return self.problem(f"{self.where} speaks no SSH that is known here: {error}")
         said = str(error) or "it closed the connection"

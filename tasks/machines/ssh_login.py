@@ -69,11 +69,25 @@ class _LoginHandler(AuthOnlyHandler):
             finish_message(request)
         self.auth_event = threading.Event()
         self.transport._send_message(request)  # type: ignore[attr-defined]
-        return self.wait_for_response(self.auth_event)
+        try:
+            return self.wait_for_response(self.auth_event)
+        except AuthenticationException as error:
+            if self.transport.is_active() and not self.auth_event.is_set():  # a link that died refuses nobody
+                raise TimeoutError(f"no word on the login within {self.transport.auth_timeout:g} s") from error
+            raise
 
 
 class LoginTransport(paramiko.ServiceRequestingTransport):  # type: ignore[misc, name-defined]
-    """paramiko's transport that asks for the login service once, as servers written in Go and in Python want it."""
+    """paramiko's transport that asks for the login service once, as servers written in Go and in Python want it.
+
+    Where a link dies in silence, paramiko waits for good in the key exchange; TimeoutError is raised here.
+    """
+
+    def start_client(self, event: threading.Event | None = None, timeout: float | None = None) -> None:
+        """Exchange keys."""
+        super().start_client(event, timeout or self.banner_timeout)
+        if not self.initial_kex_done:
+            raise TimeoutError(f"no exchange of keys within {timeout or self.banner_timeout:g} s")
 
     def get_auth_handler(self) -> _LoginHandler:
         """Return what speaks the login protocol."""
@@ -89,8 +103,10 @@ class LoginTransport(paramiko.ServiceRequestingTransport):  # type: ignore[misc,
         self._send_message(request)
         end = time.monotonic() + self.auth_timeout
         while not self._service_userauth_accepted:
-            if not self.is_active() or time.monotonic() > end:
+            if not self.is_active():
                 raise self.get_exception() or SSHException("it does not offer a login")
+            if time.monotonic() > end:
+                raise TimeoutError(f"no word on the login within {self.auth_timeout:g} s")
             time.sleep(_POLL_S)
         self.auth_handler = self.get_auth_handler()
 

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.real.lab import Lab, Machine
+from tests.support.lab import Lab, Machine
 
 MOCKGPU = os.environ.get("TINYGRAD_MOCKGPU", "")
 """A checkout of tinygrad at the version that the shipped profile has for an AMD node, with `extra/remu` built."""

@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 
 from tests import PROJECT
-from tests.real import amd_gpu, lab, tiny_model
-from tests.real.lab import HUB, NODES, ROG, SRV1, Lab
+from tests.real import amd_gpu, tiny_model
 from tests.real.ollama_server import OLLAMA, OLLAMA_GGUF, TEMPLATE
+from tests.support import lab
+from tests.support.lab import HUB, NODES, ROG, SRV1, Lab
 
 EXO_SOURCE = os.environ.get("EXO_SOURCE", "")
 """A checkout of EXO v0.0.15-alpha."""
@@ -111,6 +112,7 @@ def bed(root: Path) -> Iterator[Bed]:
         up.start(HUB, [sys.executable, "-m", "tests.real.hub", str(models), str(HUB_PORT)], "hub.log", **_ours())
         for machine in NODES:
             at = up.folder(machine)
+            up.start(machine, [sys.executable, "-m", "tests.real.loadavg", str(at / "loadavg")], "load.log", **_ours())
             (at / "bin/python3.12").symlink_to(EXO_PYTHON)
             (at / "home/.config/pip/pip.conf").write_text(f"[global]\nno-index = true\nfind-links = {EXO_WHEELS}\n")
         for machine in (SRV1, ROG):

@@ -12,7 +12,7 @@ import pytest
 from records.campaign import Campaign, load_campaign
 from tests.real import amd_gpu, genuine, ollama_server
 from tests.real.genuine import Bed, bed
-from tests.real.lab import NODES, ROG
+from tests.support.lab import NODES, ROG
 
 LONGEST_S = 5000
 """Of one campaign; 20 minutes where these three machines have the two cores to themselves."""

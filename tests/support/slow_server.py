@@ -20,10 +20,13 @@ GET = Request("GET", "/state", timeout_s=20)
 
 
 class Server:
-    """Sends its head, waits, then its body in pieces; the first `cuts` answers end after 100 kB."""
+    """Sends its head, waits, then its body in pieces; the first `cuts` answers end after 100 kB.
 
-    def __init__(self, head: str, cuts: int = 0, address: str = "127.0.0.1") -> None:
-        self.head, self.cuts, self.asked = head, cuts, 0
+    One that `dribbles` sends a byte now and then, for ever.
+    """
+
+    def __init__(self, head: str, cuts: int = 0, address: str = "127.0.0.1", *, dribbles: bool = False) -> None:
+        self.head, self.cuts, self.asked, self.dribbles = head, cuts, 0, dribbles
         self.listener = socket.create_server((address, 0))
         self.port: int = self.listener.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -39,6 +42,9 @@ class Server:
                 self.asked += 1
                 connection.sendall(f"HTTP/1.1 200 OK\r\n{self.head}\r\n\r\n".encode())
                 time.sleep(0.1)
+                while self.dribbles:
+                    connection.sendall(b" ")
+                    time.sleep(0.05)
                 body = BODY if self.asked > self.cuts else BODY[:100_000]
                 for start in range(0, len(body), 25_000):
                     connection.sendall(body[start : start + 25_000])
@@ -46,9 +52,9 @@ class Server:
 
 
 @contextmanager
-def serving(head: str, cuts: int = 0, address: str = "127.0.0.1") -> Iterator[Server]:
+def serving(head: str, cuts: int = 0, address: str = "127.0.0.1", *, dribbles: bool = False) -> Iterator[Server]:
     """Serve on a free loopback port."""
-    server = Server(head, cuts, address)
+    server = Server(head, cuts, address, dribbles=dribbles)
     try:
         yield server
     finally:

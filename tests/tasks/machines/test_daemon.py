@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -225,6 +226,20 @@ def test_recycled_pid_is_never_signalled(node: LocalNode, folder: Path) -> None:
         assert daemon.stop(node, str(folder)).how == "not running"
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_a_strangers_command_line_is_not_printed(node: LocalNode, folder: Path) -> None:
+    """What is printed reaches a record: of a process that has the noted PID by now, its words stay where they are."""
+    real = daemon.start(node, str(folder), launch([program(folder, SLEEPER)]))
+    note, look = Path(daemon.note_path(str(folder))), daemon.find_command(shlex.quote(str(folder)))
+    assert real.executable in node.run(look).stdout.splitlines()[-1]
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "hf_secret"]) as stranger:
+        note.write_text(note.read_text().replace(f'"pid": {real.pid}', f'"pid": {stranger.pid}'))
+        printed = node.run(look, check=False).stdout
+        assert f"\n{stranger.pid} (" in printed
+        assert "hf_secret" not in printed
+        stranger.kill()
+    os.killpg(real.pid, signal.SIGKILL)
 
 
 def test_other_boot_is_gone(node: LocalNode, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -51,3 +52,13 @@ def test_a_cut_answer_to_what_changes_something_is_not_asked_again() -> None:
         assert (reply.cut, server.asked) == (True, 1)
         with pytest.raises(CutAnswerError):
             read_reply(reply, dict, "the chat")
+
+
+def test_an_answer_that_never_ends_is_given_up_in_time() -> None:
+    """A byte now and then is no answer: the time-out of a request is that of all of it."""
+    node = LocalNode("srv1", NodeSpec(host="localhost", local=True))
+    with serving("Server: old", dribbles=True) as server:
+        begin = time.monotonic()
+        reply = call(node, "127.0.0.1", server.port, Request("POST", "/quit", {}, timeout_s=0.5))
+        assert time.monotonic() - begin < 3
+        assert (reply.cut, reply.words.endswith("bytes came and no end within 0.5 s")) == (True, True)

@@ -101,6 +101,31 @@ def test_a_keeper_that_hears_nothing_gives_up(node: LocalNode, monkeypatch: pyte
     second.release()
 
 
+def test_the_lock_of_a_dead_call_of_this_machine_is_taken_over(node: LocalNode) -> None:
+    """Its link died in silence and its keeper waits; whoever can see that its process has ended need not.
+
+    A holder of another place is refused although nothing here has its PID: there it may live.
+    """
+    with subprocess.Popen(["sleep", "60"]) as ended:
+        place, start = lock._place(), lock._start_of(ended.pid)
+        anna = Holder("anna@laptop", ended.pid, "2026-01-31 12:00:00 UTC", "fab bench", place, start)
+        silent = NodeLock(node, anna, "a")
+        silent.take()
+        with pytest.raises(LockedError):
+            NodeLock(node, BERT, "b").take()
+        ended.kill()
+    second = NodeLock(node, BERT, "b")
+    second.take()
+    second.release()
+    silent._stream.close()
+    until_empty(Path(node.home(), ".exo-phase1/lock"))
+    elsewhere = NodeLock(node, Holder("anna@laptop", ended.pid, anna.since, "fab bench", "elsewhere", start), "c")
+    elsewhere.take()
+    with pytest.raises(LockedError):
+        NodeLock(node, BERT, "d").take()
+    elsewhere.release()
+
+
 HOLDS = """
 import sys, time
 from pathlib import Path

@@ -9,6 +9,7 @@ from . import dummy
 from .cards import ENGINES, MODELS, TINYGRAD, loadable
 from .chat import Chat
 from .download import Downloads, folder
+from .engine.misbehave import misbehave
 from .engine.wire import Exchange, date
 from .engine.words import token_ids, tokenize
 from .node import Node
@@ -52,6 +53,9 @@ class Api:
 
     def answer(self, exchange: Exchange) -> None:
         """Answer one request."""
+        if how := self._node.settings.get("misbehaves", ""):
+            misbehave(exchange, how)
+            return
         method = "GET" if exchange.method == "HEAD" else exchange.method
         route = self._routes.get((method, exchange.path))
         if route is not None:
