@@ -172,16 +172,20 @@ class ExoCluster:
     def _watch(self, exo: ExoNode, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> NodeView:
         seen_before = ""
         while True:
-            topology = exo.topology()
+            topology, unread = None, ""
+            try:
+                topology = exo.read_topology()
+            except StepError as error:
+                unread = error.problem.found
             elapsed_s = time.monotonic() - begin
             complete = self.is_complete(topology)
             nodes = topology.nodes if topology else {}
             if complete or elapsed_s > timeout_s:
                 edges = len(topology.edges) if topology else 0
                 formed_s = round(elapsed_s, 2) if complete else None
-                return NodeView(exo.key, sorted(nodes), edges, complete, formed_s, nodes)
-            if elapsed_s > 2 and (seen := ", ".join(sorted(nodes)) or "nothing") != seen_before:
-                tell(exo.key, f"sees {seen}")
+                return NodeView(exo.key, sorted(nodes), edges, complete, formed_s, nodes, unread)
+            if elapsed_s > 2 and (seen := unread or f"sees {', '.join(sorted(nodes)) or 'nothing'}") != seen_before:
+                tell(exo.key, seen)
                 seen_before = seen
             time.sleep(POLL_S)
 
@@ -190,7 +194,8 @@ class ExoCluster:
         sees = {
             key: "its EXO is not running"
             if key in dead
-            else f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
+            else view.unread
+            or f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
             for key, view in bad.items()
         }
         first = self.nodes[next(iter(bad))]

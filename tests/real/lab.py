@@ -1,5 +1,6 @@
 """Three machines on one: each a set of namespaces with its own address, host name, home and OpenSSH server.
 
+As over Tailscale no multicast goes between them, and a link can be cut, which nobody at its ends is told.
 Needs root, iproute2 and openssh-server. The first process of a machine is a shell that reads what to do from a pipe of
 ours: when this process ends, for whatever reason, the pipe ends, with it that shell, and with it everything on the
 machine, network included. A limit of time ends it too. Nothing outside the namespaces is changed but one folder.
@@ -33,7 +34,7 @@ PasswordAuthentication no
 UsePAM no
 StrictModes no
 AuthorizedKeysFile {folder}/home/.ssh/authorized_keys
-SetEnv PATH={folder}/bin:{path} TMPDIR={folder}/tmp LANG=C.UTF-8
+SetEnv PATH={folder}/bin:{path} TMPDIR={folder}/tmp LANG=C.UTF-8 {more}
 Subsystem sftp internal-sftp
 MaxStartups 50:30:100
 """
@@ -68,8 +69,10 @@ NODES = (SRV1, SRV2, ROG)
 class Lab:
     """The hub and the nodes, up between `with` and its end."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **variables: str) -> None:
         self.root = root
+        self._variables = variables
+        """Set in every login beside what a login has."""
         self._shells: dict[str, subprocess.Popen[str]] = {}
 
     def __enter__(self) -> Lab:
@@ -114,7 +117,7 @@ class Lab:
         }
         return subprocess.run(
             ["nsenter", "-t", str(self._first(machine)), "-m", "-u", "-i", "-n", "-p", f"--wd={cwd}", *argv],
-            env=environment | variables,
+            env=environment | self._variables | variables,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -122,16 +125,29 @@ class Lab:
             check=False,
         )
 
+    def cut(self, machine: Machine) -> None:
+        """Let nothing through to or from a machine any more; its interface stays up."""
+        self._pass(machine, "disabled")
+
+    def mend(self, machine: Machine) -> None:
+        """Let everything through again."""
+        self._pass(machine, "forwarding")
+
     def processes(self, machine: Machine) -> list[str]:
         """Return the command lines of everything that runs on a machine."""
         shown = self.run(machine, ["ps", "-eo", "args="], cwd=Path("/"), timeout_s=20)
         return shown.stdout.splitlines()
+
+    def _pass(self, machine: Machine, state: str) -> None:
+        number = {"disabled": 0, "forwarding": 3}[state]
+        _ip(self._first(HUB), f"link set v{machine.key} type bridge_slave state {number}")
 
     def _lay_out(self) -> None:
         operator = self.root / "operator"
         _make_key(operator)
         names = "".join(f"{m.address} {m.hostname}\n" for m in (HUB, *NODES))
         (self.root / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
+        more = " ".join(f'"{name}={value}"' for name, value in self._variables.items())
         trusted = ""
         for machine in NODES:
             folder = self.folder(machine)
@@ -143,7 +159,8 @@ class Lab:
                 f"root:x:0:0:root:{folder}/home:/bin/bash\nsshd:x:105:65534::/run/sshd:/usr/sbin/nologin\n"
             )
             (folder / "loadavg").write_text("0.00 0.00 0.00 0/0 0\n")
-            (folder / "sshd_config").write_text(SSHD.format(port=machine.ssh_port, folder=folder, path=SYSTEM_PATH))
+            config = SSHD.format(port=machine.ssh_port, folder=folder, path=SYSTEM_PATH, more=more)
+            (folder / "sshd_config").write_text(config)
             name = machine.hostname if machine.ssh_port == 22 else f"[{machine.hostname}]:{machine.ssh_port}"
             trusted += f"{name} {(folder / 'host_key.pub').read_text()}"
         self.folder(HUB).mkdir()
@@ -171,7 +188,7 @@ class Lab:
         else:
             bridge, port = self._first(HUB), f"v{machine.key}"
             _ip(bridge, f"link add {port} type veth peer name eth0 netns {inner}")
-            _ip(bridge, f"link set {port} master br0 up")
+            _ip(bridge, f"link set {port} master br0 up", f"link set {port} type bridge_slave mcast_flood off")
             _ip(inner, f"addr add {machine.address}/10 dev eth0", "link set eth0 up")
         _ip(inner, "link set lo up")
         folder = shlex.quote(str(self.folder(machine)))

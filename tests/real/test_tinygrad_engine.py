@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from records.campaign import Campaign, load_campaign
+from records.campaign import load_campaign
 from tests.real import genuine
-from tests.real.genuine import Bed, bed
+from tests.real.bed import Bed, say, tell
 from tests.real.lab import NODES, ROG
 
 pytestmark = [
@@ -25,7 +22,7 @@ BUSY_LOOPS = 3
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """Bring the bed up, once for this file."""
-    with bed(tmp_path_factory.mktemp("real")) as up:
+    with genuine.bed(tmp_path_factory.mktemp("real")) as up:
         yield up
 
 
@@ -37,7 +34,7 @@ def test_a_campaign_ends_in_a_verdict_and_goes_on_to_the_larger_model(real: Bed)
     say(f"EXO {genuine.EXO_SOURCE}; Ollama: the rehearsal's stand-in; the logs lie in {real.folder}")
     folder = real.campaign("go")
     for words in (("preflight", "install", "start"), ("bench", "--runs", "3"), ("report",), ("cleanup",)):
-        typed(real, folder, *words)
+        real.typed(folder, *words)
     campaign = load_campaign(folder / "logs/llama-0015")
     tell(campaign)
     records = campaign.records
@@ -55,11 +52,11 @@ def test_a_campaign_ends_in_a_verdict_and_goes_on_to_the_larger_model(real: Bed)
 def test_a_campaign_beside_a_busy_neighbour_is_invalid(real: Bed) -> None:
     """Busy loops on rog alone: no word about the speed-up, and the report names rog; step 13 is left out."""
     folder = real.campaign("disturbed")
-    typed(real, folder, "preflight", "install", "start")
+    real.typed(folder, "preflight", "install", "start")
     for _ in range(BUSY_LOOPS):
         real.lab.start(ROG, ["nice", "-n", "19", "bash", "-c", "while :; do :; done"], "neighbour.log")
     for words in (("bench", "--runs", "2"), ("report",), ("cleanup",)):
-        typed(real, folder, *words)
+        real.typed(folder, *words)
     campaign = load_campaign(folder / "logs/llama-0015")
     tell(campaign)
     assert campaign.records[14].result["verdict"] == "INVALID"
@@ -68,25 +65,3 @@ def test_a_campaign_beside_a_busy_neighbour_is_invalid(real: Bed) -> None:
     (line,) = [line for line in report.splitlines() if line.startswith("- no neighbour: ")]
     assert "per CPU on rog" in line
     assert "on srv" not in line
-
-
-def typed(real: Bed, folder: Path, *words: str) -> None:
-    """Type `fab WORDS`, which must end well; of a report its headline is shown: the verdict and its numbers."""
-    begin = time.monotonic()
-    done = real.fab(folder, *words, timeout_s=1200)
-    say(f"fab {' '.join(words)}: exit code {done.returncode} after {time.monotonic() - begin:.0f} s")
-    if words == ("report",):
-        say(done.stdout)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr
-
-
-def tell(campaign: Campaign) -> None:
-    """Show what every step came to."""
-    lines = (f"{number:2} {record.status:8} {record.summary}" for number, record in sorted(campaign.records.items()))
-    say("\n".join(lines))
-
-
-def say(text: str) -> None:
-    """Tell the person at the terminal; `make test-real` shows what tests print."""
-    sys.stdout.write(f"\n[real] {text}\n")
-    sys.stdout.flush()
