@@ -6,6 +6,7 @@ log tells of an election or a crash, and no connection is new (`standing`).
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -73,10 +74,17 @@ class ExoCluster:
         Raises StepError with what each node sees, or with what stirs, once `timeout_s` has passed since they joined.
         """
         links = self.generation.links(self.exo, self.lab.addresses())
-        joined = form(self.nodes, links, tell)
+        starts = {link.node: 1 for link in links}
+        joined = form(self.nodes, links, starts, tell)
         begin = time.monotonic()  # what joining took is bounded there
         while True:
-            cluster = self._complete_together(begin, timeout_s, tell)
+            try:
+                cluster = self._complete_together(begin, timeout_s, tell)
+            except StepError:
+                if not set(self.gone()) & set(starts) or time.monotonic() - begin > timeout_s:
+                    raise
+                joined |= form(self.nodes, links, starts, tell)
+                continue
             with unjournaled():  # a record need not hold three looks a second
                 quiet = self.each(lambda exo: watch(exo, self.exo.stands_s, self.is_complete, steady=bool(links)))
             stirred = {key: seen.stirred for key, seen in quiet.items() if seen.stirred}
@@ -84,8 +92,8 @@ class ExoCluster:
                 return msgspec.structs.replace(
                     cluster,
                     stood_s=self.exo.stands_s,
-                    joined_by={key: join.how for key, join in joined.items()},
-                    joins={key: join.starts for key, join in joined.items()},
+                    joined_by=joined,
+                    joins=starts,
                     elections={key: seen.elections for key, seen in quiet.items()} if links else {},
                     connections={key: len(seen.connections) for key, seen in quiet.items()},
                 )
@@ -157,10 +165,12 @@ class ExoCluster:
     def _complete_together(self, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> Cluster:
         """Poll every node's own topology, side by side, until all are complete; returns what each sees.
 
-        Complete topologies are believed only while all our processes live: after a loss they stay stale for 9 to 12 s.
+        It ends early where one of our processes is gone: none comes back by itself. Complete topologies are believed
+        only while all our processes live: after a loss they stay stale for 9 to 12 s.
         Raises StepError with what each node sees once `timeout_s` has passed.
         """
-        views = self.each(lambda exo: self._watch(exo, begin, timeout_s, tell))
+        fallen = threading.Event()
+        views = self.each(lambda exo: self._watch(exo, begin, timeout_s, fallen, tell))
         dead = self.gone()
         keys = list(self.nodes)
         complete = all(view.complete for view in views.values()) and not dead
@@ -169,7 +179,9 @@ class ExoCluster:
             raise self._not_formed(cluster, dead, timeout_s)
         return cluster
 
-    def _watch(self, exo: ExoNode, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> NodeView:
+    def _watch(
+        self, exo: ExoNode, begin: float, timeout_s: float, fallen: threading.Event, tell: Callable[[str, str], None]
+    ) -> NodeView:
         seen_before = ""
         while True:
             topology, unread = None, ""
@@ -180,7 +192,9 @@ class ExoCluster:
             elapsed_s = time.monotonic() - begin
             complete = self.is_complete(topology)
             nodes = topology.nodes if topology else {}
-            if complete or elapsed_s > timeout_s:
+            if exo.process() is None:
+                fallen.set()
+            if complete or elapsed_s > timeout_s or fallen.is_set():
                 edges = len(topology.edges) if topology else 0
                 formed_s = round(elapsed_s, 2) if complete else None
                 return NodeView(exo.key, sorted(nodes), edges, complete, formed_s, nodes, unread)
@@ -194,8 +208,7 @@ class ExoCluster:
         sees = {
             key: "its EXO is not running"
             if key in dead
-            else view.unread
-            or f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
+            else view.unread or f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
             for key, view in bad.items()
         }
         first = self.nodes[next(iter(bad))]
