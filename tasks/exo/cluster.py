@@ -32,6 +32,8 @@ from tasks.machines.node import unjournaled
 from tasks.machines.wire import Flow
 
 T = TypeVar("T")
+APART_S = 40.0
+"""A link that comes anew brings a node back in about a quarter of a minute, where it comes back at all."""
 GONE_LOOK_S = 10.0
 """How often a long flow is interrupted by the question whether all our processes live."""
 
@@ -135,14 +137,19 @@ class ExoCluster:
         return list(self.nodes), self.entry.key, self.exo.download_timeout_s
 
     def _drive(self, flow: Flow[T]) -> T:
-        """Perform a flow; where it fails or takes its time, which of our processes is gone is asked first."""
+        """Perform a flow; where it fails or takes its time, which of our processes is gone is asked first.
+
+        Runners that wait for a node which has lost its peers wait in silence, so each node's topology is asked too.
+        """
         looked_s = time.monotonic()
+        apart: dict[str, float] = {}
 
         def tell(progress: str) -> None:
-            nonlocal looked_s
+            nonlocal looked_s, apart
             console.doing("exo", progress)
             if time.monotonic() - looked_s > GONE_LOOK_S:
                 self._refuse_gone()
+                apart = self._refuse_apart(apart)
                 looked_s = time.monotonic()
 
         try:
@@ -161,6 +168,22 @@ class ExoCluster:
                 "EXO alive on every node",
                 "fab cleanup start download-model; what ended it stands at the end of its log and in `dmesg`",
             )
+
+    def _refuse_apart(self, since: dict[str, float]) -> dict[str, float]:
+        """Return which nodes do not see all others, and since when; raise StepError where that lasts."""
+        if not self.generation.CAN_RELOAD:
+            return {}  # 0.0.x's placing is its first chat, and `first_answer` watches that
+        with unjournaled():
+            apart = [key for key, complete in self.complete_now().items() if not complete]
+        now = time.monotonic()
+        since = {key: since.get(key, now) for key in apart}
+        if lasting := [key for key, begun in since.items() if now - begun > APART_S]:
+            raise one_each(
+                dict.fromkeys(lasting, "its topology is not complete any more"),
+                "nodes that see each other while a model is placed over them",
+                "fab verify-cluster download-model",
+            )
+        return since
 
     def _complete_together(self, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> Cluster:
         """Poll every node's own topology, side by side, until all are complete; returns what each sees.
