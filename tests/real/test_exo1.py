@@ -25,7 +25,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 
 def test_a_campaign_ends_in_a_verdict_and_leaves_nothing(real: Bed) -> None:
-    """EXO is built as it ships, stands over the links, answers and is measured; every step ends well or says why not."""
+    """EXO is built as it ships, stands over the links, answers and is measured; nothing of it is left afterwards."""
     say(f"EXO {genuine1.EXO1_SOURCE}; Ollama: the rehearsal's stand-in; the logs lie in {real.folder}")
     folder = real.campaign("first")
     for words in (("preflight", "install", "start"), ("bench", "--runs", "4"), ("report",), ("cleanup",)):
