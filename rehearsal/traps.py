@@ -93,6 +93,7 @@ def _log_out(layout: Layout) -> None:
 
 
 OLLAMAS = ("srv1", "rog")
+STUCK = {"srv1": "RunnerIdle", "srv2": "RunnerConnecting", "rog": "RunnerIdle"}
 
 TRAPS: dict[str, Trap] = {
     "yeast-package": Trap(
@@ -235,6 +236,27 @@ TRAPS: dict[str, Trap] = {
         "`fab verify-cluster`, profile `qwen-1x`: all nodes must be complete together for a time in which no log tells "
         "of an election, no connection is new, and a POST is answered promptly",
         lambda layout, hosts: act.redial(layout, "srv2", exo_of(hosts)),
+    ),
+    "stuck-placement": Trap(
+        "the model is placed: HTTP 200, and an instance is listed on three nodes",
+        "one runner of EXO 1.0.71 connects, the others idle, for good",
+        "`fab download-model`, profile `qwen-1x`: a placement in which nothing changes for a minute is deleted and "
+        "made again, three times at most; then the nodes are named with what they do",
+        lambda layout, _: [tell(layout, (key,), "exo", stuck_in=[state]) for key, state in STUCK.items()],
+    ),
+    "dead-ring": Trap(
+        "every topology is complete, every runner is ready",
+        "after a link was cut and mended no chat is answered any more, and none fails",
+        "before each run of EXO 1.x a chat must pass through the ring; one on which no node works for a minute is "
+        "given up, and the model placed again",
+        lambda layout, _: tell(layout, ("srv1",), "exo", ring_dies_in=1),
+    ),
+    "error-frame": Trap(
+        "HTTP 200, `data: [DONE]`: a clean end of the stream",
+        "a runner of EXO 1.0.71 was killed in the answer, which holds an `error` frame and half of the tokens",
+        "the script reads the frame; the run is lost, stays in the data, and is measured again as a whole; the check "
+        "*errors* tells it once",
+        lambda layout, _: tell(layout, ("srv1",), "exo", runner_dies_in=3),
     ),
     "logout-kills": Trap(
         "PID file written, process exists, port answers",

@@ -72,7 +72,7 @@ class RingWatch:
             try:
                 if exo.process() is None:
                     gone[key] = "its EXO is not running any more"
-                elif cluster and not cluster.is_complete(exo.topology()):
+                elif cluster and not cluster.is_complete(exo.read_topology()):
                     shaken[key] = "its topology is not complete any more"
             except StepError as error:
                 shaken[key] = error.problem.found

@@ -6,6 +6,7 @@ log tells of an election or a crash, and no connection is new (`standing`).
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -31,6 +32,8 @@ from tasks.machines.node import unjournaled
 from tasks.machines.wire import Flow
 
 T = TypeVar("T")
+APART_S = 40.0
+"""A link that comes anew brings a node back in about a quarter of a minute, where it comes back at all."""
 GONE_LOOK_S = 10.0
 """How often a long flow is interrupted by the question whether all our processes live."""
 
@@ -73,10 +76,17 @@ class ExoCluster:
         Raises StepError with what each node sees, or with what stirs, once `timeout_s` has passed since they joined.
         """
         links = self.generation.links(self.exo, self.lab.addresses())
-        joined = form(self.nodes, links, tell)
+        starts = {link.node: 1 for link in links}
+        joined = form(self.nodes, links, starts, tell)
         begin = time.monotonic()  # what joining took is bounded there
         while True:
-            cluster = self._complete_together(begin, timeout_s, tell)
+            try:
+                cluster = self._complete_together(begin, timeout_s, tell)
+            except StepError:
+                if not set(self.gone()) & set(starts) or time.monotonic() - begin > timeout_s:
+                    raise
+                joined |= form(self.nodes, links, starts, tell)
+                continue
             with unjournaled():  # a record need not hold three looks a second
                 quiet = self.each(lambda exo: watch(exo, self.exo.stands_s, self.is_complete, steady=bool(links)))
             stirred = {key: seen.stirred for key, seen in quiet.items() if seen.stirred}
@@ -84,8 +94,8 @@ class ExoCluster:
                 return msgspec.structs.replace(
                     cluster,
                     stood_s=self.exo.stands_s,
-                    joined_by={key: join.how for key, join in joined.items()},
-                    joins={key: join.starts for key, join in joined.items()},
+                    joined_by=joined,
+                    joins=starts,
                     elections={key: seen.elections for key, seen in quiet.items()} if links else {},
                     connections={key: len(seen.connections) for key, seen in quiet.items()},
                 )
@@ -127,14 +137,19 @@ class ExoCluster:
         return list(self.nodes), self.entry.key, self.exo.download_timeout_s
 
     def _drive(self, flow: Flow[T]) -> T:
-        """Perform a flow; where it fails or takes its time, which of our processes is gone is asked first."""
+        """Perform a flow; where it fails or takes its time, which of our processes is gone is asked first.
+
+        Runners that wait for a node which has lost its peers wait in silence, so each node's topology is asked too.
+        """
         looked_s = time.monotonic()
+        apart: dict[str, float] = {}
 
         def tell(progress: str) -> None:
-            nonlocal looked_s
+            nonlocal looked_s, apart
             console.doing("exo", progress)
             if time.monotonic() - looked_s > GONE_LOOK_S:
                 self._refuse_gone()
+                apart = self._refuse_apart(apart)
                 looked_s = time.monotonic()
 
         try:
@@ -154,13 +169,31 @@ class ExoCluster:
                 "fab cleanup start download-model; what ended it stands at the end of its log and in `dmesg`",
             )
 
+    def _refuse_apart(self, since: dict[str, float]) -> dict[str, float]:
+        """Return which nodes do not see all others, and since when; raise StepError where that lasts."""
+        if not self.generation.CAN_RELOAD:
+            return {}  # 0.0.x's placing is its first chat, and `first_answer` watches that
+        with unjournaled():
+            apart = [key for key, complete in self.complete_now().items() if not complete]
+        now = time.monotonic()
+        since = {key: since.get(key, now) for key in apart}
+        if lasting := [key for key, begun in since.items() if now - begun > APART_S]:
+            raise one_each(
+                dict.fromkeys(lasting, "its topology is not complete any more"),
+                "nodes that see each other while a model is placed over them",
+                "fab verify-cluster download-model",
+            )
+        return since
+
     def _complete_together(self, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> Cluster:
         """Poll every node's own topology, side by side, until all are complete; returns what each sees.
 
-        Complete topologies are believed only while all our processes live: after a loss they stay stale for 9 to 12 s.
+        It ends early where one of our processes is gone: none comes back by itself. Complete topologies are believed
+        only while all our processes live: after a loss they stay stale for 9 to 12 s.
         Raises StepError with what each node sees once `timeout_s` has passed.
         """
-        views = self.each(lambda exo: self._watch(exo, begin, timeout_s, tell))
+        fallen = threading.Event()
+        views = self.each(lambda exo: self._watch(exo, begin, timeout_s, fallen, tell))
         dead = self.gone()
         keys = list(self.nodes)
         complete = all(view.complete for view in views.values()) and not dead
@@ -169,19 +202,27 @@ class ExoCluster:
             raise self._not_formed(cluster, dead, timeout_s)
         return cluster
 
-    def _watch(self, exo: ExoNode, begin: float, timeout_s: float, tell: Callable[[str, str], None]) -> NodeView:
+    def _watch(
+        self, exo: ExoNode, begin: float, timeout_s: float, fallen: threading.Event, tell: Callable[[str, str], None]
+    ) -> NodeView:
         seen_before = ""
         while True:
-            topology = exo.topology()
+            topology, unread = None, ""
+            try:
+                topology = exo.read_topology()
+            except StepError as error:
+                unread = error.problem.found
             elapsed_s = time.monotonic() - begin
             complete = self.is_complete(topology)
             nodes = topology.nodes if topology else {}
-            if complete or elapsed_s > timeout_s:
+            if exo.process() is None:
+                fallen.set()
+            if complete or elapsed_s > timeout_s or fallen.is_set():
                 edges = len(topology.edges) if topology else 0
                 formed_s = round(elapsed_s, 2) if complete else None
-                return NodeView(exo.key, sorted(nodes), edges, complete, formed_s, nodes)
-            if elapsed_s > 2 and (seen := ", ".join(sorted(nodes)) or "nothing") != seen_before:
-                tell(exo.key, f"sees {seen}")
+                return NodeView(exo.key, sorted(nodes), edges, complete, formed_s, nodes, unread)
+            if elapsed_s > 2 and (seen := unread or f"sees {', '.join(sorted(nodes)) or 'nothing'}") != seen_before:
+                tell(exo.key, seen)
                 seen_before = seen
             time.sleep(POLL_S)
 
@@ -190,7 +231,7 @@ class ExoCluster:
         sees = {
             key: "its EXO is not running"
             if key in dead
-            else f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
+            else view.unread or f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
             for key, view in bad.items()
         }
         first = self.nodes[next(iter(bad))]

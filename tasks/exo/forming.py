@@ -2,8 +2,8 @@
 
 The first node of hosts.yaml is master and stays it. A node joins when its link to the first is opened; both ends then
 see each other within half a minute. It changes its master at that, which ends about one in twelve (a race of EXO's own:
-BrokenResourceError): such a node is started again and joins anew. Where EXO's own multicast connects two nodes, seen by
-an election before any link was opened, there is no link.
+BrokenResourceError): such a node is started again and joins anew, also where it falls later, at a link that came anew.
+Where EXO's own multicast connects two nodes, seen by an election before any link was opened, there is no link.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-
-import msgspec
 
 from tasks.errors import StepError
 from tasks.exo.interface import Link
@@ -30,50 +28,59 @@ POLL_S = 0.5
 Tell = Callable[[str, str], None]
 
 
-class Joined(msgspec.Struct, frozen=True):
-    """How a node came in."""
+def form(nodes: dict[str, ExoNode], links: list[Link], starts: dict[str, int], tell: Tell) -> dict[str, str]:
+    """Have every node of `links` join in their order, those that are in already left alone; returns how each did.
 
-    how: str
-    starts: int
-
-
-def form(nodes: dict[str, ExoNode], links: list[Link], tell: Tell) -> dict[str, Joined]:
-    """Have every node of `links` join in their order, those that are in already left alone. Raises StepError."""
-    joined: dict[str, Joined] = {}
-    inside: list[str] = []
-    for link in links:
-        inside = [*(inside or [link.peer]), link.node]
-        joined[link.node] = _Join(nodes, link, frozenset(inside), tell).perform()
-    return joined
+    `starts` counts how often each node was started so far. Raises StepError.
+    """
+    inside = [links[0].peer, *(link.node for link in links)] if links else []
+    joins = [_Join(nodes, link, inside[: place + 2], starts, tell) for place, link in enumerate(links)]
+    while not all(join.perform() for join in joins):
+        pass  # one that was in has fallen: from the first again
+    return {join.joiner.key: join.how for join in joins}
 
 
 class _Join:
     """The way of one node into the cluster."""
 
-    def __init__(self, nodes: dict[str, ExoNode], link: Link, inside: frozenset[str], tell: Tell) -> None:
-        self.centre, self.joiner, self.link, self.inside, self.tell = (
-            nodes[link.peer],
-            nodes[link.node],
-            link,
-            inside,
-            tell,
-        )
+    def __init__(
+        self, nodes: dict[str, ExoNode], link: Link, inside: list[str], starts: dict[str, int], tell: Tell
+    ) -> None:
+        self.centre, self.joiner, self.link, self.tell = nodes[link.peer], nodes[link.node], link, tell
+        self.inside = frozenset(inside)
+        """Who is in once it has joined."""
+        self.before = [nodes[key] for key in inside[1:-1]]
+        """Who joined before it."""
+        self.starts = starts
+        self.how = ""
 
-    def perform(self) -> Joined:
-        """Join; returns how. Raises StepError where the node does not get in, or the centre has ended."""
+    def perform(self) -> bool:
+        """Join; False where one that joined before has fallen meanwhile.
+
+        Raises StepError where the node does not get in, or the centre has ended.
+        """
         peer = self.centre.key
-        for starts in range(1, STARTS + 1):
-            if self._in_within(0):
-                return Joined(f"link to {peer}" if is_open(self.joiner) else "multicast", starts)
-            if self._connected_by_itself() and self._in_within(MULTICAST_WITHIN_S):
-                return Joined("multicast", starts)
-            open_link(self.joiner, self.link)
-            if self._in_within(JOINS_WITHIN_S):
-                return Joined(f"link to {peer}", starts)
-            if starts < STARTS:
-                self.tell(self.joiner.key, f"did not join {peer} ({self._why()}): is started once more")
-                self._start_again()
-        raise StepError(
+        while not self._joins():
+            if self._fallen_before():
+                return False
+            if self.starts[self.joiner.key] >= STARTS:
+                raise self._stays_out(peer)
+            self.tell(self.joiner.key, f"did not join {peer} ({self._why()}): is started once more")
+            self._start_again()
+            self.starts[self.joiner.key] += 1
+        self.how = f"link to {peer}" if is_open(self.joiner) else "multicast"
+        return True
+
+    def _joins(self) -> bool:
+        if self._in_within(0) or (self._connected_by_itself() and self._in_within(MULTICAST_WITHIN_S)):
+            return True
+        if self._fallen_before() or self._has_ended(self.joiner):
+            return False
+        open_link(self.joiner, self.link)
+        return self._in_within(JOINS_WITHIN_S)
+
+    def _stays_out(self, peer: str) -> StepError:
+        return StepError(
             f"did not join {peer} in {STARTS} starts: {self._why()}",
             f"{' and '.join(sorted(self.inside))} in the topology of {peer} and of {self.joiner.key}",
             f"is port {self.link.target} open from {self.joiner.node.spec.host}? nc -vz"
@@ -90,10 +97,13 @@ class _Join:
             views = [exo.topology() for exo in (self.centre, self.joiner)]
             if all(view is not None and self.inside <= set(view.nodes) for view in views):
                 return True
-            if self._has_ended(self.joiner) or time.monotonic() >= deadline:
+            if self._has_ended(self.joiner) or self._fallen_before() or time.monotonic() >= deadline:
                 self._refuse_ended_centre()
                 return False
             time.sleep(POLL_S)
+
+    def _fallen_before(self) -> bool:
+        return any(exo.process() is None for exo in self.before)
 
     def _connected_by_itself(self) -> bool:
         """Tell whether the joiner has held an election before any link was opened."""

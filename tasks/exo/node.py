@@ -31,7 +31,7 @@ from tasks.machines.http import Line, call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
 from tasks.machines.pythons import Python, fits, fitting_python
-from tasks.machines.wire import Reply, Request
+from tasks.machines.wire import Reply, Request, expect_ok
 
 _GPU_SWITCHES = ("AMD", "HIP", "CUDA", "NV", "GPU")
 """tinygrad's environment variables that choose a GPU; one of them set is the claim that EXO computes on it."""
@@ -335,15 +335,20 @@ class ExoNode:
         """Send `request` to this node's API; status 0 where there is no answer. `line` can end it before."""
         return call(self.node, self.address, self.ports.api, request, line)
 
-    def topology(self) -> Topology | None:
-        """Return the cluster as this node tells it now; None where its API does not answer sensibly."""
+    def read_topology(self) -> Topology:
+        """Return the cluster as this node tells it now. Raises StepError where it tells nothing sensible.
+
+        CutAnswerError where it does, and the answer never comes whole.
+        """
         reply = self.ask(self.generation.topology_request())
-        if reply.status != 200:
-            return None
-        try:
-            return self.generation.parse_topology(reply.text, self.peers())
-        except StepError:
-            return None
+        expect_ok(reply, "its topology")
+        return self.generation.parse_topology(reply.text, self.peers())
+
+    def topology(self) -> Topology | None:
+        """Return the same, or None where this node tells nothing sensible."""
+        with contextlib.suppress(StepError):
+            return self.read_topology()
+        return None
 
     def family(self) -> list[Member]:
         """Return every process of ours that was started for EXO here, its children included."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from tasks.errors import StepError
 from tasks.exo.interface import Topology
 from tasks.exo.node import ExoNode
 
@@ -64,8 +65,11 @@ def _stirred(
         return "its EXO is not running"
     if now.problems:
         return "; ".join(now.problems)
-    if not is_complete(exo.topology()):
-        return "its topology is not complete any more"
+    try:
+        if not is_complete(exo.read_topology()):
+            return "its topology is not complete any more"
+    except StepError as error:
+        return error.problem.found
     if now.elections:
         return f"{now.elections} elections"
     if steady and now.connections != before:

@@ -88,7 +88,7 @@ def discovery(generation: Generation, exo: Exo, addresses: Mapping[str, str], fo
         found.blocking.append(error.problem.found)
         return
     if any(in_tailscale_range(address) for address in addresses.values()):
-        means = "a manual discovery file" if generation.NAME == "0.0.x" else "--bootstrap-peers"
+        means = "a manual discovery file" if generation.NAME == "0.0.x" else "a link each to the first node"
         found.telling.append(f"these are Tailscale addresses, which carry no discovery: the peers are told by {means}")
 
 

@@ -85,10 +85,13 @@ def read_json(text: str, kind: type[T], what: str) -> T:
 
 
 def read_reply(reply: Reply, kind: type[T], what: str) -> T:
-    """Decode a 200 answer as `kind`. Raises StepError for any other status and for what cannot be read.
+    """Decode a 200 answer as `kind`. Raises StepError as `expect_ok` does, and for what cannot be read."""
+    expect_ok(reply, what)
+    return read_json(reply.text, kind, what)
 
-    CutAnswerError where the answer did not come whole.
-    """
+
+def expect_ok(reply: Reply, what: str) -> None:
+    """Raise StepError for any status but 200, CutAnswerError where the answer did not come whole."""
     if reply.cut:
         raise CutAnswerError(
             f"{what}: {reply.words}",
@@ -101,7 +104,6 @@ def read_reply(reply: Reply, kind: type[T], what: str) -> T:
             "HTTP 200",
             "look at the node's EXO log; `fab start` starts EXO again where it does not run",
         )
-    return read_json(reply.text, kind, what)
 
 
 def message_of(text: str) -> str:

@@ -256,7 +256,7 @@ def _generate(lab: Lab) -> None:
     assert ask_servers(lab)
 
 
-FILES = ("test_traps.py", "test_traps_install.py", "test_traps_ollama.py")
+FILES = ("test_traps.py", "test_traps_1x.py", "test_traps_install.py", "test_traps_ollama.py")
 
 
 def test_every_trap_of_the_gallery_has_a_test() -> None:

@@ -1,6 +1,7 @@
-"""A look-alike of the model hub, as far as EXO 0.0.15 asks it: `python -m tests.real.hub FOLDER PORT`.
+"""A look-alike of the model hub, as far as EXO asks it: `python -m tests.real.hub FOLDER PORT`.
 
-`/api/models/OWNER/NAME/tree/main` lists a repository, `/OWNER/NAME/resolve/main/FILE` is one of its files.
+`/api/models/OWNER/NAME/tree/main` lists a repository, `/api/models/OWNER/NAME/revision/main` does so for the hub's own
+client in EXO 1.x, `/OWNER/NAME/resolve/main/FILE` is one of its files.
 """
 
 from __future__ import annotations
@@ -34,6 +35,14 @@ class Hub(BaseHTTPRequestHandler):
             case ["api", "models", owner, name, "tree", _] if (self.folder / owner / name).is_dir():
                 files = sorted((self.folder / owner / name).iterdir())
                 self._json(200, [{"type": "file", "path": f.name, "size": f.stat().st_size} for f in files])
+            case ["api", "models", _, _, "tree", _]:
+                # EXO 1.x asks for each of its 120 models every few minutes; where all are refused, its own log of that
+                # takes a third of a processor on every node.
+                self._json(200, [{"type": "file", "path": "model.safetensors", "size": 10**9}])
+            case ["api", "models", owner, name, "revision", _] if (self.folder / owner / name).is_dir():
+                files = sorted((self.folder / owner / name).iterdir())
+                listed = [{"rfilename": f.name, "size": f.stat().st_size} for f in files]
+                self._json(200, {"id": f"{owner}/{name}", "sha": REVISION, "siblings": listed})
             case [owner, name, "resolve", _, file] if (self.folder / owner / name / file).is_file():
                 self._file(self.folder / owner / name / file)
             case _:

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 EVERY_S = 1.0
@@ -37,13 +38,11 @@ def counted() -> tuple[int, int]:
     for process in Path("/proc").iterdir():
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
-        for task in (process / "task").glob("*/stat"):
-            try:
+        with suppress(OSError, IndexError):  # it has just ended
+            for task in (process / "task").glob("*/stat"):
                 state = task.read_text().rpartition(")")[2].split()[0]
-            except (OSError, IndexError):
-                continue  # it has just ended
-            every += 1
-            busy += state in BUSY
+                every += 1
+                busy += state in BUSY
     return busy, every
 
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from records.campaign import Campaign, load_campaign
+from records.campaign import load_campaign
 from tests.real import amd_gpu, genuine, ollama_server
-from tests.real.genuine import Bed, bed
+from tests.real.bed import LONGEST_S, Bed, say, tell
 from tests.support.lab import NODES, ROG
 
-LONGEST_S = 5000
-"""Of one campaign; 20 minutes where these three machines have the two cores to themselves."""
 pytestmark = [
     pytest.mark.timeout(LONGEST_S),
     pytest.mark.skipif(bool(genuine.absent()), reason=genuine.absent()),
@@ -29,7 +24,7 @@ BUSY_LOOPS = 3
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """Bring the bed up, once for this file."""
-    with bed(tmp_path_factory.mktemp("real")) as up:
+    with genuine.bed(tmp_path_factory.mktemp("real")) as up:
         yield up
 
 
@@ -41,7 +36,7 @@ def test_a_campaign_ends_in_a_verdict_and_goes_on_to_the_larger_model(real: Bed)
     say(f"EXO {genuine.EXO_SOURCE}; Ollama: the rehearsal's stand-in; the logs lie in {real.folder}")
     folder = real.campaign("go")
     for words in (("preflight", "install", "start"), ("bench", "--runs", ROUNDS), ("report",), ("cleanup",)):
-        typed(real, folder, *words)
+        real.typed(folder, *words)
     campaign = load_campaign(folder / "logs/llama-0015")
     tell(campaign)
     records = campaign.records
@@ -59,10 +54,10 @@ def test_a_campaign_ends_in_a_verdict_and_goes_on_to_the_larger_model(real: Bed)
 @pytest.mark.skipif(bool(amd_gpu.absent()), reason=amd_gpu.absent())
 def test_an_amd_node_computes_in_the_ring(real: Bed) -> None:
     """As the shipped profile says, with rog on its GPU: another tinygrad than the CPU nodes', and the ring answers."""
-    folder = real.campaign("amd", amd=True)
+    folder = real.campaign("amd", genuine.hosts_of(real.folder / "exo", amd=True))
     amd_gpu.put_into(real.lab, ROG)
     for words in (("preflight", "install", "start"), ("download-model",), ("cleanup",)):
-        typed(real, folder, *words)
+        real.typed(folder, *words)
     campaign = load_campaign(folder / "logs/llama-0015")
     tell(campaign)
     probe = campaign.records[4].result["probe"]
@@ -76,7 +71,7 @@ def test_both_engines_are_the_genuine_ones(real: Bed) -> None:
     folder = real.campaign("ollama")
     real.with_genuine_ollama(folder)
     for words in (("preflight", "install", "start"), ("bench", "--runs", ROUNDS), ("report",), ("cleanup",)):
-        typed(real, folder, *words)
+        real.typed(folder, *words)
     campaign = load_campaign(folder / "logs/llama-0015")
     tell(campaign)
     assert campaign.records[14].result["verdict"] == "NO-GO"
@@ -86,14 +81,14 @@ def test_both_engines_are_the_genuine_ones(real: Bed) -> None:
 def test_a_campaign_beside_a_busy_neighbour_is_invalid(real: Bed) -> None:
     """Busy loops on rog alone stop the benchmark; gone on with, it is INVALID, rog is named, step 13 left out."""
     folder = real.campaign("disturbed")
-    typed(real, folder, "preflight", "install", "start")
+    real.typed(folder, "preflight", "install", "start")
     for _ in range(BUSY_LOOPS):
         real.lab.start(ROG, ["nice", "-n", "19", "bash", "-c", "while :; do :; done"], "neighbour.log")
     stopped = real.fab(folder, "bench", "--runs", "2")
     assert stopped.returncode == 1
     assert "on rog (limit 0.5 per CPU)" in stopped.stdout + stopped.stderr
     for words in (("bench", "--runs", "2", "--anyway"), ("report",), ("cleanup",)):
-        typed(real, folder, *words)
+        real.typed(folder, *words)
     campaign = load_campaign(folder / "logs/llama-0015")
     tell(campaign)
     assert campaign.records[14].result["verdict"] == "INVALID"
@@ -102,25 +97,3 @@ def test_a_campaign_beside_a_busy_neighbour_is_invalid(real: Bed) -> None:
     (line,) = [line for line in report.splitlines() if line.startswith("- no neighbour: ")]
     assert "per CPU on rog" in line
     assert "on srv" not in line
-
-
-def typed(real: Bed, folder: Path, *words: str) -> None:
-    """Type `fab WORDS`, which must end well; of a report its headline is shown: the verdict and its numbers."""
-    begin = time.monotonic()
-    done = real.fab(folder, *words, timeout_s=LONGEST_S)
-    say(f"fab {' '.join(words)}: exit code {done.returncode} after {time.monotonic() - begin:.0f} s")
-    if words == ("report",):
-        say(done.stdout)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr
-
-
-def tell(campaign: Campaign) -> None:
-    """Show what every step came to."""
-    lines = (f"{number:2} {record.status:8} {record.summary}" for number, record in sorted(campaign.records.items()))
-    say("\n".join(lines))
-
-
-def say(text: str) -> None:
-    """Tell the person at the terminal; `make test-real` shows what tests print."""
-    sys.stdout.write(f"\n[real] {text}\n")
-    sys.stdout.flush()

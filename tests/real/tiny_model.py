@@ -1,7 +1,8 @@
-"""A llama of EXO's own layout, scaled down until a CPU computes a token in milliseconds; its weights are noise.
+"""A llama of the hub's layout, scaled down until a CPU computes a token in milliseconds; its weights are noise.
 
-EXO 0.0.15 knows the shapes of its models by heart (MODEL_PARAMS, model_cards), so its copy under test is told the small
-ones. Most of a token's time is tinygrad's own Python, in proportion to the layers, so these are few: two a node.
+EXO 1.x takes a model's shape from its config.json. EXO 0.0.15 knows its shapes by heart (MODEL_PARAMS, model_cards), so
+its copy under test is told the small ones. Most of a token's time there is tinygrad's own Python, in proportion to the
+layers, so these are few: two a node.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import random
 import re
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +48,13 @@ def _replace(path: Path, pattern: str, by: str) -> None:
     path.write_text(text)
 
 
-def write_models(hub: Path) -> None:
-    """Write both repositories below `hub`."""
-    for width, repo in MODELS.values():
+def write_models(hub: Path, models: Iterable[tuple[int, str]]) -> None:
+    """Write the repositories of `models` (its weights follow from the number) below `hub`."""
+    for number, repo in models:
         folder = hub / repo
         folder.mkdir(parents=True)
         _write_tokenizer(folder)
-        _write_weights(folder, random.Random(width))
+        _write_weights(folder, random.Random(number))
         config = {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
@@ -62,6 +64,8 @@ def write_models(hub: Path) -> None:
             "num_key_value_heads": KV_HEADS,
             "num_hidden_layers": LAYERS,
             "vocab_size": len(vocabulary_of()),
+            "rms_norm_eps": 1e-05,
+            "max_position_embeddings": 8192,
         }
         (folder / "config.json").write_text(json.dumps(config))
 

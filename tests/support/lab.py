@@ -1,6 +1,7 @@
 """Three machines on one: each a set of namespaces with its own address, host name, home and OpenSSH server.
 
-Needs root, iproute2 and openssh-server. They hang on the bridge of one more machine, the hub, which is their switch.
+Needs root, iproute2 and openssh-server. They hang on the bridge of one more machine, the hub, which is their switch; as over
+Tailscale, no multicast passes it.
 The first process of a machine is a shell that reads what to do from a pipe of ours: when this process ends, for
 whatever reason, the pipe ends, with it that shell, and with it everything on the machine, network included. A limit of
 time ends it too. Nothing outside the namespaces is changed but one folder.
@@ -216,7 +217,7 @@ class Lab:
         """Put a machine's cable into the hub's bridge."""
         hub = self.first(HUB)
         _ip(hub, f"link add {machine.port} type veth peer name eth0 netns {self.first(machine)}")
-        _ip(hub, f"link set {machine.port} master br0 up")
+        _ip(hub, f"link set {machine.port} master br0 up", f"link set {machine.port} type bridge_slave mcast_flood off")
         _ip(self.first(machine), *machine.setting_up)
 
     def start_sshd(self, machine: Machine) -> None:

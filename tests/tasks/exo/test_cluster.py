@@ -61,3 +61,12 @@ def test_the_layers_are_asked_of_exo_before_each_pair(cluster: ExoCluster) -> No
         time.sleep(0.1)
     with pytest.raises(StepError, match=r"rog: is dealt none of the 80 layers of `llama-3.1-70b`"):
         cluster.make_ready(LARGE)
+
+
+def test_a_cut_topology_is_named_as_that_and_never_as_seeing_nothing(cluster: ExoCluster) -> None:
+    """A node whose answers never come whole says so where the cluster is to stand."""
+    write_program(cluster.entry, SERVER.replace("str(len(body))", "str(2 * len(body))"))
+    cluster.each(lambda exo: exo.restart())
+    with pytest.raises(StepError, match=r"its topology: the answer was cut: \d+ of \d+ bytes came") as refusal:
+        cluster.stand(1.5)
+    assert "sees nothing" not in str(refusal.value)

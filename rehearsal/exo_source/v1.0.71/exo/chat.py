@@ -1,6 +1,8 @@
 """Chat as EXO 1.0.71 answers it: SSE with comments, usage in the last chunk, statistics after it.
 
-Every other node of the instance is really asked. The normal endpoint keeps the last prompt: asked again, it is
+Every other node of the instance is really asked. A ring may die in silence, its runners ready and every topology
+complete (`ring_dies_in`, the number of a chat), and a runner that is killed in mid-stream leaves an error frame and a clean end
+(`runner_dies_in`). The normal endpoint keeps the last prompt: asked again, it is
 answered from the prefix cache. /bench/chat/completions never does.
 """
 
@@ -9,6 +11,7 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from .cluster import Cluster, nodes_of
@@ -24,6 +27,8 @@ HELD_BACK = 5
 """The token of this index is held back for the next frame, as half a character is: one empty frame, one of two."""
 MESSAGE = {"reasoning_content": None, "name": None, "tool_calls": None, "tool_call_id": None, "function_call": None}
 MEMORY_BYTES = 5_879_923
+KEEP_ALIVE_S = 10.0
+KILLED = {"message": "Runner shutdown before completing command (signal=9 (Killed))", "type": "InternalServerError"}
 
 
 class Chat:
@@ -35,6 +40,9 @@ class Chat:
         self._lock = threading.Lock()
         self._last: dict[str, str] = {}
         self._run, self._run_of = 0, ""
+        self._dead = ""
+        """The instance whose ring has died."""
+        self._chats = 0
 
     def plan(self, instance: dict, body: dict, cache: bool) -> dict:
         """Return what will be said and when; `start_s` is left to the caller."""
@@ -62,6 +70,7 @@ class Chat:
     def whole(self, exchange: Exchange, instance: dict, body: dict, cache: bool) -> dict:
         """Return a complete answer after its time; `usage` alone on the normal endpoint, statistics on the other."""
         plan, lines = self.plan(instance, body, cache), self._ring(instance)
+        self._wait_where_dead(instance)
         for index in paced(exchange.arrived_s, plan["schedule"]):
             _pass(lines, index)
         message = {"role": "assistant", "content": "".join(plan["tokens"])} | MESSAGE
@@ -82,11 +91,18 @@ class Chat:
         cut = self._cluster.settings.get("cut_stream_at", None)
         exchange.start_chunks("200 ", headers)
         exchange.chunk(b": keep-alive\n\n")
+        self._wait_where_dead(instance, lambda: exchange.chunk(b": keep-alive\n\n"))
+        dies_at = last // 2 if self._chats == self._cluster.settings.get("runner_dies_in", None) else None
         for done in (0, 1):
             progress = {"model": body["model"], "processed_tokens": done, "total_tokens": 1}
             exchange.chunk(f": prefill_progress {_compact({'PrefillProgressChunk': progress})}\n\n".encode())
         for index in paced(exchange.arrived_s, plan["schedule"]):
             if cut is not None and index >= float(cut) * len(tokens):
+                exchange.end_chunks()
+                return
+            if index == dies_at:
+                exchange.chunk(f"data: {_compact({'error': KILLED | {'param': None, 'code': 500}})}\n\n".encode())
+                exchange.chunk(b"data: [DONE]\n\n")
                 exchange.end_chunks()
                 return
             _pass(lines, index)
@@ -103,6 +119,21 @@ class Chat:
         exchange.chunk(f": generation_stats {_compact(_statistics(plan, 'in_bytes'))}\n\n".encode())
         exchange.chunk(b"data: [DONE]\n\n")
         exchange.end_chunks()
+
+    def _wait_where_dead(self, instance: dict, alive: Callable[[], None] = lambda: None) -> None:
+        """Answer nothing over a ring that has died, until its instance is deleted; one placed anew answers."""
+        key, beat_s = next(iter(instance.values()))["instanceId"], time.monotonic()
+        with self._lock:
+            self._chats += 1
+            if self._chats == self._cluster.settings.get("ring_dies_in", None):
+                self._dead = key
+        while self._dead == key:
+            if key not in self._cluster.instances:
+                raise ConnectionResetError("the instance was deleted")
+            if time.monotonic() - beat_s > KEEP_ALIVE_S:
+                beat_s = time.monotonic()
+                alive()
+            time.sleep(0.1)
 
     def _ring(self, instance: dict) -> list[Line]:
         """Keep a line to every other node of the instance; OSError where one is gone, which ends the connection."""

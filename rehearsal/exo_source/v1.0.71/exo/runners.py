@@ -1,6 +1,7 @@
 """What a node runs of each instance: a state that moves to RunnerReady in about a second, and a child process.
 
-As locked, 1.0.71 comes with an mlx that lacks `new_thread_local_stream`: then every runner fails.
+As locked, 1.0.71 comes with an mlx that lacks `new_thread_local_stream`: then every runner fails. A placement may get
+stuck for good, one node connecting while the others idle: `stuck_in` names the states in which the first ones stay.
 """
 
 import importlib.metadata
@@ -23,6 +24,7 @@ class Runners:
         self._settings = Settings("exo")
         self.states: dict[str, dict] = {}
         self._children: dict[str, subprocess.Popen] = {}
+        self.begun = 0
         self.ready = 0
         """How many became ready since the start: each is a run with its own noise."""
 
@@ -47,6 +49,11 @@ class Runners:
 
     def _live(self, runner: str, layers: int) -> None:
         self._children[runner] = subprocess.Popen([sys.executable, "-c", CHILD])
+        stuck_in = self._settings.get("stuck_in", [])
+        self.begun += 1
+        if self.begun <= len(stuck_in):
+            self._move(runner, {stuck_in[self.begun - 1]: {}})
+            return
         step_s = self._settings.number("load_s", 0.8) / 4
         time.sleep(step_s)
         if _mlx() < WORKING_MLX:

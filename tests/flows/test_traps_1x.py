@@ -1,0 +1,62 @@
+"""The trap gallery of EXO 1.0.71: a ring that is stuck, dead or broken while everything says that it is well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from records.campaign import load_campaign
+from rehearsal import cluster
+from rehearsal.layout import Layout
+from reports.checks.answers import errors
+from tasks.benchmark.arms import ExoArm
+from tasks.benchmark.steps import bench_comparison
+from tasks.exo.first_answer import HUNG_S
+from tasks.install import install_group
+from tasks.inventory import load_inventory
+from tasks.machines.lab import Lab
+from tasks.start import start_group
+from tests.support.gallery import laid
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    """Bring up a rehearsal of EXO 1.0.71, installed on all three nodes."""
+    layout = cluster.up(tmp_path_factory.mktemp("gallery1"), generation=1)
+    lab = Lab(load_inventory(layout.hosts_file), layout.hosts_file)
+    install_group(lab)
+    lab.close()
+    yield layout
+    cluster.down(layout.root)
+
+
+@pytest.mark.parametrize("trap", ["stuck-placement", "dead-ring"])
+def test_a_ring_that_does_not_get_on_is_placed_anew(
+    nodes: Layout, trap: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """stuck-placement, dead-ring: given up after a minute, placed again, and a chat passes."""
+    with laid(nodes, trap) as lab:
+        start_group(lab)
+        begin = time.monotonic()
+        arm = ExoArm(lab, lab.profile.models.small)
+        arm.load()
+        assert HUNG_S <= time.monotonic() - begin < 3 * HUNG_S
+        assert not arm.fresh
+    if trap == "dead-ring":
+        assert "did nothing for 6" in capsys.readouterr().err
+
+
+def test_an_error_in_a_clean_stream_loses_the_run(nodes: Layout) -> None:
+    """error-frame: the run is measured again as a whole, and its error is told once."""
+    with laid(nodes, "error-frame") as lab:
+        start_group(lab)
+        bench_comparison(lab, runs="1")
+        campaign = load_campaign(lab.logs)
+    lost = [s for s in campaign.samples[12] if s.lost]
+    assert {(s.arm, s.run, s.attempt) for s in lost} == {("exo", 1, 1)}
+    assert [s.error for s in lost if s.error] == ["Runner shutdown before completing command (signal=9 (Killed))"]
+    assert errors(campaign, 12).status == "warn"
