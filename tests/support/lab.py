@@ -1,10 +1,9 @@
 """Three machines on one: each a set of namespaces with its own address, host name, home and OpenSSH server.
 
-Needs root, iproute2 and openssh-server. They hang on the bridge of one more machine, the hub, which is their switch; as over
-Tailscale, no multicast passes it.
-The first process of a machine is a shell that reads what to do from a pipe of ours: when this process ends, for
-whatever reason, the pipe ends, with it that shell, and with it everything on the machine, network included. A limit of
-time ends it too. Nothing outside the namespaces is changed but one folder.
+Needs root, iproute2 and openssh-server. They hang on the bridge of one more machine, the hub, which is their switch; as
+over Tailscale, no multicast passes it. The first process of a machine is a shell that reads what to do from a pipe of
+ours: when this process ends, for whatever reason, the pipe ends, with it that shell, and with it everything on the
+machine, network included. A limit of time ends it too. Nothing outside the namespaces is changed but one folder.
 """
 
 from __future__ import annotations
