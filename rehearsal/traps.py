@@ -66,6 +66,12 @@ def tell(layout: Layout, keys: tuple[str, ...], section: str, **values: Any) -> 
         aside.replace(path)
 
 
+def stick(layout: Layout) -> None:
+    """Have the first runner of every node stay in a state that leads nowhere."""
+    for key, state in STUCK.items():
+        tell(layout, (key,), "exo", stuck_in=[state])
+
+
 def spring(root: Path, step: str) -> str | None:
     """Spring the rehearsal's trap if it is one that waits for `step` (`stop-cluster`, ...); returns its name then."""
     layout = read_layout(root.resolve())
@@ -242,7 +248,7 @@ TRAPS: dict[str, Trap] = {
         "one runner of EXO 1.0.71 connects, the others idle, for good",
         "`fab download-model`, profile `qwen-1x`: a placement in which nothing changes for a minute is deleted and "
         "made again, three times at most; then the nodes are named with what they do",
-        lambda layout, _: [tell(layout, (key,), "exo", stuck_in=[state]) for key, state in STUCK.items()],
+        lambda layout, _: stick(layout),
     ),
     "dead-ring": Trap(
         "every topology is complete, every runner is ready",

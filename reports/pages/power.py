@@ -23,8 +23,8 @@ def power_table(campaign: Campaign, arms: Mapping[int, Sequence[ArmEstimate]]) -
         return None
     drawn: dict[tuple[str, str], list[float]] = {}
     for note in campaign.conditions[step]:
-        for node, watts in () if note.lost else note.gpu_power_w.items():
-            drawn.setdefault((node, note.arm), []).extend(watts)
+        for node, seen_w in () if note.lost else note.gpu_power_w.items():
+            drawn.setdefault((node, note.arm), []).extend(seen_w)
     rows = []
     for node in dict.fromkeys(node for node, _ in drawn):
         for arm in arms.get(step, ()):
