@@ -215,6 +215,22 @@ def test_the_work_of_children_that_have_ended_counts(node: LocalNode, folder: Pa
     assert pulse.cpu_s >= 0.5
 
 
+STARVED = """import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.fork()
+while True: pass
+"""
+
+
+def test_a_wait_for_a_processor_is_told(node: LocalNode, folder: Path) -> None:
+    """Two that compute on one processor wait for each other: starved is not idle."""
+    started = daemon.start(node, str(folder), launch([program(folder, STARVED)]))
+    deadline = time.monotonic() + 30
+    while daemon.pulse(node, str(folder), started, 0)[0].waited_s < 0.2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_recycled_pid_is_never_signalled(node: LocalNode, folder: Path) -> None:
     """A note whose PID belongs to another process by now finds nothing, and stop leaves that process alone."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stranger:
