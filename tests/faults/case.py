@@ -11,7 +11,7 @@ from tests.faults.control import NODES, Bed, Typed, tell
 from tests.faults.faults import ON_DESK, Fault
 from tests.faults.steps import StepCase
 
-RERUN_LIMIT_S = 300
+RERUN_LIMIT_S = 600
 MIDDLE = 0.5
 """Of the time that a step takes where nothing befalls it: begun by then, and not yet done."""
 SAMPLES_FIRST = 1

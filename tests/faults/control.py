@@ -41,7 +41,7 @@ NOT_THE_SHELL = ("HOME", "USER", "LOGNAME", "SHELL", "HOSTNAME")
 """What the login sets by itself."""
 SHORT: dict[str, Any] = {"runs": 1, "baseline_runs": 1, "requests": 2, "warmups": 0, "max_tokens": 8}
 """A benchmark of seconds: what is asked here is whether anything is lost, not how fast anything is."""
-EXO_TIMES = {"install_timeout_s": 60, "start_timeout_s": 20, "cluster_timeout_s": 15, "download_timeout_s": 20}
+EXO_TIMES = {"install_timeout_s": 180, "start_timeout_s": 20, "cluster_timeout_s": 15, "download_timeout_s": 20}
 REQUEST_TIMEOUT_S = 6
 
 
@@ -69,7 +69,7 @@ class Bed:
     def fab(
         self,
         *words: str,
-        limit_s: float = 240.0,
+        limit_s: float = 600.0,
         meanwhile: Callable[[subprocess.Popen[str]], None] | None = None,
         **variables: str,
     ) -> Typed:
