@@ -116,13 +116,6 @@ class Bed:
         """Kill whatever runs on a machine with these words in its command line, as the kernel would."""
         self.lab.run(machine, ["pkill", "-KILL", "-f", pattern], cwd=Path("/"), timeout_s=20)
 
-    def read(self, path: Path) -> bytes:
-        """Return the content of a file of a machine, empty where it is not there."""
-        try:
-            return self.lab.seen(path).read_bytes()
-        except OSError:
-            return b""
-
     def reset(self, machine: Machine, *paths: str) -> None:
         """Remove what lies below a machine's home, as if it had never been."""
         home = self.layout.node(machine.key).home

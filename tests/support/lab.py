@@ -138,9 +138,7 @@ class Lab:
         """Return where a file of the machines is for this process."""
         return Path(f"/proc/{self.first(HUB)}/root{path}") if self._disk else path
 
-    def begin(
-        self, machine: Machine, argv: list[str], *, cwd: Path, out: int = subprocess.PIPE, **variables: str
-    ) -> subprocess.Popen[str]:
+    def begin(self, machine: Machine, argv: list[str], *, cwd: Path, **variables: str) -> subprocess.Popen[str]:
         """Start a program on a machine as its user would; stdout and stderr are kept apart."""
         folder = self.folder(machine)
         environment = {
@@ -155,8 +153,8 @@ class Lab:
             ["nsenter", "-t", str(self.first(machine)), "-m", "-u", "-i", "-n", "-p", f"--wd={cwd}", *argv],
             env=environment | variables,
             stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
