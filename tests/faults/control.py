@@ -110,7 +110,7 @@ class Bed:
         """Wait until the Ollama of a machine answers, where it has one."""
         if machine in WITH_OLLAMA:
             dial = f"until exec 3<>/dev/tcp/{machine.address}/{OLLAMA_PORT}; do sleep 0.1; done"
-            self.lab.shell(machine, f"timeout 30 bash -c {shlex.quote(dial)} 2>/dev/null")
+            self.lab.shell(machine, f"timeout 120 bash -c {shlex.quote(dial)} 2>/dev/null")
 
     def kill(self, machine: Machine, pattern: str) -> None:
         """Kill whatever runs on a machine with these words in its command line, as the kernel would."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 LIMIT_S = 14_400
-UP_S = 20.0
+UP_S = 90.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = ("ip", "unshare", "nsenter", "ssh-keygen", "/usr/sbin/sshd")
 
@@ -172,7 +172,7 @@ class Lab:
 
     def shell(self, machine: Machine, line: str) -> str:
         """Run a line of shell on a machine and return what it printed; its failure is one of the lab."""
-        done = self.run(machine, ["bash", "-c", line], cwd=Path("/"), timeout_s=60)
+        done = self.run(machine, ["bash", "-c", line], cwd=Path("/"), timeout_s=150)
         if done.returncode:
             raise RuntimeError(f"{machine.key}: {line}: exit code {done.returncode}: {done.stderr}")
         return done.stdout
