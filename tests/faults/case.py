@@ -11,7 +11,7 @@ from tests.faults.control import NODES, Bed, Typed, tell
 from tests.faults.faults import ON_DESK, Fault
 from tests.faults.steps import StepCase
 
-RERUN_LIMIT_S = 300
+RERUN_LIMIT_S = 600
 MIDDLE = 0.5
 """Of the time that a step takes where nothing befalls it: begun by then, and not yet done."""
 SAMPLES_FIRST = 1
@@ -64,7 +64,9 @@ class Runner:
             done = self.bed.fab(
                 step.plan.name,
                 limit_s=step.limit_s,
-                meanwhile=(lambda running: self._strike(running, step, fault)) if fault.in_middle(step) else None,
+                meanwhile=(lambda running: self._strike(outcome, running, step, fault))
+                if fault.in_middle(step)
+                else None,
             )
         finally:
             fault.end(self.bed, machine)
@@ -92,8 +94,8 @@ class Runner:
             raise RuntimeError(f"without any fault, fab {' '.join(words)} says: {done.stdout}{done.stderr}")
         return done
 
-    def _strike(self, running: subprocess.Popen[str], step: StepCase, fault: Fault) -> None:
-        """Wait for the middle of a step that runs, and have the fault begin, unless the step ended before."""
+    def _strike(self, outcome: Outcome, running: subprocess.Popen[str], step: StepCase, fault: Fault) -> None:
+        """Wait for the middle of a step that runs, and have the fault begin; a step that ended before is no case."""
         middle = time.monotonic() + MIDDLE * self.healthy_s[step.plan.name]
         while running.poll() is None:
             if step.samples:
@@ -102,6 +104,8 @@ class Runner:
             elif time.monotonic() >= middle:
                 break
             time.sleep(0.05)
+        if running.poll() is not None:
+            outcome.wrong.append("the step had ended before the fault began")
         if fault.signal is not None:
             tell(running, fault.signal)
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass
 
 from records.campaign import load_campaign
 from records.samples import Sample, read_samples
@@ -17,13 +16,6 @@ INTERRUPTED = 130
 GONE_WITHIN_S = 15.0
 OF_THE_LAB = re.compile(r"/bin/bash -s$|^sshd: |^/usr/sbin/sshd |-m rehearsal\.ollama |^ps -eo args=$")
 _BLOCK = re.compile(r"(.+): could not go on\.$")
-
-
-@dataclass(frozen=True)
-class State:
-    """What is on the machines besides the lab's own: processes, open ports, files in the temporary folders."""
-
-    things: frozenset[str]
 
 
 def ended_in_time(done: Typed, limit_s: float) -> list[str]:
@@ -68,9 +60,9 @@ def kept_once(before: list[Sample], after: list[Sample]) -> tuple[int, int]:
     return len(lost), sum(count - 1 for count in each.values())
 
 
-def state_of(bed: Bed) -> State:
-    """Look at all machines."""
-    things = set()
+def state_of(bed: Bed) -> set[str]:
+    """Return what is on the machines besides the lab's own: processes, open ports, files in temporary folders."""
+    things: set[str] = set()
     for machine in (DESK, *NODES):
         things |= {
             f"{machine.key}: process {line}" for line in bed.lab.processes(machine) if not OF_THE_LAB.search(line)
@@ -78,13 +70,13 @@ def state_of(bed: Bed) -> State:
         ports = bed.lab.shell(machine, "ss -Hltn | awk '{print $4}'").split()
         things |= {f"{machine.key}: port {port}" for port in ports}
         things |= {f"{machine.key}: file {path}" for path in _files(bed, machine)}
-    return State(frozenset(things))
+    return things
 
 
-def left(bed: Bed, clean: State) -> list[str]:
+def left(bed: Bed, clean: set[str]) -> list[str]:
     """Return what is there that was not there at first, after a moment for what is ending."""
     deadline = time.monotonic() + GONE_WITHIN_S
-    while (more := state_of(bed).things - clean.things) and time.monotonic() < deadline:
+    while (more := state_of(bed) - clean) and time.monotonic() < deadline:
         time.sleep(0.5)
     return sorted(more)
 

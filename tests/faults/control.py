@@ -41,7 +41,7 @@ NOT_THE_SHELL = ("HOME", "USER", "LOGNAME", "SHELL", "HOSTNAME")
 """What the login sets by itself."""
 SHORT: dict[str, Any] = {"runs": 1, "baseline_runs": 1, "requests": 2, "warmups": 0, "max_tokens": 8}
 """A benchmark of seconds: what is asked here is whether anything is lost, not how fast anything is."""
-EXO_TIMES = {"install_timeout_s": 60, "start_timeout_s": 20, "cluster_timeout_s": 15, "download_timeout_s": 20}
+EXO_TIMES = {"install_timeout_s": 180, "start_timeout_s": 20, "cluster_timeout_s": 15, "download_timeout_s": 20}
 REQUEST_TIMEOUT_S = 6
 
 
@@ -69,7 +69,7 @@ class Bed:
     def fab(
         self,
         *words: str,
-        limit_s: float = 240.0,
+        limit_s: float = 600.0,
         meanwhile: Callable[[subprocess.Popen[str]], None] | None = None,
         **variables: str,
     ) -> Typed:
@@ -110,18 +110,11 @@ class Bed:
         """Wait until the Ollama of a machine answers, where it has one."""
         if machine in WITH_OLLAMA:
             dial = f"until exec 3<>/dev/tcp/{machine.address}/{OLLAMA_PORT}; do sleep 0.1; done"
-            self.lab.shell(machine, f"timeout 30 bash -c {shlex.quote(dial)} 2>/dev/null")
+            self.lab.shell(machine, f"timeout 120 bash -c {shlex.quote(dial)} 2>/dev/null")
 
     def kill(self, machine: Machine, pattern: str) -> None:
         """Kill whatever runs on a machine with these words in its command line, as the kernel would."""
         self.lab.run(machine, ["pkill", "-KILL", "-f", pattern], cwd=Path("/"), timeout_s=20)
-
-    def read(self, path: Path) -> bytes:
-        """Return the content of a file of a machine, empty where it is not there."""
-        try:
-            return self.lab.seen(path).read_bytes()
-        except OSError:
-            return b""
 
     def reset(self, machine: Machine, *paths: str) -> None:
         """Remove what lies below a machine's home, as if it had never been."""

@@ -31,6 +31,7 @@ class Fault:
     end: Act
     middle: bool = True
     only_before: bool = False
+    """Even in a measurement: what it is lies in the beginning."""
     at_desk: bool = False
     """It falls on the desk and not on the step's own machine."""
     signal: signal.Signals | None = None

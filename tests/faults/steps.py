@@ -15,7 +15,7 @@ LINK_S = 75
 """What a link that is dead may cost on top: 10 s to connect, 20 s until it is given up, 40 s for a command on it."""
 LIMIT_S = {
     "preflight": 60 + LINK_S,
-    "install": 60 + 60 + LINK_S,
+    "install": 180 + 60 + LINK_S,
     "start": 20 + 15 + 40 + LINK_S,
     "bench": 120 + LINK_S,
     "report": 120,

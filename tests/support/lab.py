@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 LIMIT_S = 14_400
-UP_S = 20.0
+UP_S = 90.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = ("ip", "unshare", "nsenter", "ssh-keygen", "/usr/sbin/sshd")
 
@@ -145,9 +145,7 @@ class Lab:
         """Return where a file of the machines is for this process."""
         return Path(f"/proc/{self.first(HUB)}/root{path}") if self._disk else path
 
-    def begin(
-        self, machine: Machine, argv: list[str], *, cwd: Path, out: int = subprocess.PIPE, **variables: str
-    ) -> subprocess.Popen[str]:
+    def begin(self, machine: Machine, argv: list[str], *, cwd: Path, **variables: str) -> subprocess.Popen[str]:
         """Start a program on a machine as its user would; stdout and stderr are kept apart."""
         folder = self.folder(machine)
         environment = {
@@ -162,8 +160,8 @@ class Lab:
             ["nsenter", "-t", str(self.first(machine)), "-m", "-u", "-i", "-n", "-p", f"--wd={cwd}", *argv],
             env=environment | variables,
             stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
@@ -181,7 +179,7 @@ class Lab:
 
     def shell(self, machine: Machine, line: str) -> str:
         """Run a line of shell on a machine and return what it printed; its failure is one of the lab."""
-        done = self.run(machine, ["bash", "-c", line], cwd=Path("/"), timeout_s=60)
+        done = self.run(machine, ["bash", "-c", line], cwd=Path("/"), timeout_s=150)
         if done.returncode:
             raise RuntimeError(f"{machine.key}: {line}: exit code {done.returncode}: {done.stderr}")
         return done.stdout
