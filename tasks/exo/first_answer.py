@@ -35,7 +35,7 @@ LOOK_S = 1.0
 HUNG_S = 60.0
 """A ring in which no node did anything for this long hangs; the slowest stage seen took 1.4 s a token on a CPU."""
 WORKING_CORES = 0.1
-WANTED_CORES = 0.5
+WANTED_CORES = 0.8
 """Of processor used or waited for: one that computes wants a whole one, and gets little of it on an overloaded node."""
 MOVED_BYTES = 1_000_000
 _TELL_S = 10.0
