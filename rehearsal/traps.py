@@ -92,8 +92,13 @@ def _log_out(layout: Layout) -> None:
     tell(layout, NODES, "login", kills_user_processes=True)
 
 
+def _stick(layout: Layout, hosts: Hosts) -> None:
+    exo_of(hosts).update(download_timeout_s=600)  # the rehearsal's own is as short as the patience with a placement
+    for key in NODES:
+        tell(layout, (key,), "exo", stuck_in=["RunnerConnecting" if key == "srv2" else "RunnerIdle"])
+
+
 OLLAMAS = ("srv1", "rog")
-STUCK = {"srv1": "RunnerIdle", "srv2": "RunnerConnecting", "rog": "RunnerIdle"}
 
 TRAPS: dict[str, Trap] = {
     "yeast-package": Trap(
@@ -242,7 +247,7 @@ TRAPS: dict[str, Trap] = {
         "one runner of EXO 1.0.71 connects, the others idle, for good",
         "`fab download-model`, profile `qwen-1x`: a placement in which nothing changes for a minute is deleted and "
         "made again, three times at most; then the nodes are named with what they do",
-        lambda layout, _: [tell(layout, (key,), "exo", stuck_in=[state]) for key, state in STUCK.items()],
+        _stick,
     ),
     "dead-ring": Trap(
         "every topology is complete, every runner is ready",
