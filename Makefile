@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The lanes start Python some thousand times: not to keep what was compiled would double their processor time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup rehearse check test test-long test-real coverage lint lock docs schemas clean
 

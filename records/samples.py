@@ -122,6 +122,8 @@ class Conditions(msgspec.Struct, frozen=True):
     clock_mhz: dict[str, float] = {}
     gpu_busy_percent: dict[str, list[float]] = {}
     """Sampled during the run on the nodes that have a GPU."""
+    gpu_power_w: dict[str, list[float]] = {}
+    """Likewise, of the GPUs together; of an APU the kernel tells its whole package."""
     ollama_size_vram_bytes: int | None = None
     ollama_size_bytes: int | None = None
     topology_complete: dict[str, bool] = {}

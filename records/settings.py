@@ -215,7 +215,7 @@ class Bench(Strict, frozen=True):
 
     node: Name
     """Where the benchmark script runs and from which every server is reached."""
-    runs: Count = 5
+    runs: Count = 6
     """Freshly loaded runs of each arm in step 12; `fab bench --runs N` overrides it."""
     baseline_runs: Count = 3
     """Likewise in steps 11 and 13."""

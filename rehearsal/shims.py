@@ -186,6 +186,10 @@ def lay_sysroot(layout: Layout, key: str) -> None:
     (device / "vendor").write_text("0x1002\n")
     (device / "device").write_text("0x1586\n")
     (device / "gpu_busy_percent").write_text("0\n")
+    sensors = device / "hwmon/hwmon3"
+    sensors.mkdir(parents=True)
+    (sensors / "name").write_text("amdgpu\n")
+    (sensors / "power1_average").write_text("9000000\n")
     (device / "mem_info_vram_total").write_text(f"{GPU_MEMORY_BYTES}\n")
     (device / "mem_info_gtt_total").write_text(f"{16 * 2**30}\n")
     (root / "dev" / "kfd").touch(mode=0o660)

@@ -17,6 +17,7 @@ import functools
 import inspect
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -200,16 +201,17 @@ def _this_machine(error: OSError) -> StepError:
     from tasks.errors import StepError
 
     where = error.filename or "a file"
-    folder = where if isinstance(where, str) and Path(where).is_dir() else Path(str(where)).parent
+    folder = shlex.quote(str(where if isinstance(where, str) and Path(where).is_dir() else Path(str(where)).parent))
+    elsewhere = "or copy hosts.yaml to a folder of yours, where logs/ and docs/ go then, and type in it"
     advice = {
-        errno.ENOSPC: f"df -h {folder}; make room there",
-        errno.EDQUOT: f"quota -s; make room in {folder}",
-        errno.EROFS: f"{folder} is mounted read-only: mount it for writing, or put hosts.yaml elsewhere",
+        errno.ENOSPC: f"df -h {folder}; make room there, {elsewhere}",
+        errno.EDQUOT: f"quota -s; make room in {folder}, {elsewhere}",
+        errno.EROFS: f"findmnt -T {folder}; mount it for writing, {elsewhere}",
         errno.EACCES: f"ls -ld {folder}; make it yours: sudo chown -R $USER {folder}",
         errno.EPERM: f"ls -ld {folder}; lsattr -d {folder}",
         errno.ENOTDIR: f"a file is in the way: move {folder} aside",
-        errno.EEXIST: f"a file is in the way: move {where} aside",
-        errno.EISDIR: f"a folder is in the way: move {where} aside",
+        errno.EEXIST: f"a file is in the way: move {shlex.quote(str(where))} aside",
+        errno.EISDIR: f"a folder is in the way: move {shlex.quote(str(where))} aside",
     }.get(error.errno or 0, f"ls -ld {folder}")
     return StepError(
         f"{where}: {error.strerror or error}",

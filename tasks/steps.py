@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -24,7 +23,7 @@ from records.facts import Skipped
 from records.record import SCHEMA_VERSION, Command, Deviation, Problem, Record, Status, write_record
 from records.settings import settings_carried
 from tasks import closing, console
-from tasks.command_line import EXIT_FAILED, EXIT_USAGE
+from tasks.command_line import EXIT_USAGE
 from tasks.errors import NothingDoneError, StepError
 from tasks.inventory import campaign_id
 from tasks.machines.lab import Lab, side_by_side
@@ -105,7 +104,7 @@ class Step(Generic[Result]):
         result = result if result is not None else notes.partial
         record = self._record(lab, notes, result, failure, started, time.monotonic() - clock)
         folder = finished.folder_for(record)
-        _save(folder, record)
+        write_record(folder, record)
         lab.finished.append(record)
         console.summary(record)
         if folder != lab.logs:
@@ -184,15 +183,3 @@ def _round_trips(commands: list[Command]) -> dict[str, int]:
     for command in commands:
         counted[command.host] += command.times
     return dict(sorted(counted.items()))
-
-
-def _save(folder: Path, record: Record) -> None:
-    try:
-        write_record(folder, record)
-    except OSError as error:
-        raise Exit(
-            f"step {record.step}: its record cannot be written: {error}\n"
-            f"  needed: a writable folder with room at {folder}\n  do:     df -h {folder}; then type it again; or copy"
-            " hosts.yaml to a folder of yours, where logs/ goes then: export FABRIC_EXO_INVENTORY=FOLDER/hosts.yaml",
-            code=EXIT_FAILED,
-        ) from error

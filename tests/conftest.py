@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rehearsal import cluster
 from rehearsal.layout import Layout
@@ -35,7 +36,11 @@ LONGEST_FIRST = (
 begins with the files of most tests, hence `--no-loadscope-reorder`."""
 STARTS = re.compile(r"\bcluster\.(up|start)\(|\bstart_three\(|\bstart\(nodes|\bfab\(")
 PROGRAMS = re.compile(r"rehearsal\.(node_server|ollama)\b|from exo\.main import|'rehearse'")
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # how fast examples come says something of the machine alone
 _running: list[pytest.Item] = []
+sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+"""Invoke, imported above, forbids byte-code: every worker would compile every test anew."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,7 +88,7 @@ sys.addaudithook(_refuse)
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     """Bring up three SSH nodes and two Ollama stand-ins while the tests of one file run."""
-    root = tmp_path_factory.mktemp("rehearsal")
+    root = tmp_path_factory.mktemp("pröj ect")  # logs, keys and the nodes' homes lie below folders that people have
     yield cluster.up(root)
     cluster.down(root)
 

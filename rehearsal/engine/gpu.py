@@ -1,4 +1,4 @@
-"""The GPU's load as sysfs would tell it: gpu_busy_percent is high while something computes."""
+"""The GPU as sysfs would tell it: gpu_busy_percent and the power are high while something computes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from .settings import Settings
 
-BUSY, IDLE = "97\n", "0\n"
+BUSY, IDLE = ("97\n", "85000000\n"), ("0\n", "9000000\n")
+POWER = "hwmon/hwmon3/power1_average"
+"""Beside the file of the percentage, in microwatts."""
 
 
 class Gpu:
@@ -32,4 +34,6 @@ class Gpu:
             return
         with self._lock:
             self._users += change
-            Path(path).write_text(BUSY if self._users else IDLE)
+            percent, microwatts = BUSY if self._users else IDLE
+            Path(path).write_text(percent)
+            (Path(path).parent / POWER).write_text(microwatts)

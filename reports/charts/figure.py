@@ -147,6 +147,8 @@ def draw_charts(charts: Iterable[Chart], mark: str = "") -> list[DrawnChart]:
 
 def _drawn(chart: Chart, mark: str) -> DrawnChart:
     """Return the chart with its bytes, without dates or versions in them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -158,8 +160,10 @@ def _drawn(chart: Chart, mark: str) -> DrawnChart:
     figure.set_layout_engine("none")  # laid out once, for both formats
     _head(figure, chart.title, mark)
     svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    # Not savefig: it would draw each a second time, to lay it out.
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.set_dpi(PNG_DPI)
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
     words = f"{mark}. {chart.alternative()}" if mark else chart.alternative()
     return DrawnChart(chart.name, chart.title, words, _for_dark_pages(svg.getvalue()), png.getvalue())
 

@@ -10,6 +10,7 @@ from reports.pages.conditions import conditions_table
 from reports.pages.course import DeviationView, Trouble, deviations, raw_files, steps_table, trouble
 from reports.pages.methods import limits_said, methods_said
 from reports.pages.nodes import ClusterView, EnvironmentView, cluster_view, environment_view
+from reports.pages.power import power_table
 from reports.pages.results import Box, arms_table, beside_table, box, checks_said, checks_table, naive_table, speedups
 from reports.pages.scale_up import ScaleUp, concurrency_table, scale_up, spread_said, spread_table
 from reports.pages.token_time import TimeView, time_view
@@ -59,6 +60,7 @@ class View(msgspec.Struct, frozen=True):
     steps: Table
     environment: EnvironmentView
     conditions: Table | None
+    power: Table | None
     methods: list[str]
     limits: list[str]
     profiles: Table | None
@@ -113,6 +115,7 @@ def build_view(
         steps=steps_table(campaign),
         environment=environment_view(campaign),
         conditions=conditions_table(campaign),
+        power=power_table(campaign, estimates.arms),
         methods=methods_said(campaign),
         limits=limits_said(campaign),
         profiles=profiles,
@@ -180,7 +183,7 @@ def _reproduce(campaign: Campaign) -> list[str]:
                 words.append(f"--{option} {_plain(value)}")
         return [" ".join(words)]
     benchmark, bench = campaign.benchmark(12), campaign.settings.bench
-    number = benchmark.runs if benchmark else (bench.runs if bench else None) or 5
+    number = benchmark.runs if benchmark else (bench.runs if bench else None) or 6
     return [
         f"export FABRIC_EXO_PROFILE={_plain(campaign.profile)}",
         "fab preflight install start",

@@ -84,8 +84,7 @@ def _headline(decision: Decision) -> str:
 
 def bounds_said(decision: Decision) -> str:
     """Return how sure each bound is: alone, or with all looks together."""
-    confidence = fmt.fraction(decision.limits.confidence)
-    return f"{confidence} each way over all looks" if decision.looks else f"{confidence} each way"
+    return fmt.both_bounds(decision.limits.confidence) + (" over all looks" if decision.looks else "")
 
 
 def against_target(comparison: Comparison) -> str:

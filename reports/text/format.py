@@ -63,6 +63,11 @@ def fraction(value: float | None) -> str:
     return f"{share:.2g}%" if 0 < abs(share) < 1 else f"{share:.1f}%" if abs(share) < 10 else f"{share:.0f}%"
 
 
+def both_bounds(confidence: float) -> str:
+    """Return what an interval of two one-sided bounds of this confidence (0 to 1) is called."""
+    return f"{fraction(2 * confidence - 1)} interval, {fraction(confidence)} each way"
+
+
 def duration(seconds: float | None) -> str:
     """Write a time as people read it: `0.42 ms`, `120 ms`, `3.42 s`, `12 min 5 s`, `2 h 3 min`."""
     if seconds is None:

@@ -53,7 +53,7 @@ def open_headline(comparisons: Sequence[Comparison], limits: Limits) -> str:
     return (
         f"INCONCLUSIVE: EXO on the cluster is {times(binding.ratio, limits)} times as fast as the single-node Ollama "
         f"on {binding.baseline}, between {between(binding.lower, binding.upper, limits)} "
-        f"({fmt.fraction(binding.confidence)} each way); {settles}."
+        f"({fmt.both_bounds(binding.confidence)}); {settles}."
     )
 
 

@@ -179,7 +179,7 @@ class ScheduleRun:
             with GpuWatch(self.lab.nodes.values(), longest_s(self.lab)) as watch, self._ring_watch(arm) as ring:
                 failures += self._ask_script(arm, run, attempt, samples)
             failures[:0] = [f"{key}: {words}" for key, words in ring.lost.items()]
-            conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy)
+            conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy, gpu_power_w=watch.power_w)
             conditions = self._conditions_after(arm, conditions)
         except OllamaError as error:
             failures.append(str(error))

@@ -34,3 +34,8 @@ def say_outlook(lab: Lab, rounds: int | None) -> None:
             f"bench: {count(rounds, 'round')} can give neither GO nor NO-GO; {FEWEST_ROUNDS} are the fewest, 6 are"
             " better: fab bench --runs 6"
         )
+    elif rounds is not None and rounds % 2:
+        console.text(
+            "bench: an odd number leaves one round without its mirror image, and machines that warm up look faster or"
+            f" slower than they are; {rounds + 1} are better: fab bench --runs {rounds + 1}"
+        )

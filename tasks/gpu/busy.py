@@ -1,4 +1,4 @@
-"""Sample how busy the GPUs are while a run goes on: seeing a GPU is not using it.
+"""Sample how busy the GPUs are, and what they draw, while a run goes on: seeing a GPU is not using it.
 
 Nothing may disturb a timed request, so no command is sent meanwhile. One process a node, started before the run, sleeps
 and reads what the kernel tells, without starting any program; what it saw is fetched after the run.
@@ -7,7 +7,7 @@ and reads what the kernel tells, without starting any program; what it saw is fe
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 
@@ -27,6 +27,10 @@ for ((turn = 0; turn < $2; turn++)); do
   [ -e "$1" ] || exit
   for file in "${{EXO_PHASE1_SYSROOT:-}}"/sys/class/drm/card*/device/gpu_busy_percent; do
     {{ read -r percent <"$file"; }} 2>/dev/null && printf '%s ' "$percent"
+    for sensors in "${{file%/*}}"/hwmon/hwmon*; do
+      {{ read -r microwatts <"$sensors/power1_average" || read -r microwatts <"$sensors/power1_input"; }} 2>/dev/null \
+        && printf '%suW ' "$microwatts"
+    done
   done
   echo; read -r -t {EVERY_S} -u 3
 done"""
@@ -42,7 +46,7 @@ def begin_command(turns: int) -> str:
 
 
 class GpuWatch:
-    """While entered, a reader on each of `nodes` that has a GPU; `busy` then holds the percentages by node.
+    """While entered, a reader on each of `nodes` with a GPU; `busy` then holds percentages, `power_w` watts by node.
 
     It ends by itself after `longest_s`, or with the next watch. A watch that fails must not fail the run; its absence
     is seen in the record.
@@ -50,6 +54,7 @@ class GpuWatch:
 
     def __init__(self, nodes: Iterable[Node], longest_s: float) -> None:
         self.busy: dict[str, list[float]] = {}
+        self.power_w: dict[str, list[float]] = {}
         self._nodes = {node.key: node for node in nodes if node.spec.gpu is not None}
         self._turns = int(longest_s / EVERY_S)
         self._files: dict[str, str] = {}
@@ -69,11 +74,8 @@ class GpuWatch:
             return node.run(f"cat {file} && rm -f {file}", check=False, timeout_s=10).stdout
 
         told = self._on_each(fetched)
-        percents = {
-            key: [p for line in text.splitlines() if (p := witnesses.read_busy(line)) is not None]
-            for key, text in told.items()
-        }
-        self.busy = {key: of_node for key, of_node in percents.items() if of_node}
+        self.busy = _read(told, witnesses.read_busy)
+        self.power_w = _read(told, witnesses.read_power_w)
 
     def _on_each(self, work: Callable[[Node], str]) -> dict[str, str]:
         def tried(node: Node) -> str:
@@ -83,3 +85,9 @@ class GpuWatch:
                 return ""
 
         return side_by_side({key: partial(tried, node) for key, node in self._nodes.items()})
+
+
+def _read(told: Mapping[str, str], read: Callable[[str], float | None]) -> dict[str, list[float]]:
+    """Return what `read` finds in each line of each node; a node that tells nothing is left out."""
+    found = {key: [v for line in text.splitlines() if (v := read(line)) is not None] for key, text in told.items()}
+    return {key: values for key, values in found.items() if values}

@@ -85,6 +85,15 @@ def read_busy(line: str) -> float | None:
     return max(percents, default=None)
 
 
+def read_power_w(line: str) -> float | None:
+    """Return the watts of all GPUs together from one reading, in which hwmon's are microwatts; None where none is told.
+
+    https://docs.kernel.org/hwmon/sysfs-interface.html: power[1-*]_average, power[1-*]_input.
+    """
+    microwatts = [int(word.removesuffix("uW")) for word in line.split() if re.fullmatch(r"[0-9]{1,12}uW", word)]
+    return sum(microwatts) / 1e6 if microwatts else None
+
+
 def _tool(name: str, text: str | None, gpu: Gpu, read: Callable[[str], list[Card]]) -> Witness:
     if text is None or "command not found" in text:
         return Witness(name, "not installed", None)

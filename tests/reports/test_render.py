@@ -63,7 +63,8 @@ def test_key_lines_of_a_go(whole: tuple[Path, Written]) -> None:
     assert lines[9] == "| Recommendation for Phase 2 | GO: go on to Phase 2 |"
     box = "\n".join(lines[9:16])
     assert re.search(
-        r"over Ollama rog \| \*\*1\.\d\d× \(\+\d+\.\d%\), between 1\.\d\d and 1\.\d\d \(95% each way\)", box
+        r"Ollama rog \| \*\*1\.\d\d× \(\+\d+\.\d%\), between 1\.\d\d and 1\.\d\d \(90% interval, 95% each way\)",
+        box,
     )
     assert "target 1.30×: reached" in box
     assert "| In the plan's word | **SUCCESS** |" in box

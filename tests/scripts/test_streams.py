@@ -117,7 +117,7 @@ def test_frame_time_is_that_of_the_piece_that_completed_the_line() -> None:
     assert (fields["first_token_s"], fields["last_token_s"], fields["total_s"]) == (4, 5, 7)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_cuts_of_the_network_change_nothing(data: st.DataObject) -> None:
     """Any chunk size and any split of the bytes give the same text, tokens, finish and error."""
@@ -130,7 +130,7 @@ def test_cuts_of_the_network_change_nothing(data: st.DataObject) -> None:
     assert fields["frame_times_s"] == sorted(fields["frame_times_s"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_incomplete_answer_is_never_a_good_sample(data: st.DataObject) -> None:
     """Cut before its last byte, no chunked or length-framed answer passes as complete."""
@@ -142,7 +142,7 @@ def test_incomplete_answer_is_never_a_good_sample(data: st.DataObject) -> None:
     assert fields["error"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_stream_that_ends_with_the_connection_needs_its_finish(data: st.DataObject) -> None:
     """Without framing, a cut before the frame that says why the generation ended is an error."""
@@ -176,7 +176,7 @@ LINE = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     lines=st.lists(st.tuples(st.sampled_from([b"", b"data: ", b"data:", b": "]), LINE), max_size=12),
     ending=st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\n"]),
@@ -193,7 +193,7 @@ def test_no_input_crashes_or_yields_a_line_that_is_no_sample(
     check_sample(read(case, split(on_the_wire(case, body), [37])))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(raw=st.binary(max_size=300), prefix=st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n"]))
 def test_arbitrary_bytes_never_pass(raw: bytes, prefix: bytes) -> None:
     """Bytes that are no answer are an error, not a crash and not a sample."""

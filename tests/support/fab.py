@@ -18,15 +18,15 @@ TIMEOUT_S = 560
 
 
 def fab(
-    *words: str, hosts: Path | None = None, timeout_s: float = TIMEOUT_S, **variables: str
+    *words: str, hosts: Path | None = None, project: Path = PROJECT, timeout_s: float = TIMEOUT_S, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `fab WORDS` from the project's folder, against `hosts` where given; stdout and stderr are kept apart."""
+    """Run `fab WORDS` from the folder `project`, against `hosts` where given; stdout and stderr are kept apart."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FABRIC_")} | variables
     if hosts is not None:
         environment["FABRIC_EXO_INVENTORY"] = str(hosts)
     return subprocess.run(
         [FAB, *words],
-        cwd=PROJECT,
+        cwd=project,
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

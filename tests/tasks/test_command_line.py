@@ -73,7 +73,7 @@ def test_a_mistyped_trap_leaves_the_rehearsal_alone(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "df -h /x; make room"),
         (errno.EDQUOT, "quota -s"),
-        (errno.EROFS, "mounted read-only"),
+        (errno.EROFS, "findmnt -T"),
         (errno.EACCES, "chown"),
         (errno.ENOTDIR, "a file is in the way"),
         (errno.EIO, "ls -ld /x"),

@@ -155,7 +155,7 @@ def test_campaign_identity(tmp_path: Path) -> None:
     assert campaign_id(load_inventory(written(tmp_path, {"bench/max_tokens": 64}))) != same
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
 def test_any_bytes_are_an_inventory_error(data: bytes) -> None:
     """No file content at all makes the reader raise anything but InventoryError."""

@@ -22,7 +22,7 @@ def runs(values: list[float], arm: str = "exo") -> list[RunValue]:
     return [RunValue(arm, number, math.exp(value), value, 3) for number, value in enumerate(values, start=1)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_samples_does_not_matter(chance: random.Random) -> None:
     """Estimates are the same however the lines of the file are shuffled."""
@@ -32,7 +32,7 @@ def test_the_order_of_samples_does_not_matter(chance: random.Random) -> None:
     assert arm_estimates(shuffled) == arm_estimates(samples)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
 def test_percentiles_are_numpys(values: list[float]) -> None:
     """Median and percentiles are numpy's linear interpolation."""

@@ -31,7 +31,7 @@ def compared(exo: list[float], ollama: list[float], target: float = 1.3, error: 
     return compare(runs(exo), {"rog": runs(ollama, "rog")}, target, error)[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(4, 9), st.integers(0, 10_000))
 def test_signed_rank_bounds_invert_scipys_exact_wilcoxon(number: int, seed: int) -> None:
     """A shift just inside the lower bound is not rejected by the exact one-sided test, one just outside is."""
@@ -57,7 +57,7 @@ def test_four_rounds_are_the_fewest(number: int, error: float, bounded: bool) ->
     assert np.isfinite(rounds.signed_rank(np.arange(number, dtype=np.float64), error)[1]) == bounded
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs, st.floats(-1, 1), st.floats(-1, 1))
 def test_a_parabola_that_both_arms_share_moves_nothing(data: list[tuple[float, float]], a: float, b: float) -> None:
     """A machine that warms up, evenly or in a curve, changes neither ratio nor interval nor any round."""
@@ -92,7 +92,7 @@ def test_unequal_noise_has_fewer_degrees_of_freedom() -> None:
     assert alone.freedom < 7 < both.freedom
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs, st.floats(-2, 2))
 def test_scaling_one_arm_scales_everything(data: list[tuple[float, float]], shift: float) -> None:
     """Measuring EXO in a unit c times as large multiplies ratio and bounds by c and moves nothing else."""
@@ -102,7 +102,7 @@ def test_scaling_one_arm_scales_everything(data: list[tuple[float, float]], shif
         assert getattr(other, field) == pytest.approx(getattr(one, field) * math.exp(shift), rel=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs)
 def test_swapping_the_arms_inverts_the_ratio(data: list[tuple[float, float]]) -> None:
     """Ollama over EXO is one over EXO over Ollama, and the bounds change places."""

@@ -76,7 +76,7 @@ def test_a_control_says_how_many_rounds_and_how_long() -> None:
 rates = st.floats(0.5, 500)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(rates, st.floats(0.01, 1), st.floats(0, 0.1)), min_size=1, max_size=6))
 def test_no_pipeline_beats_its_fastest_node(nodes: list[tuple[float, float, float]]) -> None:
     """Whatever the split and the hops, the estimate of one stream is at most the fastest node's own rate."""

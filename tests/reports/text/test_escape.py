@@ -23,7 +23,7 @@ def inline_types(text: str) -> tuple[list[str], str]:
     return [token.type for token in tokens], "".join(child.content for child in inline)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(HOSTILE | st.text(max_size=80))
 def test_any_text_stays_text(said: str) -> None:
     """A Markdown parser sees one paragraph whose words are the cleaned text, whatever the text is."""
@@ -32,7 +32,7 @@ def test_any_text_stays_text(said: str) -> None:
     assert shown.split() == ("said: " + "".join(part for part, _ in pieces(one_line(said)))).split()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(HOSTILE)
 def test_any_text_stays_in_its_table_cell(said: str) -> None:
     """As text and as code, a cell holds it: the row keeps its columns, the table its rows."""
@@ -44,7 +44,7 @@ def test_any_text_stays_in_its_table_cell(said: str) -> None:
     assert not {"html_block", "fence", "heading_open"} & set(types)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet=st.sampled_from(list("`~ab\n<|")), max_size=40))
 def test_a_block_ends_where_we_end_it(said: str) -> None:
     """A fenced block swallows any run of backticks, and what follows is outside."""

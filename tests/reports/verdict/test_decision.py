@@ -220,7 +220,7 @@ def test_until_decided_ends_after_eighteen_rounds() -> None:
     assert any("Looks spent" in reason for reason in found.because)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_lines_does_not_move_the_verdict(chance: random.Random) -> None:
     """The same samples in any order give the same decision, word for word."""

@@ -89,7 +89,7 @@ def test_where_the_methods_disagree_nothing_is_decided() -> None:
     assert comparison.hl_lower < 1.30
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(0.8, 1.8), st.floats(0.1, 50), st.integers(0, 1000))
 def test_the_unit_of_the_rates_does_not_matter(ratio: float, unit: float, seed: int) -> None:
     """Tokens per second or per minute: the verdict is the same."""

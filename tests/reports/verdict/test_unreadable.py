@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     place=st.sampled_from(PLACES),
     new=st.sampled_from([None, 7, -1, 0.5, "x", [], {}, True, ["x"], {"x": 1}, GONE]),

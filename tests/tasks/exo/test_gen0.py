@@ -90,7 +90,7 @@ def test_topology_that_is_none_is_refused(text: str) -> None:
         gen0.parse_topology(text, PEERS)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text() | st.from_regex(r'\{"nodes": \{.*\}, "peer_graph": \{.*\}\}'))
 def test_topology_parser_never_fails_otherwise(text: str) -> None:
     """No input makes the parser raise anything but StepError."""
@@ -171,7 +171,7 @@ def test_log_is_read_without_its_escapes_and_not_beyond_the_stop() -> None:
     assert gen0.log_problems("Received exit signal SIGTERM...\nKeyError: 'x'") == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(alphabet=st.sampled_from("\x1b[]8;\\^mErro: x\n0123")))
 def test_log_reader_takes_any_text(log: str) -> None:
     """No log makes the reader raise."""

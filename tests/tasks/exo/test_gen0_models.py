@@ -144,7 +144,7 @@ def test_make_ready_ends_with_its_time() -> None:
         Performed(gen0.make_ready(LLAMA, NODES, "srv1", 60), server)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from([0, 200, 400, 404, 500]), st.text(max_size=40)), min_size=1, max_size=8))
 def test_make_ready_ends_or_refuses_whatever_is_answered(replies: list[tuple[int, str]]) -> None:
     """No sequence of answers makes the flow raise anything but StepError, or go on for ever."""
@@ -200,7 +200,7 @@ def test_chat_without_an_answer_is_refused(status: int) -> None:
         gen0.parse_chat(Reply(status, "500 Internal Server Error\n\nServer got itself in trouble"), "dummy")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([0, 200, 400, 500]), st.text() | st.from_regex(r'\{"model": "m", "choices": \[.*\]\}'))
 def test_chat_parser_never_fails_otherwise(status: int, text: str) -> None:
     """No reply makes the parser raise anything but StepError."""

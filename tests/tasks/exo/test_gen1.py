@@ -101,7 +101,7 @@ def test_topology_counts_a_connection_only_where_an_answer_came() -> None:
     assert ("srv1", "srv2") not in gen1.parse_topology(json.dumps(state), PEERS).edges
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text() | st.from_regex(r'\{"topology": \{"nodes": \[.*\]\}, "instances": \{.*\}\}'))
 def test_topology_parser_never_fails_otherwise(text: str) -> None:
     """No input makes the parser raise anything but StepError."""

@@ -54,7 +54,7 @@ def test_elections_are_counted_by_their_campaigns() -> None:
     assert gen1.elections(recorded("exo-1.x", "log_crash.txt")) == 5
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.text() | st.lists(st.sampled_from([*HEALTHY.splitlines(), "| ExceptionGroup: x", "+-+--- 1 ---"])).map("\n".join)
 )

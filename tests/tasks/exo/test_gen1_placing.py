@@ -153,7 +153,7 @@ def test_make_ready_without_the_hub_says_so() -> None:
         Performed(gen1.make_ready(pair(QWEN), NODES, "srv1", 600), cluster)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

@@ -47,7 +47,7 @@ def test_identify_without_a_program_or_a_word(said: str, exit_code: int, kind: s
     assert found.words
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(), st.integers(0, 255))
 def test_identify_takes_any_text(said: str, exit_code: int) -> None:
     """No answer makes it raise, and there are always words."""

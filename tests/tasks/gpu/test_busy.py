@@ -48,6 +48,7 @@ def test_two_commands_a_watch_however_long_it_lasts(percent: Path) -> None:
     assert len(commands) == 2
     assert watch.busy["rog"][0] == 7.0
     assert watch.busy["rog"][-1] == 93.0
+    assert watch.power_w == {}
     home = percent.parents[5]
     deadline = time.monotonic() + 20
     while readers(home) and time.monotonic() < deadline:
@@ -62,3 +63,15 @@ def test_a_watch_of_nothing_says_nothing(percent: Path) -> None:
     with GpuWatch([LocalNode("rog", SPEC)], 60) as watch:
         pass
     assert watch.busy == {}
+
+
+@pytest.mark.parametrize("name", ["power1_average", "power1_input"])
+def test_the_power_of_the_same_card(percent: Path, name: str) -> None:
+    """Drivers tell a mean or the moment, in microwatts; either is read beside the percentage."""
+    sensors = percent.parent / "hwmon/hwmon3"
+    sensors.mkdir(parents=True)
+    (sensors / name).write_text("54500000\n")
+    with GpuWatch([LocalNode("rog", SPEC)], 60) as watch:
+        time.sleep(2 * EVERY_S)
+    assert set(watch.power_w["rog"]) == {54.5}
+    assert set(watch.busy["rog"]) == {7.0}

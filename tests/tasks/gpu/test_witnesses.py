@@ -186,7 +186,7 @@ def test_how_busy() -> None:
     assert witnesses.read_busy("cat: no such file 101 -3 N/A") is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.sampled_from(

@@ -138,7 +138,7 @@ def test_own_address(text: str, address: str | None) -> None:
     assert network.parse_address(text) == address
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text() | st.builds(said, st.text(), st.text()))
 def test_reading_never_fails(text: str) -> None:
     """No output makes the reader raise."""

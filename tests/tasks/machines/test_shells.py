@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from records.settings import NodeSpec
 from tasks.errors import StepError
@@ -112,6 +116,29 @@ def test_bash_is_looked_for_on_the_path(tmp_path: Path) -> None:
         (tmp_path / "bin" / "bash").symlink_to(shutil.which("bash") or "")
         assert node.run("echo $0").stdout == "bash\n"
         node.close()
+
+
+WORDS = st.lists(
+    st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=12)
+    | st.text("'\"\\\\$`!;&|<>(){}[]*?~#%^=-, \t\r\n\x1b\u202e\xffü", max_size=8)
+    | st.sampled_from(
+        ["$(touch x)", "`touch x`", "';touch x;'", "!!", "-n", "--", "%s", "a\\0b", "@@exo-phase1 ends 0@@"]
+    ),
+    min_size=60,
+    max_size=120,
+)
+
+
+@pytest.mark.long
+@settings(max_examples=120)
+@given(WORDS)
+def test_whatever_is_quoted_arrives_as_it_was(words: list[str]) -> None:
+    """Some 10 000 words as a hosts.yaml or a node may hold them: each login shell there is hands every byte on."""
+    command = f"printf '%s\\0' {shlex.join(words)}"
+    whole = "".join(f"{word}\0" for word in words)
+    for shell in filter(None, map(shutil.which, ("bash", "zsh", "fish", "tcsh", "dash"))):
+        ran = subprocess.run([shell, "-c", wrapped(command, 60)], capture_output=True, check=False)
+        assert ran.stdout.decode().partition("begins@@")[2] == f"{whole}@@exo-phase1 ends 0@@", (shell, ran.stderr)
 
 
 def test_marks_may_come_in_pieces() -> None:

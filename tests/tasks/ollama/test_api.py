@@ -123,7 +123,7 @@ def test_changes_between_two_states() -> None:
     assert ollama.restarts(before, seen) == []  # nothing is known of before
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from([0, 200, 404, 500]),
     st.text()
