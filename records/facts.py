@@ -228,8 +228,6 @@ class NodeView(msgspec.Struct, frozen=True):
     complete: bool
     formed_s: float | None
     devices: dict[str, str] = {}
-    unread: str = ""
-    """Why its topology could not be read at the last look, "" where it could; then it is not known what it sees."""
 
 
 class Cluster(msgspec.Struct, frozen=True):

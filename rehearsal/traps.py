@@ -66,12 +66,6 @@ def tell(layout: Layout, keys: tuple[str, ...], section: str, **values: Any) -> 
         aside.replace(path)
 
 
-def stick(layout: Layout) -> None:
-    """Have the first runner of every node stay in a state that leads nowhere."""
-    for key, state in STUCK.items():
-        tell(layout, (key,), "exo", stuck_in=[state])
-
-
 def spring(root: Path, step: str) -> str | None:
     """Spring the rehearsal's trap if it is one that waits for `step` (`stop-cluster`, ...); returns its name then."""
     layout = read_layout(root.resolve())
@@ -98,8 +92,13 @@ def _log_out(layout: Layout) -> None:
     tell(layout, NODES, "login", kills_user_processes=True)
 
 
+def _stick(layout: Layout, hosts: Hosts) -> None:
+    exo_of(hosts).update(download_timeout_s=600)  # the rehearsal's own is as short as the patience with a placement
+    for key in NODES:
+        tell(layout, (key,), "exo", stuck_in=["RunnerConnecting" if key == "srv2" else "RunnerIdle"])
+
+
 OLLAMAS = ("srv1", "rog")
-STUCK = {"srv1": "RunnerIdle", "srv2": "RunnerConnecting", "rog": "RunnerIdle"}
 
 TRAPS: dict[str, Trap] = {
     "yeast-package": Trap(
@@ -248,7 +247,7 @@ TRAPS: dict[str, Trap] = {
         "one runner of EXO 1.0.71 connects, the others idle, for good",
         "`fab download-model`, profile `qwen-1x`: a placement in which nothing changes for a minute is deleted and "
         "made again, three times at most; then the nodes are named with what they do",
-        lambda layout, _: stick(layout),
+        _stick,
     ),
     "dead-ring": Trap(
         "every topology is complete, every runner is ready",

@@ -193,18 +193,20 @@ class ExoCluster:
         Raises StepError with what each node sees once `timeout_s` has passed.
         """
         fallen = threading.Event()
-        views = self.each(lambda exo: self._watch(exo, begin, timeout_s, fallen, tell))
+        looks = self.each(lambda exo: self._watch(exo, begin, timeout_s, fallen, tell))
+        views = {key: view for key, (view, _) in looks.items()}
         dead = self.gone()
         keys = list(self.nodes)
         complete = all(view.complete for view in views.values()) and not dead
         cluster = Cluster(views, keys, len(keys) * (len(keys) - 1), complete)
         if not complete:
-            raise self._not_formed(cluster, dead, timeout_s)
+            raise self._not_formed(cluster, dead, {key: unread for key, (_, unread) in looks.items()}, timeout_s)
         return cluster
 
     def _watch(
         self, exo: ExoNode, begin: float, timeout_s: float, fallen: threading.Event, tell: Callable[[str, str], None]
-    ) -> NodeView:
+    ) -> tuple[NodeView, str]:
+        """Return what a node sees, and why that could not be read at the last look, "" where it could."""
         seen_before = ""
         while True:
             topology, unread = None, ""
@@ -220,18 +222,18 @@ class ExoCluster:
             if complete or elapsed_s > timeout_s or fallen.is_set():
                 edges = len(topology.edges) if topology else 0
                 formed_s = round(elapsed_s, 2) if complete else None
-                return NodeView(exo.key, sorted(nodes), edges, complete, formed_s, nodes, unread)
+                return NodeView(exo.key, sorted(nodes), edges, complete, formed_s, nodes), unread
             if elapsed_s > 2 and (seen := unread or f"sees {', '.join(sorted(nodes)) or 'nothing'}") != seen_before:
                 tell(exo.key, seen)
                 seen_before = seen
             time.sleep(POLL_S)
 
-    def _not_formed(self, cluster: Cluster, dead: list[str], timeout_s: float) -> StepError:
+    def _not_formed(self, cluster: Cluster, dead: list[str], unread: dict[str, str], timeout_s: float) -> StepError:
         bad = {key: view for key, view in cluster.nodes.items() if not view.complete or key in dead}
         sees = {
             key: "its EXO is not running"
             if key in dead
-            else view.unread or f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
+            else unread[key] or f"sees {', '.join(view.sees) or 'nothing'} ({view.edges} edges)"
             for key, view in bad.items()
         }
         first = self.nodes[next(iter(bad))]

@@ -44,7 +44,7 @@ def test_a_ring_that_does_not_get_on_is_placed_anew(
         begin = time.monotonic()
         arm = ExoArm(lab, lab.profile.models.small)
         arm.load()
-        assert HUNG_S <= time.monotonic() - begin < 3 * HUNG_S
+        assert time.monotonic() - begin >= HUNG_S
         assert not arm.fresh
     if trap == "dead-ring":
         assert "did nothing for 6" in capsys.readouterr().err
