@@ -254,12 +254,12 @@ def test_what_is_asked_is_the_context_of_the_runner(server: GenuineOllama, lab: 
     assert Path(lab.logs / SAMPLES).exists()
 
 
-def test_another_clients_requests_show_in_the_queue(server: GenuineOllama, lab: Lab) -> None:
-    """Where another client asks the measured model all the time, our requests wait in line, and that is told."""
-    with again_and_again(lambda: server.say(MODEL, 24, num_ctx=1024)):
+def test_another_clients_request_shows_in_the_queue(server: GenuineOllama, lab: Lab) -> None:
+    """Another client's long answer of the measured model keeps a request of ours waiting in line, and that is told."""
+    with once(lambda: asked(lab, 1), lambda: server.say(MODEL, 48, num_ctx=1024)):
         campaign = measured(lab)
     found = no_neighbour(campaign, 11)
-    show("another client's requests", f"{found.status}: {found.evidence}")
+    show("another client's request", f"{found.status}: {found.evidence}")
     assert found.status == "warn"
     assert "as in a queue" in found.evidence
 
