@@ -141,7 +141,7 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, host: str, port: int, stream: Any, timeout_s: float) -> None:
         super().__init__(host, port, timeout=timeout_s)
-        self.sock = _Stream(stream, timeout_s)  # type: ignore[assignment]
+        self.sock = _Stream(stream, timeout_s)
 
     def close(self) -> None:
         """Leave the stream open."""
