@@ -115,7 +115,7 @@ class Runner:
         """Write down how the step ended under the fault."""
         outcome.seconds, outcome.hung, outcome.said = done.seconds, int(done.hung), done.stderr.strip()
         struck = fault.machine(step)
-        names = ON_DESK if fault.at_desk else (struck.key, struck.hostname, struck.address)
+        names: tuple[str, ...] = ON_DESK if fault.at_desk else (struck.key, struck.hostname, struck.address)
         if fault.cuts_off:
             names = tuple(name for node in NODES for name in (node.key, node.hostname))
         if step.samples or fault.disturbs_exo or fault.asked:

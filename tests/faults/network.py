@@ -88,8 +88,8 @@ def ip(lab: Lab, machine: Machine, *commands: str) -> None:
 def relay(names: list[str], delay_s: float, loss: float) -> None:
     """Pass packets from each device to the other, late, and some not at all, for ever."""
     ends = [_tap(name) for name in names]
-    waiting: list[tuple[float, int, int, bytes]] = []
     dice, count = random.Random(0), 0
+    waiting: list[tuple[float, int, int, bytes]] = []
     while True:
         left_s = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
         for end in select.select(ends, [], [], left_s)[0]:

@@ -107,7 +107,7 @@ def _cases() -> dict[str, StepCase]:
         machine = by_key.get(step.node, SRV1 if step.number in (10, 11, 13, 14) else SRV2)
         again: tuple[str, ...] = (step.name,)
         asks: tuple[str, ...] = ()
-        prepare = _nothing
+        prepare: Callable[[Bed], None] = _nothing
         match step.group, step.number:
             case "preflight" | "cleanup", _:
                 asks = ("ollama",)
