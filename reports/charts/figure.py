@@ -161,9 +161,10 @@ def _drawn(chart: Chart, mark: str) -> DrawnChart:
     _head(figure, chart.title, mark)
     svg, png = io.BytesIO(), io.BytesIO()
     # Not savefig: it would draw each a second time, to lay it out.
-    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    dateless = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    FigureCanvasSVG(figure).print_svg(svg, metadata=dateless)  # type: ignore[no-untyped-call]
     figure.set_dpi(PNG_DPI)
-    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})  # type: ignore[no-untyped-call]
     words = f"{mark}. {chart.alternative()}" if mark else chart.alternative()
     return DrawnChart(chart.name, chart.title, words, _for_dark_pages(svg.getvalue()), png.getvalue())
 

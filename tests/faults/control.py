@@ -77,7 +77,7 @@ class Bed:
         begin = time.monotonic()
         told = {"FABRIC_EXO_INVENTORY": str(self.campaign / "hosts.yaml"), "PYTHONFAULTHANDLER": "1"}
         argv = [str(Path(sys.executable).with_name("fab")), *words]
-        with self.lab.begin(DESK, argv, cwd=PROJECT, out=subprocess.PIPE, **(told | variables)) as running:
+        with self.lab.begin(DESK, argv, cwd=PROJECT, **(told | variables)) as running:
             try:
                 if meanwhile:
                     meanwhile(running)

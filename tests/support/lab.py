@@ -169,7 +169,7 @@ class Lab:
         self, machine: Machine, argv: list[str], *, cwd: Path, timeout_s: float, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a program on a machine as its user would, and wait for its end."""
-        with self.begin(machine, argv, cwd=cwd, out=subprocess.PIPE, **variables) as running:
+        with self.begin(machine, argv, cwd=cwd, **variables) as running:
             try:
                 out, err = running.communicate(timeout=timeout_s)
             except BaseException:
