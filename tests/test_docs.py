@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import re
 import shlex
 import shutil
@@ -266,7 +267,7 @@ def test_every_fab_call_in_a_paper_is_one(paper: str) -> None:
     for words in fab_commands(paper):
         if not words or words[0].startswith("-") or words == ["compare"] or "..." in words:
             continue  # options of Fabric itself, a task that is only named, and a sketch
-        Parser(contexts=fabfile.ns.to_contexts()).parse_argv(words)
+        Parser(contexts=copy.deepcopy(fabfile.ns).to_contexts()).parse_argv(words)  # it uses up each task's help
 
 
 def test_what_the_papers_call_harmless_runs_on_any_machine(tmp_path: Path) -> None:
