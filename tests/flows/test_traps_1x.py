@@ -35,9 +35,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
 
 
 @pytest.mark.parametrize("trap", ["stuck-placement", "dead-ring"])
-def test_a_ring_that_does_not_get_on_is_placed_anew(
-    nodes: Layout, trap: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_ring_that_does_not_get_on_is_placed_anew(nodes: Layout, trap: str) -> None:
     """stuck-placement, dead-ring: given up after a minute, placed again, and a chat passes."""
     with laid(nodes, trap) as lab:
         start_group(lab)
@@ -46,8 +44,6 @@ def test_a_ring_that_does_not_get_on_is_placed_anew(
         arm.load()
         assert time.monotonic() - begin >= HUNG_S
         assert not arm.fresh
-    if trap == "dead-ring":
-        assert "while EXO owed an answer" in capsys.readouterr().out
 
 
 def test_an_error_in_a_clean_stream_loses_the_run(nodes: Layout) -> None:
