@@ -35,9 +35,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
 
 
 @pytest.mark.parametrize("trap", ["stuck-placement", "dead-ring"])
-def test_a_ring_that_does_not_get_on_is_placed_anew(
-    nodes: Layout, trap: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_ring_that_does_not_get_on_is_placed_anew(nodes: Layout, trap: str) -> None:
     """stuck-placement, dead-ring: given up after a minute, placed again, and a chat passes."""
     with laid(nodes, trap) as lab:
         start_group(lab)
@@ -46,8 +44,6 @@ def test_a_ring_that_does_not_get_on_is_placed_anew(
         arm.load()
         assert time.monotonic() - begin >= HUNG_S
         assert not arm.fresh
-    if trap == "dead-ring":
-        assert "did nothing for 6" in capsys.readouterr().err
 
 
 def test_an_error_in_a_clean_stream_loses_the_run(nodes: Layout) -> None:
@@ -58,5 +54,7 @@ def test_an_error_in_a_clean_stream_loses_the_run(nodes: Layout) -> None:
         campaign = load_campaign(lab.logs)
     lost = [s for s in campaign.samples[12] if s.lost]
     assert {(s.arm, s.run, s.attempt) for s in lost} == {("exo", 1, 1)}
-    assert [s.error for s in lost if s.error] == ["Runner shutdown before completing command (signal=9 (Killed))"]
+    assert [s.error for s in lost if s.error] == [
+        "the server said: Runner shutdown before completing command (signal=9 (Killed))"
+    ]
     assert errors(campaign, 12).status == "warn"
