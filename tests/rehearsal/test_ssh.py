@@ -36,7 +36,7 @@ def said(link: Connection, command: str) -> str:
 def test_each_node_is_a_machine_of_its_own(nodes: Layout, key: str) -> None:
     """Host name, home, user and PATH are the node's, and nothing of the caller's environment gets there."""
     with connect(nodes, key) as link:
-        name, home, user, path = said(link, "hostname; pwd; echo $USER; echo $PATH").split()
+        name, home, user, path = said(link, "hostname; pwd; echo $USER; echo $PATH").splitlines()
         assert (name, home, user) == (HOSTNAMES[key], str(nodes.node(key).home), USER)
         assert path.startswith(f"{nodes.node(key).bin}:/")
         assert "PYTEST" not in said(link, "env")

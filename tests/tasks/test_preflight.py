@@ -28,7 +28,7 @@ def test_a_node_is_asked_everything_at_once(lab: Lab) -> None:
     expected[bench] += ["GET"] * 3 * len(lab.inventory.ollama) + ["write"]
     assert record.round_trips == {key: len(asked) for key, asked in expected.items()}
     assert sorted(c.host for c in record.commands if c.command == CONNECTING) == sorted(lab.nodes)
-    kept = json.loads(lab.bench_node.run(f"cat {ollama_before_path(lab.bench_node, lab.inventory.profile)}").stdout)
+    kept = json.loads(lab.bench_node.run(f"cat '{ollama_before_path(lab.bench_node, lab.inventory.profile)}'").stdout)
     assert msgspec.convert(kept, dict[str, OllamaState]) == found.ollama
     for key, node in found.nodes.items():
         assert node.python.startswith("/")

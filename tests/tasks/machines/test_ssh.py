@@ -46,7 +46,7 @@ def test_lines_come_as_they_are_printed(lab: Lab) -> None:
     file = f"{lab.nodes['srv1'].home()}/go-on"
     helper = threading.Thread(target=lambda: _when(lambda: seen == ["first"], lambda: Path(file).touch()))
     helper.start()
-    lab.nodes["srv1"].run(f"echo first; until [ -e {file} ]; do sleep 0.05; done; echo second", on_line=seen.append)
+    lab.nodes["srv1"].run(f"echo first; until [ -e '{file}' ]; do sleep 0.05; done; echo second", on_line=seen.append)
     helper.join()
     assert seen == ["first", "second"]
 

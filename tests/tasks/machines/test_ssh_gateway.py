@@ -22,7 +22,7 @@ def behind(nodes: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     """Give srv2 as a node that only srv1 reaches, by the name that an ssh_config gives it."""
     config = "".join(
         f"Host {name}\n  HostName {nodes.node(key).address}\n  Port {nodes.node(key).ssh_port}\n  User {USER}\n"
-        f"  IdentityFile {nodes.root / 'id_ed25519'}\n{more}"
+        f'  IdentityFile "{nodes.root / "id_ed25519"}"\n{more}'
         for name, key, more in (("behind", "srv2", "  ProxyJump gate\n"), ("gate", "srv1", ""))
     )
     identity, known = str(nodes.root / "id_ed25519"), str(tmp_path / "known_hosts")
