@@ -10,6 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from rehearsal.engine.gpu import IDLE, POWER
 from rehearsal.layout import Layout, hostname
 from rehearsal.speeds import GPU_MEMORY_BYTES
 
@@ -185,11 +186,12 @@ def lay_sysroot(layout: Layout, key: str) -> None:
     device.mkdir(parents=True)
     (device / "vendor").write_text("0x1002\n")
     (device / "device").write_text("0x1586\n")
-    (device / "gpu_busy_percent").write_text("0\n")
-    sensors = device / "hwmon/hwmon3"
-    sensors.mkdir(parents=True)
-    (sensors / "name").write_text("amdgpu\n")
-    (sensors / "power1_average").write_text("9000000\n")
+    percent, microwatts = IDLE
+    (device / "gpu_busy_percent").write_text(percent)
+    power = device / POWER
+    power.parent.mkdir(parents=True)
+    power.write_text(microwatts)
+    power.with_name("name").write_text("amdgpu\n")
     (device / "mem_info_vram_total").write_text(f"{GPU_MEMORY_BYTES}\n")
     (device / "mem_info_gtt_total").write_text(f"{16 * 2**30}\n")
     (root / "dev" / "kfd").touch(mode=0o660)

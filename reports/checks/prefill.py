@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 
@@ -114,15 +115,15 @@ def loading(good: Sequence[Sample], begun_s: float | None) -> list[Sample]:
     if not told:
         return []
     usual = statistics.median_low(told)
-    all_near = begun_s is not None and usual > LOAD_ALL_NEARNESS * begun_s
+    near_s = math.inf
+    if begun_s is not None:
+        all_near_s = LOAD_ALL_NEARNESS * begun_s
+        near_s = all_near_s if usual > all_near_s else max(LOAD_NEARNESS * begun_s, NEAR_FACTOR * usual)
 
     def loads(s: Sample) -> bool:
-        load_s, excess_s = s.load_s or 0.0, (s.load_s or 0.0) - usual
-        if begun_s is not None and load_s > LOAD_ALL_NEARNESS * begun_s and all_near:
-            return True
-        if begun_s is not None and load_s > max(LOAD_NEARNESS * begun_s, NEAR_FACTOR * usual):
-            return True
-        return load_s > LOAD_FACTOR * usual and excess_s > LOAD_SHARE * (s.total_s or 0.0)
+        load_s = s.load_s or 0.0
+        stands_out = load_s > LOAD_FACTOR * usual and load_s - usual > LOAD_SHARE * (s.total_s or 0.0)
+        return stands_out or load_s > near_s
 
     return [s for s in good if loads(s)]
 

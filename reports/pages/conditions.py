@@ -12,7 +12,7 @@ from reports.text.table import Table, clip, without_empty_columns
 
 def conditions_table(campaign: Campaign) -> Table | None:
     """Tabulate what was noted before the runs of step 12 (11 where 12 has none), a row a node, least to most."""
-    step = next((number for number in (12, 11) if campaign.conditions.get(number)), None)
+    step = noted_step(campaign)
     if step is None:
         return None
     notes = campaign.conditions[step]
@@ -32,6 +32,11 @@ def conditions_table(campaign: Campaign) -> Table | None:
     head = ["Node", "Load per CPU", "Free memory", "Hottest sensor", "Fastest core's clock"]
     caption = f"Least to most, noted before each of {fmt.count(len(notes), 'run')} of step {step}, where told."
     return without_empty_columns(Table(head, rows, [1, 2, 3, 4], caption))
+
+
+def noted_step(campaign: Campaign) -> int | None:
+    """Return the step whose runs are shown: 12, or 11 where 12 has none; None where nothing was measured."""
+    return next((number for number in (12, 11) if campaign.conditions.get(number)), None)
 
 
 def _nodes(notes: Iterable[Conditions]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from records.campaign import Campaign
+from reports.pages.conditions import noted_step
 from reports.stats.arms import ArmEstimate
 from reports.text import format as fmt
 from reports.text.table import Table, clip
@@ -18,7 +19,7 @@ CAPTION = (
 
 def power_table(campaign: Campaign, arms: Mapping[int, Sequence[ArmEstimate]]) -> Table | None:
     """Tabulate the mean power of every node that tells it, by arm; None where nothing was measured in step 11 or 12."""
-    step = next((number for number in (12, 11) if campaign.conditions.get(number)), None)
+    step = noted_step(campaign)
     if step is None:
         return None
     drawn: dict[tuple[str, str], list[float]] = {}
