@@ -24,13 +24,16 @@ from tasks.machines.lab import Lab
 
 LONGEST_FIRST = (
     "test_traps_ollama.py",
-    "test_traps_install.py",
-    "test_traps.py",
     "test_flow.py",
+    "test_traps_numbers.py",
+    "test_traps_install.py",
+    "test_resume.py",
+    "test_traps.py",
+    "test_traps_ring.py",
     "test_rehearse.py",
     "test_flow_1x.py",
+    "test_trouble.py",
     "test_probe_genuine.py",
-    "test_resume.py",
 )
 """Files of over a minute: begun last, they would leave the other workers idle at the end. Left alone, pytest-xdist
 begins with the files of most tests, hence `--no-loadscope-reorder`."""
