@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,7 +14,7 @@ from records.facts import OllamaState
 from records.record import Status
 from records.samples import Sample
 from records.settings import ports_of
-from reports.text.format import duration
+from reports.text.format import about
 from tasks import closing, console
 from tasks.benchmark.job import planned_runs
 from tasks.errors import StepError
@@ -221,7 +220,7 @@ def show(found: LabStatus) -> None:
     console.text(f"campaign: {len(done)} of {len(found.steps)} steps done" + "".join(f"; {words}" for words in wrong))
     for now in found.measuring:
         if now.requests_planned and now.requests_done < now.requests_planned:
-            left = f", about {duration(math.ceil(now.left_s))} left at the pace so far" if now.left_s else ""
+            left = f", {about(now.left_s)} left at the pace so far" if now.left_s else ""
             console.text(
                 f"  step {now.step}: {now.requests_done} of {now.requests_planned} requests{left};"
                 f" the last began at {now.last_request_utc}"
@@ -257,7 +256,7 @@ def show_logs(lab: Lab, node: str = "", lines: int = 40, *, follow: bool = False
     for key, text in cluster.each(lambda exo: exo.log_tail(), keys).items():
         shown = text.splitlines()[-lines:]
         for line in shown or [f"no log at {cluster.nodes[key].log_path}"]:
-            _log_line(key, line)
+            console.note(key, line.expandtabs())
     while follow:
         time.sleep(FOLLOW_EVERY_S)
         sizes |= cluster.each(partial(_follow, sizes), keys)
@@ -271,9 +270,5 @@ def _follow(sizes: dict[str, int], exo: ExoNode) -> int:
         return size
     text = exo.log_since(since)
     for line in text.splitlines():
-        _log_line(exo.key, line)
+        console.note(exo.key, line.expandtabs())
     return since + len(text.encode())
-
-
-def _log_line(node: str, line: str) -> None:
-    console.note(node, "".join(letter if letter.isprintable() else " " for letter in line.expandtabs()))

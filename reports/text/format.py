@@ -69,7 +69,7 @@ def both_bounds(confidence: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a time as people read it: `0.42 ms`, `120 ms`, `3.42 s`, `12 min 5 s`, `2 h 3 min`."""
+    """Write a time as people read it: `0.420 ms`, `120 ms`, `3.42 s`, `12 min 5 s`, `2 h 3 min`."""
     if seconds is None:
         return UNKNOWN
     size = abs(seconds)
@@ -81,6 +81,12 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def about(seconds: float) -> str:
+    """Write a time that is an estimate, in whole seconds: `about 36 s`, `about 12 min 5 s`."""
+    whole = max(1, round(seconds))
+    return f"about {whole} s" if whole < 100 else f"about {duration(whole)}"
 
 
 def size(bytes_: float | None) -> str:

@@ -127,7 +127,7 @@ def would_change_open(
     Runs added to these after looking at the result would cost error, so it is a fresh campaign.
     """
     if further_rounds is not None:
-        lasting = f", about {fmt.duration(seconds)}" if seconds is not None else ""
+        lasting = f", {fmt.about(seconds)}" if seconds is not None else ""
         return (
             f"A fresh campaign of {further_rounds} rounds should settle it at the noise seen "
             f"(`fab bench --runs {further_rounds}`{lasting}), or `fab bench --until-decided`. Rounds added to these "

@@ -35,7 +35,7 @@ def control(lab: Lab, runs: int | None, *, fresh: bool = False) -> None:
     """
     from reports.stats.rounds import FEWEST_ROUNDS
     from reports.stats.sample_size import plan_from_control
-    from reports.text.format import duration
+    from reports.text.format import about
 
     arm = next(iter(lab.inventory.ollama))
     if runs and runs < FEWEST_ROUNDS:
@@ -64,7 +64,7 @@ def control(lab: Lab, runs: int | None, *, fresh: bool = False) -> None:
             "at that noise no number of rounds that a weekend holds tells the target from what lies just above it"
         )
         return
-    lasting = f", about {duration(sample_size.total_s)}" if sample_size.total_s else ""
+    lasting = f", {about(sample_size.total_s)}" if sample_size.total_s else ""
     console.text(
         f"to tell {sample_size.alternative_ratio:.2f}x from {sample_size.target_ratio:.2f}x with"
         f" {sample_size.error:.0%} error both ways: {sample_size.rounds} rounds of {arms} arms{lasting}:"

@@ -14,12 +14,12 @@ def say_outlook(lab: Lab, rounds: int | None) -> None:
     from records.campaign import load_campaign
     from reports.stats.rounds import FEWEST_ROUNDS
     from reports.stats.sample_size import plan_from_control, seconds_per_run
-    from reports.text.format import count, duration
+    from reports.text.format import about, count
 
     campaign, arms = load_campaign(lab.logs), 1 + len(lab.inventory.ollama)
     how_many = count(rounds, "round") if rounds is not None else "6, 12 or 18 rounds, as it takes,"
     run_s = seconds_per_run(campaign.samples.get(12) or campaign.control or campaign.samples.get(11, []))
-    lasting = f", about {duration(rounds * arms * run_s)} by what was measured before" if rounds and run_s else ""
+    lasting = f", {about(rounds * arms * run_s)} by what was measured before" if rounds and run_s else ""
     console.text(f"bench: {how_many} of {arms} arms{lasting}")
     plan = plan_from_control(campaign.control, lab.inventory.decision, arms)
     if plan is None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from records.samples import Sample
 from reports.stats.runs import is_good, run_values
-from reports.text.format import duration
+from reports.text.format import about, duration
 from tasks import console
 
 
@@ -84,7 +84,7 @@ class Progress:
         if not share:
             return ""
         left_s = (time.monotonic() - self._begin) / share * (len(self._left) - share)
-        return f", about {duration(round(left_s))} left" if left_s >= 1 else ""
+        return f", {about(left_s)} left" if left_s >= 1 else ""
 
 
 def run_words(samples: Sequence[Sample]) -> str:
