@@ -13,6 +13,7 @@ import shlex
 from records.settings import Exo, exo_on, override_name
 from tasks.exo import gen0_install
 from tasks.exo.interface import InstallPlan, ShellStep
+from tasks.exo.pip_settings import READ_PIP_SETTINGS_IF_ANY
 from tasks.exo.sources import copy_folder, git_address, kind_of, logged
 from tasks.machines.paths import TOOL_PATH
 
@@ -64,7 +65,7 @@ def install_plan(exo: Exo, node: str, home: str, base_python: str) -> InstallPla
         steps.append(
             ShellStep(
                 f"override {', '.join(exo.overrides)}",
-                _override(exo, home),
+                _override(exo, home, base_python),
                 exo.install_timeout_s,
                 f"{home}/override.log",
             )
@@ -108,19 +109,22 @@ def _sync(exo: Exo, home: str, base_python: str) -> str:
     sync = f"uv sync --frozen --no-dev --python {shlex.quote(base_python)} {' '.join(flags)}"
     return (
         f"{TOOL_PATH}set -e; cd {shlex.quote(home + '/src')}\n"
+        f"PY={shlex.quote(base_python)}\n{READ_PIP_SETTINGS_IF_ANY}"
         "command -v rustup >/dev/null && export RUSTUP_TOOLCHAIN=nightly\n"
         f"export UV_PROJECT_ENVIRONMENT={shlex.quote(home + '/venv')} UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1\n"
         + logged(sync, shlex.quote(f"{home}/install.log"))
     )
 
 
-def _override(exo: Exo, home: str) -> str:
+def _override(exo: Exo, home: str, base_python: str) -> str:
     """Install the overrides over what was locked; as overrides too, or their dependants' pins would refuse them."""
     lines = " ".join(gen0_install.quoted_override(text) for text in exo.overrides)
     overrides = shlex.quote(f"{home}/overrides.txt")
-    install = f"uv pip install --python {shlex.quote(home + '/venv/bin/python')} --override {overrides} {lines}"
+    venv = shlex.quote(home + "/venv/bin/python")
+    install = f"uv pip install $offline --python {venv} --override {overrides} {lines}"
     return (
-        f"{TOOL_PATH}set -e; export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1; printf '%s\\n' {lines} > {overrides}\n"
+        f"{TOOL_PATH}set -e; PY={shlex.quote(base_python)}; offline=\n{READ_PIP_SETTINGS_IF_ANY}"
+        f"export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1; printf '%s\\n' {lines} > {overrides}\n"
         + logged(install, shlex.quote(f"{home}/override.log"))
     )
 

@@ -12,6 +12,7 @@ import shlex
 _READ = r'''
 import ast, os, shlex, subprocess, sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 told = subprocess.run([sys.executable, "-I", "-m", "pip", "config", "list"], capture_output=True, text=True)
 if told.returncode:
@@ -23,10 +24,14 @@ for section in ("global", "install", ":env:"):  # the later wins
         if name.startswith(section + "."):
             found[name[len(section) + 1:]] = (ast.literal_eval(value), name)
 
-for option in ("target", "prefix", "root"):
-    if option in found:
-        sys.exit("pip's setting %s=%s leads away from EXO's own environment; take it out (pip config debug shows the"
-                 " file)" % (found[option][1], found[option][0]))
+def yes(option):
+    return str(found.get(option, ("", ""))[0]).lower() in ("1", "true", "yes", "on", "t", "y")
+
+elsewhere = [option for option in ("target", "prefix", "root", "python") if option in found]
+not_whole = [option for option in ("dry-run", "no-deps", "no-dependencies", "require-hashes") if yes(option)]
+for option in elsewhere + not_whole:
+    sys.exit("under pip's setting %s=%s EXO does not land whole in an environment of its own; take it out (pip config"
+             " debug shows the file)" % (found[option][1], found[option][0]))
 
 def words(option):
     return found[option][0].split() if option in found else []
@@ -44,21 +49,27 @@ wanted = {"PIP_USER": "0", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"
 places = list(links())
 if places:
     wanted["PIP_FIND_LINKS"] = " ".join(places)
-given = {"UV_FIND_LINKS": ",".join(places), "UV_DEFAULT_INDEX": " ".join(words("index-url"))}
+def there(place):
+    """pip warns of a folder that is not there and goes on; uv stops."""
+    return "://" in place and not place.startswith("file:") or Path(unquote(urlsplit(place).path)).exists()
+
+given = {"UV_FIND_LINKS": ",".join(filter(there, places)), "UV_DEFAULT_INDEX": " ".join(words("index-url"))}
 given["UV_INDEX"] = " ".join(words("extra-index-url"))
 if given["UV_INDEX"]:
     given["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # pip takes the best of all its indexes, uv the first that knows
 given["UV_INSECURE_HOST"] = " ".join(words("trusted-host"))
 given["UV_CONSTRAINT"] = " ".join(words("constraint"))
-given["SSL_CERT_FILE"] = " ".join(words("cert"))
+given["SSL_CERT_FILE"], given["SSL_CLIENT_CERT"] = " ".join(words("cert")), " ".join(words("client-cert"))
 given["HTTPS_PROXY"] = given["HTTP_PROXY"] = " ".join(words("proxy"))
 wanted.update((name, value) for name, value in given.items() if value and not os.environ.get(name))
 for name, value in wanted.items():
     print("export %s=%s" % (name, shlex.quote(value)))
 # There is no UV_NO_INDEX: only the switch keeps uv from asking an index, here for the setuptools of EXO's own build.
-no_index = str(found.get("no-index", ("", ""))[0]).lower() in ("1", "true", "yes", "on", "t", "y")
-print("offline=%s" % ("--no-index" if no_index else ""))
+print("offline=%s" % ("--no-index" if yes("no-index") else ""))
 '''
 
 READ_PIP_SETTINGS = f'settings=$("$PY" -I -c {shlex.quote(_READ.strip())}) || exit 8; eval "$settings"\n'
 """Shell text; $PY is a Python with pip. Sets $offline, the switch that uv needs where pip may ask no index."""
+
+READ_PIP_SETTINGS_IF_ANY = f'if "$PY" -I -m pip --version >/dev/null 2>&1; then {READ_PIP_SETTINGS}fi\n'
+"""The same where $PY may have no pip, as the Pythons that uv brings."""

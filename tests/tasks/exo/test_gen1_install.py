@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from records.settings import Exo, Ports
 from tasks.exo import gen1, gen1_install
@@ -80,3 +83,30 @@ def test_versions_of_the_tools_are_checked_together(tmp_path: Path) -> None:
     assert ran.returncode == 7
     for words in ("uv 0.7.2 (>= 0.8.6)", "node 16.20.0 (>= 18)", "Rust nightly"):
         assert words in ran.stderr
+
+
+@pytest.mark.parametrize("with_pip", [True, False])
+def test_uv_knows_what_the_nodes_pip_is_told(with_pip: bool, tmp_path: Path) -> None:
+    """What pip.conf says reaches `uv sync` and the overrides; a Python without pip is no error."""
+    home, tools = tmp_path / "exo", tmp_path / ".local" / "bin"
+    (home / "src").mkdir(parents=True)
+    (tmp_path / "wheels").mkdir()
+    tools.mkdir(parents=True)
+    told = tmp_path / "told"
+    uv = tools / "uv"
+    uv.write_text(f'#!/bin/bash\necho "$1 $2 $3 $UV_DEFAULT_INDEX $UV_FIND_LINKS" >> {told}\n')
+    uv.chmod(0o755)
+    pip_conf = tmp_path / "pip.conf"
+    pip_conf.write_text(f"[global]\nindex-url = http://site.example\nfind-links = {tmp_path}/wheels\nno-index = 1\n")
+    python = Path(sys.executable)
+    if not with_pip:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+        python = tmp_path / "bare" / "bin" / "python"
+    plan = gen1.install_plan(exo(overrides=["mlx==0.31.2"]), "srv1", str(home), str(python))
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PIP_CONFIG_FILE": str(pip_conf)}
+    for step in plan.steps[-2:]:
+        ran = subprocess.run(["/bin/bash", "-c", step.command], env=environment, capture_output=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+    settings = f"http://site.example {tmp_path}/wheels" if with_pip else " "
+    offline = "--no-index" if with_pip else "--python"
+    assert told.read_text() == f"sync --frozen --no-dev {settings}\npip install {offline} {settings}\n"

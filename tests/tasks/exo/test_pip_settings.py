@@ -66,6 +66,14 @@ user = true
     assert found["PIP_USER"] == "0"
 
 
+def test_a_folder_that_is_not_there_is_for_pip_alone(tmp_path: Path) -> None:
+    """Pip warns of a missing folder of wheels and goes on, uv 0.13 stops: it is told of those that are there."""
+    links = f"{tmp_path}/gone {tmp_path} {(tmp_path / 'gone too').as_uri()} https://wheels.example/list.html"
+    found, _ = environment_after(f"[global]\nfind-links = {links}\n", tmp_path)
+    assert found["PIP_FIND_LINKS"] == links
+    assert found["UV_FIND_LINKS"] == f"{tmp_path},https://wheels.example/list.html"
+
+
 def test_the_environment_comes_before_a_file(tmp_path: Path) -> None:
     """PIP_* wins over pip.conf as it does for pip, and what is set for uv itself is left alone."""
     configuration = "[global]\nindex-url = http://file.example/simple\nno-index = true\n"
@@ -79,6 +87,10 @@ def test_the_environment_comes_before_a_file(tmp_path: Path) -> None:
     [
         ("[install]\ntarget = /srv/elsewhere\n", "install.target=/srv/elsewhere"),
         ("[global]\nprefix = /opt\n", "global.prefix=/opt"),
+        ("[global]\npython = /usr/bin/python3\n", "global.python=/usr/bin/python3"),
+        ("[install]\nno-deps = on\n", "install.no-deps=on"),
+        ("[install]\ndry-run = true\n", "install.dry-run=true"),
+        ("[install]\nrequire-hashes = yes\n", "install.require-hashes=yes"),
         ("no-index = true\n", "pip cannot read its configuration"),
     ],
 )
