@@ -12,8 +12,10 @@ from tests.faults.faults import ON_DESK, Fault
 from tests.faults.steps import StepCase
 
 RERUN_LIMIT_S = 600
+AFTER_LOGIN = 0.1
+"""Of the time that a step takes where nothing befalls it, counted from its login: at work by then, and not yet done."""
 MIDDLE = 0.5
-"""Of the time that a step takes where nothing befalls it: begun by then, and not yet done."""
+"""The same counted from the start, for a step that logs in nowhere."""
 SAMPLES_FIRST = 1
 """A fault in the middle of a measurement begins once this many are on disk."""
 
@@ -96,14 +98,18 @@ class Runner:
 
     def _strike(self, outcome: Outcome, running: subprocess.Popen[str], step: StepCase, fault: Fault) -> None:
         """Wait for the middle of a step that runs, and have the fault begin; a step that ended before is no case."""
-        middle = time.monotonic() + MIDDLE * self.healthy_s[step.plan.name]
+        healthy_s = self.healthy_s[step.plan.name]
+        due = time.monotonic() + MIDDLE * healthy_s
+        visited = [fault.machine(step)] if fault.machine(step) in NODES else list(NODES)
         while running.poll() is None:
             if step.samples:
                 if len(checker.samples_of(self.bed, step.plan.samples_name)) >= SAMPLES_FIRST:
                     break
-            elif time.monotonic() >= middle:
+            elif time.monotonic() >= due:
                 break
-            time.sleep(0.05)
+            elif visited and any(map(self.bed.lab.has_visitor, visited)):
+                due, visited = min(due, time.monotonic() + AFTER_LOGIN * healthy_s), []
+            time.sleep(0.01)
         if running.poll() is not None:
             outcome.wrong.append("the step had ended before the fault began")
         if fault.signal is not None:

@@ -59,6 +59,6 @@ def test_stale_prompt_cache(installed: Layout) -> None:
 def _compare(lab: Lab) -> None:
     """Measure one run an arm; a trap may also make the step itself fail, which is told by the caller's checks."""
     try:
-        bench_comparison(lab, runs="1")
+        bench_comparison(lab, runs="1", anyway=True)  # to its end, whatever else a busy machine puts into it
     except StepError as error:
-        assert any(words in error.problem.found for words in ("no good sample", "can only be INVALID"))
+        assert "no good sample" in error.problem.found

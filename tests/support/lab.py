@@ -294,6 +294,12 @@ class Lab:
             time.sleep(0.02)
         raise RuntimeError(f"{machine.key} did not boot: {self._boot_log(machine).read_text()}")
 
+    def has_visitor(self, machine: Machine) -> bool:
+        """Tell whether somebody is connected to a machine's SSH server right now."""
+        table = Path(f"/proc/{self.first(machine)}/net/tcp").read_text().splitlines()[1:]
+        here = f":{machine.ssh_port:04X}"
+        return any(local.endswith(here) and state == "01" for _, local, _, state, *_ in map(str.split, table))
+
     def _boot_log(self, machine: Machine) -> Path:
         return self.root / f"{machine.key}.boot.log"
 
