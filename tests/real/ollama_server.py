@@ -31,6 +31,17 @@ TEMPLATE "{{- range .Messages }}<|im_start|>{{ .Role }}
 PARAMETER stop <|im_start|>
 PARAMETER stop <|im_end|>
 """
+THINKING = """\
+TEMPLATE \"\"\"{{- range .Messages }}<|im_start|>{{ .Role }}
+{{ if .Thinking }}<think>
+{{ .Thinking }}
+</think>
+{{ end }}{{ .Content }}<|im_end|>
+{{ end }}<|im_start|>assistant
+<think>
+\"\"\"
+"""
+"""By this template Ollama takes a model for one that thinks, and all that it says for thoughts until it closes them."""
 UP_S = 60.0
 
 
@@ -79,10 +90,10 @@ class GenuineOllama:
         for name, path in ((MODEL, OLLAMA_GGUF), (TWIN, OLLAMA_GGUF), (OTHER, str(another))):
             self.make(name, path)
 
-    def make(self, name: str, path: str = OLLAMA_GGUF, more: str = "") -> None:
+    def make(self, name: str, path: str = OLLAMA_GGUF, more: str = "", template: str = TEMPLATE) -> None:
         """Make a model of a file, with `more` lines in its Modelfile."""
         modelfile = self._folder / "Modelfile"
-        modelfile.write_text(f"FROM {path}\n{TEMPLATE}{more}")
+        modelfile.write_text(f"FROM {path}\n{template}{more}")
         self.command("create", name, "-f", str(modelfile))
 
     def command(self, *words: str) -> None:

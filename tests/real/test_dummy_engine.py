@@ -1,7 +1,7 @@
 """Steps 2 to 9 and 15 on genuine EXO 0.0.15 with its dummy engine, where EXO_SOURCE names a checkout of v0.0.15-alpha.
 
 On loopback, without root. Needs a Python that EXO 0.0.15 runs on (EXO_PYTHON names one that is not on the PATH) and a
-package index.
+package index, or what EXO_WHEELS names.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import pytest
 from records.campaign import load_campaign
 from rehearsal import cluster
 from rehearsal.layout import NODES, Layout
-from tests.real.genuine import EXO_PYTHON, EXO_SOURCE
+from tests.real.genuine import EXO_PYTHON, EXO_SOURCE, EXO_WHEELS
 from tests.support.fab import fab, marked
 
 OFFLINE = ("PIP_CONFIG_FILE", "PIP_NO_INDEX", "PIP_FIND_LINKS")
 
+LONGEST_S = 1800
+"""Three installs, one after the other: five minutes in all with the wheels at hand, beside other work."""
+
 pytestmark = [
-    pytest.mark.timeout(580),
+    pytest.mark.timeout(LONGEST_S),
     pytest.mark.skipif(not EXO_SOURCE, reason="EXO_SOURCE names no checkout of EXO v0.0.15-alpha"),
     pytest.mark.skipif(not EXO_PYTHON, reason="EXO_PYTHON names no Python 3.12, and the PATH has none"),
 ]
@@ -30,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    """Bring up nodes that reach the package index, with a Python of EXO's and ports of their own for each node."""
+    """Bring up nodes that reach the packages, with a Python of EXO's and ports of their own for each node."""
     laid = cluster.lay_out(tmp_path_factory.mktemp("real"))
     head, _, body = laid.hosts_file.read_text(encoding="utf-8").partition("\n")
     hosts = json.loads(body)
@@ -39,6 +42,8 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     for key in NODES:
         (laid.node(key).bin / "python3.12").symlink_to(EXO_PYTHON)
     mine = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_", "SSL_"))}
+    if EXO_WHEELS:
+        mine |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": EXO_WHEELS}
     cluster.start(laid, dict.fromkeys(OFFLINE) | mine)
     yield laid
     cluster.down(laid.root)
@@ -71,7 +76,7 @@ def test_steps_2_to_9_and_15_on_the_real_exo(layout: Layout) -> None:
         ("install", "start", "download-model"),
         ("cleanup",),
     ):
-        done = fab(*words, hosts=hosts, timeout_s=550)
+        done = fab(*words, hosts=hosts, timeout_s=LONGEST_S)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
     records = load_campaign(layout.root / "logs" / "llama-0015").records
     assert {number: record.status for number, record in records.items()} == {

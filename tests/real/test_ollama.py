@@ -35,14 +35,17 @@ from tasks.ollama.servers import ask_servers
 from tasks.steps import StepNotes
 from tests.real.ollama_server import (
     MODEL,
+    OLLAMA_GGUF,
     OLLAMA_OTHER,
     OTHER,
+    THINKING,
     TWIN,
     GenuineOllama,
     absent,
     again_and_again,
     once,
 )
+from tests.real.registry import PULLED, registry, without_digests
 from tests.support.fab import fab
 
 SAMPLES = "11-bench-baseline.samples.jsonl"
@@ -325,3 +328,72 @@ def test_an_engine_without_its_ollama_is_named(server: GenuineOllama, lab: Lab) 
                 os.kill(pid, signal.SIGKILL)
     show("engine left behind", str(caught.value), caught.value.problem.do)
     assert f"(end it: kill {left[0]})" in str(caught.value)
+
+
+def test_thoughts_are_output_like_any_other(layout: Layout, server: GenuineOllama) -> None:
+    """A model that thinks all the time it is given answers with no word but `thinking`: tokens and times are theirs."""
+    server.make("thinker:135m", template=THINKING)
+    said = server.ask("POST", "/api/generate", {"model": "thinker:135m", "prompt": "Why?", "stream": False,
+                                                "options": {"num_predict": 8, "num_ctx": 1024}})[1]  # fmt: skip
+    lab = reopened(layout, model="thinker:135m")
+    try:
+        campaign = measured(lab, 2)
+    finally:
+        lab.close()
+        server.command("rm", "thinker:135m")
+        change(layout)
+    samples = campaign.samples[11]
+    show("thinking", str({k: said.get(k) for k in ("response", "thinking")}), repr(samples[-1].text_head))
+    assert (bool(said["thinking"]), said["response"]) == (True, "")
+    assert [(s.error, s.output_tokens, bool(s.text_head)) for s in samples] == [(None, 16, True)] * 6
+    assert all(s.first_token_s < s.last_token_s <= s.total_s for s in samples)  # type: ignore[operator]
+    assert errors(campaign, 11).status == "pass"
+
+
+def test_a_model_that_is_pulled_in_a_run_is_a_neighbours_work(server: GenuineOllama, lab: Lab) -> None:
+    """Another client pulls a model while ours is measured: no run is lost to it, and cleanup would name what is new."""
+    before = ask_servers(lab)["rog"]
+    pulled: list[tuple[int, Any]] = []
+    with registry(Path(OLLAMA_GGUF).read_bytes().replace(b"HuggingFace", b"HuggingPull", 1)) as address:
+        name = f"{address.removeprefix('http://')}/{PULLED}"
+        asking = {"model": f"{address}/{PULLED}", "insecure": True, "stream": False}
+        with once(lambda: asked(lab, 1), lambda: pulled.append(server.ask("POST", "/api/pull", asking))):
+            campaign = measured(lab, 2)
+    told = ollama.touched(before, ask_servers(lab)["rog"])
+    server.command("rm", name)
+    found = [check(campaign, 11) for check in (same_model, errors, no_neighbour)]
+    show("pulled", str(pulled), *told, *(f"{c.name}: {c.status}: {c.evidence}" for c in found))
+    assert pulled == [(200, {"status": "success"})]
+    assert told == [f"rog: {name} is new"]
+    assert [c.status for c in found if c.name != "no neighbour"] == ["pass"] * 2
+
+
+def test_a_memory_without_digests_is_known_by_its_files(layout: Layout, server: GenuineOllama) -> None:
+    """Where /api/ps tells no digest the file's other name is found through /api/show, let go of, and loaded afresh."""
+    server.load(TWIN, -1)
+    with without_digests(server.url, server.address) as url:
+        lab = reopened(layout, url=url)
+        try:
+            campaign = measured(lab)
+        finally:
+            lab.close()
+            change(layout)
+    note = campaign.conditions[11][0]
+    show("no digests", str(note.memory_before))
+    assert campaign.benchmark(11).reload == {"rog": "reload"}  # type: ignore[union-attr]
+    assert [(m.name, m.digest) for m in note.memory_before["rog"]] == [(MODEL, "")]
+    assert [check(campaign, 11).status for check in (same_model, errors)] == ["pass"] * 2
+
+
+def test_a_server_that_listens_on_loopback_alone(layout: Layout, models: GenuineOllama) -> None:
+    """As Ollama listens where nobody sets OLLAMA_HOST: asked from another machine it is refused with what to set."""
+    at_home = GenuineOllama(layout.root / "genuine", "127.0.0.1", models.port)
+    at_home.start()
+    try:
+        done = fab("preflight", hosts=layout.hosts_file)
+    finally:
+        at_home.stop()
+    show("listens on loopback alone", done.stderr)
+    assert done.returncode == 1
+    assert models.url in done.stderr
+    assert "OLLAMA_HOST=0.0.0.0" in done.stderr
