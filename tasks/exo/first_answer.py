@@ -1,8 +1,7 @@
 """The first chat through the whole ring, and what stops it: told within seconds, 900 of them are never waited out.
 
 While EXO owes the answer, every node is looked at about once a second. What its log says against this pair ends the
-wait. A ring that hangs is told from one that is slow by what the nodes do: one that computes, loads or downloads uses
-a processor or a disk, or writes its log; an idle EXO uses a thousandth of a core (0.0.15, 10 ms in 10 s).
+wait. A ring that hangs is told from one that is slow by what the nodes do (`work`).
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from tasks.exo.cluster import ExoCluster
 from tasks.exo.interface import Answer
 from tasks.exo.logtext import exo_said, last_word, likely_cause
 from tasks.exo.node import ExoNode
+from tasks.exo.work import HUNG_S, Work
 from tasks.machines.daemon import LOG_CAP_BYTES, Daemon, Pulse
 from tasks.machines.http import Line
 from tasks.machines.node import journal
@@ -32,12 +32,6 @@ TOKENS = 24
 EXO 0.0.x answers with as many as it was started for."""
 
 LOOK_S = 1.0
-HUNG_S = 60.0
-"""A ring in which no node did anything for this long hangs; the slowest stage seen took 1.4 s a token on a CPU."""
-WORKING_CORES = 0.1
-WANTED_CORES = 0.8
-"""Of processor used or waited for: one that computes wants a whole one, and gets little of it on an overloaded node."""
-MOVED_BYTES = 1_000_000
 _TELL_S = 10.0
 
 
@@ -90,12 +84,8 @@ class _Watch:
         self._news: set[str] = set()
         """Nodes whose log has grown since it was last read through."""
         self._processes: dict[str, Daemon | None] = cluster.each(lambda exo: exo.process())
-        self._before: dict[str, tuple[float, Pulse]] = {}
-        self._disk_bytes: dict[str, int] = {}
-        """What each node had read and written when that last counted as work: a slow download is work too."""
-        self._begin = self._told = time.monotonic()
-        self._worked = dict.fromkeys(logs, self._begin)
-        """When each node was last seen doing something."""
+        self._told = time.monotonic()
+        self._work = {key: Work(self._told) for key in logs}
 
     def await_reply(self, request: Request) -> Reply:
         """Send it from a thread of its own and look at the nodes until it is answered. Raises StepError.
@@ -146,37 +136,27 @@ class _Watch:
     def at_work(self, within_s: float = 2 * LOOK_S + 1) -> list[str]:
         """Return the nodes that were seen doing something in the last seconds."""
         now = time.monotonic()
-        return [key for key, worked in self._worked.items() if now - worked < within_s]
+        return [key for key, work in self._work.items() if now - work.last_s < within_s]
 
     def _look_at(self, exo: ExoNode) -> Pulse:
         process = self._processes[exo.key]
         if process is None:
             return Pulse(alive=False)
         pulse, text = exo.pulse(process, self._read[exo.key])
-        now = time.monotonic()
         self._written[exo.key] = (self._written[exo.key] + text)[-2 * LOG_CAP_BYTES :]
         self._read[exo.key] = pulse.log_bytes
         if text:
             self._news.add(exo.key)
-        since, before = self._before.get(exo.key, (now, pulse))
-        used_s = pulse.cpu_s - before.cpu_s
-        wanted_s = used_s + pulse.waited_s - before.waited_s
-        used = used_s > WORKING_CORES * (now - since) or wanted_s > WANTED_CORES * (now - since)
-        moved = pulse.disk_bytes - self._disk_bytes.setdefault(exo.key, pulse.disk_bytes) > MOVED_BYTES
-        if moved:
-            self._disk_bytes[exo.key] = pulse.disk_bytes
-        if used or moved or pulse.log_bytes != before.log_bytes:
-            self._worked[exo.key] = now
-        self._before[exo.key] = (now, pulse)
+        self._work[exo.key].take(pulse, time.monotonic())
         return pulse
 
     def _refuse_hung(self) -> None:
         now = time.monotonic()
-        if now - max(self._worked.values()) < HUNG_S:
+        if now - max(work.last_s for work in self._work.values()) < HUNG_S:
             return
         idle = {
-            key: f"did nothing for {now - worked:.0f} s while EXO owed an answer"
-            for key, worked in self._worked.items()
+            key: f"did nothing for {now - work.last_s:.0f} s while EXO owed an answer"
+            for key, work in self._work.items()
         }
         raise one_each(
             idle,

@@ -10,10 +10,12 @@ import pytest
 from records.campaign import load_campaign
 from rehearsal import cluster
 from rehearsal.layout import Layout
+from rehearsal.traps import tell
 from reports.checks.answers import errors
+from tasks.benchmark import ring
 from tasks.benchmark.arms import ExoArm
 from tasks.benchmark.steps import bench_comparison
-from tasks.exo.first_answer import HUNG_S
+from tasks.exo.work import HUNG_S
 from tasks.install import install_group
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
@@ -44,6 +46,18 @@ def test_a_ring_that_does_not_get_on_is_placed_anew(nodes: Layout, trap: str) ->
         arm.load()
         assert time.monotonic() - begin >= HUNG_S
         assert not arm.fresh
+
+
+def test_a_ring_that_dies_in_a_measured_run_loses_it(nodes: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dead-ring, later: no request is waited out for its time-out; the run is lost and measured again."""
+    monkeypatch.setattr(ring, "HUNG_S", 10.0)  # below the rehearsal's time-out, as 60 s are below a campaign's
+    with laid(nodes, "dead-ring") as lab:
+        tell(nodes, ("srv1",), "exo", ring_dies_in=3)  # the proof and the warm-up pass
+        start_group(lab)
+        bench_comparison(lab, runs="1")
+        lost = [note for note in load_campaign(lab.logs).conditions[12] if note.lost]
+    assert [(note.arm, note.run, note.attempt) for note in lost] == [("exo", 1, 1)]
+    assert "did nothing for" in lost[0].lost
 
 
 def test_an_error_in_a_clean_stream_loses_the_run(nodes: Layout) -> None:

@@ -35,6 +35,8 @@ class Bed:
     lab: Lab
     folder: Path
     hosts: dict[str, Any]
+    login: dict[str, str]
+    """What a login on every node finds in its environment; on srv1, where `fab` is typed, there is none to find it."""
 
     def campaign(self, name: str, hosts: dict[str, Any] | None = None) -> Path:
         """Return a new folder for one campaign, its hosts file in it: the bed's own, where no other is given."""
@@ -75,6 +77,7 @@ class Bed:
             cwd=PROJECT,
             timeout_s=timeout_s,
             FABRIC_EXO_INVENTORY=str(campaign / "hosts.yaml"),
+            **self.login,
         )
         took = f"exit code {done.returncode} after {time.monotonic() - begin:.0f} s"
         with (campaign / "typed.log").open("a") as log:
@@ -111,7 +114,7 @@ def brought_up(root: Path, hosts: dict[str, Any], tools: dict[str, str], **varia
             (home / ".rehearsal.json").write_text(json.dumps({"ollama": told}))
             argv = [sys.executable, "-m", "rehearsal.ollama", "0.0.0.0", str(OLLAMA_PORT), str(home)]
             up.start(machine, argv, "ollama.log", **ours)
-        yield Bed(up, root, hosts)
+        yield Bed(up, root, hosts, variables)
 
 
 def shipped() -> dict[str, Any]:

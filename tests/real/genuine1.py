@@ -17,8 +17,10 @@ EXO1_SOURCE = os.environ.get("EXO1_SOURCE", "")
 EXO1_PYTHON = os.environ.get("EXO1_PYTHON") or shutil.which("python3.13") or ""
 EXO1_CACHE = os.environ.get("EXO1_CACHE", "")
 """uv's cache with all that EXO needs, for the nodes reach no package index: one `fab install` elsewhere fills it."""
-BUILT_WITH = ("CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR", "MATURIN_PEP517_ARGS")
-"""Handed on to the nodes where they are set: with a CARGO_TARGET_DIR that has been used the Rust part takes seconds."""
+BUILT_WITH = ("CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR")
+"""Handed on to the nodes where they are set. A CARGO_TARGET_DIR that has been used spares most of the Rust part: each
+node's Python has pyo3 and what uses it compiled anew. MATURIN_PEP517_ARGS is left out: it may ask for a dev build.
+"""
 
 
 def absent() -> str:
