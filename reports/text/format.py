@@ -78,9 +78,8 @@ def duration(seconds: float | None) -> str:
     if size < 100:
         return f"{digits(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    large, small = (f"{minutes} min", f"{rest} s") if minutes < 60 else (f"{minutes // 60} h", f"{minutes % 60} min")
+    return large if small.startswith("0 ") else f"{large} {small}"
 
 
 def about(seconds: float) -> str:

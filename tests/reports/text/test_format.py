@@ -18,7 +18,9 @@ from reports.text import format as fmt
         (36.0, "36.0 s", "about 36 s"),
         (99.6, "99.6 s", "about 1 min 40 s"),
         (725.0, "12 min 5 s", "about 12 min 5 s"),
+        (1800.0, "30 min", "about 30 min"),
         (7380.0, "2 h 3 min", "about 2 h 3 min"),
+        (7200.0, "2 h", "about 2 h"),
     ],
 )
 def test_durations(seconds: float | None, exact: str, estimate: str | None) -> None:
