@@ -156,8 +156,8 @@ def _drawn(chart: Chart, mark: str) -> DrawnChart:
     figure = Figure(layout=layout)
     figure.set_figwidth(WIDTH_IN)
     chart.draw(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, for both formats
+    layout.execute(figure)
+    figure.set_layout_engine("none")  # laid out once, for both formats, and without drawing it for that
     _head(figure, chart.title, mark)
     svg, png = io.BytesIO(), io.BytesIO()
     # Not savefig: it would draw each a second time, to lay it out.
