@@ -29,14 +29,20 @@ LONGEST_FIRST = (
     "test_traps_install.py",
     "test_resume.py",
     "test_traps.py",
-    "test_traps_ring.py",
-    "test_rehearse.py",
-    "test_flow_1x.py",
     "test_trouble.py",
+    "test_traps_ring.py",
+    "test_flow_1x.py",
+    "test_start.py",
+    "test_gen0_install.py",
     "test_probe_genuine.py",
+    "test_faults.py",
+    "test_rehearse.py",
+    "test_charts.py",
+    "test_lock.py",
+    "test_cluster.py",
 )
-"""Files of over a minute: begun last, they would leave the other workers idle at the end. Left alone, pytest-xdist
-begins with the files of most tests, hence `--no-loadscope-reorder`."""
+"""Files of over 25 s: begun last, they would leave the other workers idle at the end. Left alone, pytest-xdist begins
+with the files of most tests, hence `--no-loadscope-reorder`."""
 STARTS = re.compile(r"\bbed\(|\bcluster\.(up|start)\(|\bstart_three\(|\bstart\(nodes|\bfab\(")
 PROGRAMS = re.compile(r"rehearsal\.(node_server|ollama)\b|from exo\.main import|'rehearse'")
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
