@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -15,6 +16,8 @@ from reports.verdict.decision import Decision
 if TYPE_CHECKING:
     from reports.charts.figure import Axes, Figure
 
+SPOKEN = 30
+"""Rounds that the words name one by one."""
 APART = 0.16
 """Of a round's width: how far the baselines of one round stand from each other."""
 
@@ -38,10 +41,7 @@ class RoundsChart(msgspec.Struct, frozen=True):
 
     def alternative(self) -> str:
         """Return every round's ratio in words, and which rounds are lost."""
-        told = [
-            f"EXO over {mark.label}: {', '.join(f'round {r.round} {fmt.ratio(r.ratio)}' for r in c.rounds)}."
-            for mark, c in self.rows
-        ]
+        told = [f"EXO over {mark.label}: {_in_words(c)}." for mark, c in self.rows]
         lost = self.rows[0][1].lost
         lines = f"against a line at {self.target:.2f}×"
         missing = f" Lost: round {fmt.listed([str(number) for number in lost])}." if lost else ""
@@ -61,8 +61,8 @@ class RoundsChart(msgspec.Struct, frozen=True):
         for place, (mark, comparison) in enumerate(self.rows):
             shift = APART * (place - (len(self.rows) - 1) / 2)
             self._arm(axes, mark, comparison, shift, right)
-        for number in self.rows[0][1].lost:
-            axes.axvline(number, color=ALARM, linewidth=1, linestyle="--")
+        lost = self.rows[0][1].lost
+        axes.vlines(lost, 0, 1, transform=axes.get_xaxis_transform(), color=ALARM, linewidth=1, linestyle="--")
         ratios = [v for _, c in self.rows for r in c.rounds for v in (r.ratio, r.measured)]
         bounds = [v for _, c in self.rows for v in (c.lower, c.upper) if v > 0 and math.isfinite(v)]
         low, high = min([*ratios, *bounds, self.target]), max([*ratios, *bounds, self.target])
@@ -85,12 +85,22 @@ class RoundsChart(msgspec.Struct, frozen=True):
 
     def _arm(self, axes: Axes, mark: ArmMark, comparison: Comparison, shift: float, right: float) -> None:
         colour = FAINT if self.void else mark.colour
-        for r in comparison.rounds:
-            axes.plot([r.round + shift], [r.measured], mark.shape, color=CARD, markeredgecolor=FAINT, markersize=6)
-            axes.plot([r.round + shift], [r.ratio], mark.shape, color=colour, markersize=6.5)
+        places = [r.round + shift for r in comparison.rounds]
+        measured, ratios = zip(*((r.measured, r.ratio) for r in comparison.rounds), strict=True)
+        axes.plot(places, measured, mark.shape, color=CARD, markeredgecolor=FAINT, markersize=6)
+        axes.plot(places, ratios, mark.shape, color=colour, markersize=6.5)
         if comparison.lower > 0 and math.isfinite(comparison.upper):
             at = right + 1.5 * shift
             axes.plot([at, at], [comparison.lower, comparison.upper], color=colour, linewidth=4, solid_capstyle="butt")
         axes.plot(
             [right + 1.5 * shift], [comparison.ratio], mark.shape, color=CARD, markeredgecolor=QUIET, markersize=8
         )
+
+
+def _in_words(comparison: Comparison) -> str:
+    rounds = comparison.rounds
+    if len(rounds) <= SPOKEN:
+        return ", ".join(f"round {r.round} {fmt.ratio(r.ratio)}" for r in rounds)
+    ratios = [r.ratio for r in rounds]
+    middle = fmt.ratio(statistics.median(ratios))
+    return f"{len(rounds)} rounds, {fmt.ratio(min(ratios))} to {fmt.ratio(max(ratios))}, the median {middle}"

@@ -214,3 +214,18 @@ def test_a_large_series_is_drawn_as_what_an_eye_can_see() -> None:
         RequestsChart(bands).draw(figure)
         artists.append(sum(1 for axes in figure.axes for _ in axes.findobj()))
     assert artists[0] == artists[1] < 200
+
+
+def test_many_rounds_are_one_series() -> None:
+    """A thousand rounds take as many artists as four do, lost ones included, and the words tell their spread."""
+    from matplotlib.figure import Figure
+
+    artists = []
+    for count in (4, 1000):
+        rounds = [RoundRatio(number, 1.4, 1.3 + number / 10 / count, False) for number in range(1, count + 1)]
+        chart = RoundsChart(1.3, [(ROG, msgspec.structs.replace(CHECKED, rounds=rounds, lost=list(range(count // 2))))])
+        figure = Figure()
+        chart.draw(figure)
+        artists.append(len(figure.axes[0].lines) + len(figure.axes[0].collections))
+    assert artists[0] == artists[1]
+    assert "1000 rounds, 1.30× to 1.40×, the median 1.35×" in chart.alternative()
