@@ -10,10 +10,9 @@ from scipy.special import stdtrit
 from records.campaign import Campaign
 from reports.checks.check import Check
 from reports.checks.evidence import schedule_samples
-from reports.stats.arms import arm_estimates
+from reports.stats.arms import arm_runs
 from reports.stats.comparison import compare
 from reports.stats.rounds import FEWEST_ROUNDS, order_effect
-from reports.stats.runs import RunValue
 from reports.stats.within_run import within_runs
 
 ORDER_ERROR = 0.05
@@ -64,13 +63,7 @@ def order(campaign: Campaign, step: int) -> Check:
         "order",
         "A machine that one arm's run leaves hot makes the next arm's run slower, and the ratio wrong.",
     )
-    exo: list[RunValue] = []
-    baselines: dict[str, list[RunValue]] = {}
-    for estimate in arm_estimates(campaign.samples.get(step, [])):
-        if estimate.engine == "exo":
-            exo = estimate.runs
-        else:
-            baselines[estimate.arm] = estimate.runs
+    exo, baselines = arm_runs(campaign.samples.get(step, []))
     warned, evidence = [], []
     for c in compare(exo, baselines, campaign.limits.target_ratio, 1 - campaign.limits.confidence):
         places = np.array([[0, 1] if round_.exo_first else [1, 0] for round_ in c.rounds]).T

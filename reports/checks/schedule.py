@@ -12,9 +12,9 @@ from records.campaign import Campaign
 from records.facts import Calibration
 from reports.checks.check import Check
 from reports.checks.evidence import first_few, lost_runs, schedule_samples, unreadable_of
-from reports.stats.arms import arm_estimates
+from reports.stats.arms import arm_estimates, arm_runs
 from reports.stats.rounds import FEWEST_ROUNDS
-from reports.stats.runs import RunValue, is_good
+from reports.stats.runs import is_good
 from reports.stats.sample_size import compare_control
 
 DRIFT_ERROR = 0.01
@@ -71,10 +71,8 @@ def baselines(campaign: Campaign, step: int) -> Check:
 def interleaved(campaign: Campaign, step: int) -> Check:
     """Tell whether the arms took turns: EXO's runs neither all before nor all after a baseline's."""
     name, why = "interleaved", "With one arm after the other, a drift of the machines decides: 10-25 % false GO."
-    runs: dict[str, list[RunValue]] = {}
-    for estimate in arm_estimates(campaign.samples.get(step, [])):
-        runs[estimate.arm if estimate.engine == "ollama" else ""] = estimate.runs
-    exo = [run.start_utc for run in runs.pop("", [])]
+    of_exo, runs = arm_runs(campaign.samples.get(step, []))
+    exo = [run.start_utc for run in of_exo]
     blocks, untold = [], []
     for arm, values in runs.items():
         theirs = [run.start_utc for run in values]
@@ -125,12 +123,13 @@ def drift(campaign: Campaign, step: int) -> Check:
     """Tell whether an arm's runs went up or down over time: the slope of log rate over the run's place, by t test."""
     name, why = "drift", "A machine that warms up or fills up measures the hour; the interleaved order only halves it."
     trends, evidence = [], []
-    for arm in arm_estimates(campaign.samples.get(step, [])):
-        values = sorted(arm.runs, key=lambda run: (run.start_utc, run.start_monotonic_s or 0.0, run.run))
+    exo, baselines = arm_runs(campaign.samples.get(step, []))
+    for arm, runs in {"exo": exo, **baselines}.items():
+        values = sorted(runs, key=lambda run: (run.start_utc, run.start_monotonic_s or 0.0, run.run))
         if len(values) < DRIFT_RUNS:
             continue
         slope, t = _slope([run.log_rate for run in values])
-        evidence.append(f"{arm.arm} {math.expm1(slope * (len(values) - 1)):+.1%} from first to last run")
+        evidence.append(f"{arm} {math.expm1(slope * (len(values) - 1)):+.1%} from first to last run")
         if abs(t) >= stdtrit(len(values) - 2, 1 - DRIFT_ERROR / 2):
             trends.append(evidence[-1])
     if trends:

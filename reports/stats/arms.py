@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -39,12 +39,35 @@ class ArmEstimate(msgspec.Struct, frozen=True):
 
 def arm_estimates(samples: Iterable[Sample]) -> list[ArmEstimate]:
     """Return one estimate an arm, EXO first, the baselines by name. The order of `samples` does not matter."""
+    return [_estimate(arm, members) for arm, members in _by_arm(samples)]
+
+
+class ArmRuns(NamedTuple):
+    """The runs alone, which is all that a ratio needs: one value each, by run number."""
+
+    exo: list[RunValue]
+    baselines: dict[str, list[RunValue]]
+    """Arm -> its runs."""
+
+
+def arm_runs(samples: Iterable[Sample]) -> ArmRuns:
+    """Return EXO's runs and every baseline's; the order of `samples` does not matter."""
+    found = ArmRuns([], {})
+    for arm, members in _by_arm(samples):
+        if members[0].engine == "exo":
+            found.exo.extend(run_values(members))
+        else:
+            found.baselines[arm] = run_values(members)
+    return found
+
+
+def _by_arm(samples: Iterable[Sample]) -> list[tuple[str, list[Sample]]]:
+    """Return every arm with its samples of the schedule, EXO first."""
     by_arm: dict[str, list[Sample]] = {}
     for sample in samples:
         if in_schedule(sample):
             by_arm.setdefault(sample.arm, []).append(sample)
-    estimates = [_estimate(arm, members) for arm, members in by_arm.items()]
-    return sorted(estimates, key=lambda estimate: (estimate.engine != "exo", estimate.arm))
+    return sorted(by_arm.items(), key=lambda item: (item[1][0].engine != "exo", item[0]))
 
 
 def _estimate(arm: str, samples: list[Sample]) -> ArmEstimate:

@@ -19,7 +19,7 @@ from reports.checks.catalogue import check_all
 from reports.checks.check import Check
 from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
 from reports.stats import sample_size
-from reports.stats.arms import arm_estimates
+from reports.stats.arms import arm_runs
 from reports.stats.comparison import Comparison
 from reports.stats.naive import NaiveRule, PlanWord, naive_rules, plan_word
 from reports.verdict import reasons
@@ -210,9 +210,7 @@ def _not_yet(base: Decision, campaign: Campaign, step: int) -> Decision:
 
 def _rates(campaign: Campaign, step: int) -> RateDecision:
     """Apply the rule, with the looks that the campaign was planned with."""
-    arms = arm_estimates(campaign.samples.get(step, []))
-    exo = next((arm.runs for arm in arms if arm.engine == "exo"), [])
-    baselines = {arm.arm: arm.runs for arm in arms if arm.engine == "ollama"}
+    exo, baselines = arm_runs(campaign.samples.get(step, []))
     benchmark = campaign.benchmark(step)
     if benchmark is not None and benchmark.until_decided:
         return decide_looks(exo, baselines, campaign.limits, benchmark.runs)

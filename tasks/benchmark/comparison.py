@@ -74,17 +74,14 @@ def _until_decided(
 ) -> tuple[Job, Measured]:
     """Measure up to the first look that decides."""
     from records.samples import marked, read_samples
-    from reports.stats.arms import arm_estimates
+    from reports.stats.arms import arm_runs
     from reports.verdict.rule import LOOKS, RateDecision, decide_looks
 
     def decision(job: Job, rounds: int | None = None) -> RateDecision:
         samples = marked(read_samples(job.samples)[0], read_conditions(job.conditions)[0])
         samples = [s for s in samples if s.campaign == job.label]
         finished = rounds or finished_rounds(samples, job.arms, lab.inventory.bench.requests)
-        estimates = arm_estimates(samples)
-        exo = next((arm.runs for arm in estimates if arm.engine == "exo"), [])
-        baselines = {arm.arm: arm.runs for arm in estimates if arm.engine == "ollama"}
-        return decide_looks(exo, baselines, lab.inventory.decision, finished)
+        return decide_looks(*arm_runs(samples), lab.inventory.decision, finished)
 
     for rounds in LOOKS:
         job = job_for(lab, step, pair, arms, rounds, LOOKS[-1])
