@@ -13,6 +13,8 @@ from tests.support.full_campaign import write_campaign
 
 SAMPLES_A_RUN = 12
 """Three arms, four requests of each."""
+BASELINE_RUNS = 3
+"""Of step 11, as hosts.yaml ships it: what grows is step 12."""
 
 
 def main() -> int:
@@ -22,7 +24,8 @@ def main() -> int:
     logs.mkdir(parents=True)
     writer = os.fork()
     if not writer:
-        write_campaign(logs, runs=max(2, samples // SAMPLES_A_RUN), steps=range(1, 13))
+        write_campaign(logs, runs=BASELINE_RUNS, steps=range(1, 12))
+        write_campaign(logs, runs=max(2, samples // SAMPLES_A_RUN), steps=range(12, 13))
         os._exit(0)
     os.waitpid(writer, 0)
     begin = time.process_time()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SPOKEN = 30
 """Rounds that the words name one by one."""
+MARKS = 400
 APART = 0.16
 """Of a round's width: how far the baselines of one round stand from each other."""
 
@@ -38,6 +39,11 @@ class RoundsChart(msgspec.Struct, frozen=True):
         """Return the chart of a decision; None where there is no round."""
         rows = [(marks[c.baseline], c) for c in decision.comparisons if c.baseline in marks and c.rounds]
         return cls(decision.limits.target_ratio, rows, decision.void) if rows else None
+
+    @property
+    def every(self) -> int:
+        """Of so many rounds one is drawn: an eye tells no more than MARKS of them apart."""
+        return -(-max(len(c.rounds) for _, c in self.rows) // MARKS)
 
     def alternative(self) -> str:
         """Return every round's ratio in words, and which rounds are lost."""
@@ -77,7 +83,8 @@ class RoundsChart(msgspec.Struct, frozen=True):
         axes.set_xticks([*shown, right], [*map(str, shown), "bounds"])
         axes.grid(axis="y")
         axes.text(numbers[0] - 0.55, self.target, f"target {self.target:.2f}×", va="bottom", weight="bold", fontsize=9)
-        axes.set_xlabel(f"round, in time order{'; dashed: lost' if self.rows[0][1].lost else ''}", **SMALL)
+        thinned = f", one in {self.every} shown" if self.every > 1 else ""
+        axes.set_xlabel(f"round, in time order{thinned}{'; dashed: lost' if lost else ''}", **SMALL)
         axes.set_ylabel("speed-up")
         handles = [axes.plot([], [], m.shape, color=m.colour, label=f"over {m.label}")[0] for m, _ in self.rows]
         handles += axes.plot([], [], "o", color=CARD, markeredgecolor=FAINT, label="as measured, trend and all")
@@ -85,8 +92,9 @@ class RoundsChart(msgspec.Struct, frozen=True):
 
     def _arm(self, axes: Axes, mark: ArmMark, comparison: Comparison, shift: float, right: float) -> None:
         colour = FAINT if self.void else mark.colour
-        places = [r.round + shift for r in comparison.rounds]
-        measured, ratios = zip(*((r.measured, r.ratio) for r in comparison.rounds), strict=True)
+        rounds = comparison.rounds[:: self.every]
+        places = [r.round + shift for r in rounds]
+        measured, ratios = zip(*((r.measured, r.ratio) for r in rounds), strict=True)
         axes.plot(places, measured, mark.shape, color=CARD, markeredgecolor=FAINT, markersize=6)
         axes.plot(places, ratios, mark.shape, color=colour, markersize=6.5)
         if comparison.lower > 0 and math.isfinite(comparison.upper):
