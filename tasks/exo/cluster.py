@@ -34,7 +34,8 @@ from tasks.machines.wire import Flow
 T = TypeVar("T")
 APART_S = 40.0
 """A link that comes anew brings a node back in about a quarter of a minute, where it comes back at all."""
-PLACINGS = 5
+PLACINGS = 8
+"""On two busy processors more than every second one got stuck, which took half a minute each."""
 GONE_LOOK_S = 10.0
 """How often a long flow is interrupted by the question whether all our processes live."""
 

@@ -354,7 +354,7 @@ class ExoNode:
         """Return every process of ours that was started for EXO here, its children included."""
         return daemon.family(self.node, self.run_folder)
 
-    def end_runners(self, patience_s: float = 15.0) -> list[int]:
+    def end_runners(self, patience_s: float = 8.0) -> list[int]:
         """End what still holds a model here `patience_s` after no instance of it is left; return the PIDs.
 
         EXO gives a runner of its own 5 s. One that it waits for in vain keeps it from everything else, until it is
