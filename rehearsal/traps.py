@@ -94,8 +94,8 @@ def _log_out(layout: Layout) -> None:
 
 def _stick(layout: Layout, hosts: Hosts) -> None:
     exo_of(hosts).update(download_timeout_s=600)  # the rehearsal's own is as short as the patience with a placement
-    for key in NODES:
-        tell(layout, (key,), "exo", stuck_in=["RunnerConnecting" if key == "srv2" else "RunnerIdle"])
+    for key, state in zip(NODES, ("Idle", "Idle", "Connecting"), strict=True):
+        tell(layout, (key,), "exo", stuck_in=[f"Runner{state}"], holds_on=key == "srv2")
 
 
 OLLAMAS = ("srv1", "rog")
@@ -244,9 +244,9 @@ TRAPS: dict[str, Trap] = {
     ),
     "stuck-placement": Trap(
         "the model is placed: HTTP 200, and an instance is listed on three nodes",
-        "one runner of EXO 1.0.71 connects, the others idle, for good",
-        "`fab download-model`, profile `qwen-1x`: a placement in which nothing changes for a minute is deleted and "
-        "made again, three times at most; then the nodes are named with what they do",
+        "one runner of EXO 1.0.71 connects, the others idle, for good; srv2's EXO waits for its runner's word",
+        "`fab download-model`, profile `qwen-1x`: a placement that stands still for 15 s is deleted, a runner "
+        "that outlives it is ended, and it is made again, eight times at most; then the nodes are named",
         _stick,
     ),
     "dead-ring": Trap(

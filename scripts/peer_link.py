@@ -72,18 +72,25 @@ def carry_one(port: int, peer: tuple[str, int]) -> None:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_S * 1000)
             say("carries")
-            back = threading.Thread(target=pump, args=(there, here))
+            ended: list[str] = []
+            back = threading.Thread(target=pump, args=(there, here, "the peer", ended))
             back.start()
-            pump(here, there)
+            pump(here, there, "EXO here", ended)
             back.join()
-    say("the connection has ended")
+    say(f"the connection has ended: {ended[0]}")
 
 
-def pump(source: socket.socket, sink: socket.socket) -> None:
-    """Hand on what comes until either side ends; then end both, so that the other direction ends too."""
-    with suppress(OSError):
+def pump(source: socket.socket, sink: socket.socket, who: str, ended: list[str]) -> None:
+    """Hand on what comes until either side ends; then end both, so that the other direction ends too.
+
+    How it ended is added to `ended`: which side's EXO has given the other up is seen nowhere else.
+    """
+    try:
         while data := source.recv(65536):
             sink.sendall(data)
+        ended.append(f"{who} closed it")
+    except OSError as error:
+        ended.append(f"{error.strerror or error}, handing on from {who}")
     for end in (source, sink):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)

@@ -21,7 +21,7 @@ from tasks.exo import models
 from tasks.exo.catalogue import generation_of
 from tasks.exo.dealing import empty_share
 from tasks.exo.forming import form
-from tasks.exo.interface import Generation, Prepared, Topology
+from tasks.exo.interface import Generation, Prepared, StuckPlacementError, Topology
 from tasks.exo.logtext import likely_cause
 from tasks.exo.node import ExoNode
 from tasks.exo.serving import POLL_S, serve
@@ -34,6 +34,8 @@ from tasks.machines.wire import Flow
 T = TypeVar("T")
 APART_S = 40.0
 """A link that comes anew brings a node back in about a quarter of a minute, where it comes back at all."""
+PLACINGS = 8
+"""On two busy processors more than every second one got stuck, which took half a minute each."""
 GONE_LOOK_S = 10.0
 """How often a long flow is interrupted by the question whether all our processes live."""
 
@@ -119,9 +121,19 @@ class ExoCluster:
         return [key for key, alive in self.each(lambda exo: exo.process() is not None).items() if not alive]
 
     def make_ready(self, pair: ModelPair) -> Prepared:
-        """Download (and on 1.x place) the model of `pair`. Raises StepError."""
+        """Download (and on 1.x place) the model of `pair`, again where it gets stuck. Raises StepError."""
         self._refuse_empty_share(pair.exo)
-        return self._drive(self.generation.make_ready(pair, *self._whole()))
+        placings = 1
+        while True:
+            try:
+                return self._drive(self.generation.make_ready(pair, *self._whole()))
+            except StuckPlacementError as error:
+                ended = [key for key, pids in self.each(ExoNode.end_runners).items() if pids]
+                if placings == PLACINGS:
+                    raise
+                on = f"; its runner on {', '.join(ended)} outlives it and is ended" if ended else ""
+                console.note("exo", f"{error}{on}; it is placed again")
+                placings += 1
 
     def unload(self, pair: ModelPair) -> Prepared:
         """Take the model of `pair` out of memory, where the generation can. Raises StepError."""

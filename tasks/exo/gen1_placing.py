@@ -4,7 +4,10 @@
 anything is known: too early, or without memory, no instance ever appears, so it is placed again after a while. The
 instance is ready when every runner of its own is `RunnerReady`; runners of former instances stay in the state, failed
 ones too, and do not count. A runner that fails is started again by EXO, up to five times, and can heal; then the
-instance is deleted. A ring that waits for one of its nodes may wait for good: it is deleted and placed again.
+instance is deleted. A ring that waits for one of its nodes may wait for good (`Idle, Connecting, Idle`): the runner
+puts its new state into a queue and goes on into mlx, which waits for the other nodes and keeps Python's lock, so the
+thread that would hand the state on never runs. Its EXO waits for that word and does nothing any more, a deletion
+included, until the runner has ended. So the instance is deleted here, and whoever began this ends what is left of it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from records.settings import ModelPair
 from tasks.errors import StepError
 from tasks.exo.gen1_download import HUB_TIMEOUT_S, add_card, card_requests, download, state_at
 from tasks.exo.gen1_state import Assignments, Runner, instances_of, runner_state
-from tasks.exo.interface import Prepared
+from tasks.exo.interface import Prepared, StuckPlacementError
 from tasks.exo.logtext import exo_said
 from tasks.exo.patience import Patience
 from tasks.machines.wire import Flow, Request, ask, read_reply, shortened
@@ -26,9 +29,10 @@ _APPEARS_S = 10.0
 """How long an accepted placement may take to show as an instance before it is placed again."""
 _PLACINGS = 12
 _GONE_S = 60.0
-_STALLS = 3
 _STALLED_S = 60.0
-"""Runners that wait for each other need a second or two; `Idle, Connecting, Idle` was seen for six minutes."""
+_CONNECTS_S = 15.0
+"""Runners that have started and wait for each other need a second or two, or go on for good."""
+_CONNECTING = ("RunnerIdle", "RunnerConnecting")
 _COMPUTES_S = 300.0
 """Loading and the warm-up compute: 37 s were seen for a tiny model on busy CPUs, and a large one takes longer."""
 _COMPUTING = ("RunnerLoading", "RunnerLoaded", "RunnerWarmingUp", "RunnerReady")
@@ -74,29 +78,25 @@ def unload(pair: ModelPair, peers: Sequence[str], entry: str, timeout_s: float) 
 def _place(model: str, names: Mapping[str, str], entry: str, patience: Patience) -> Flow[str]:
     """Have one instance of the model over all nodes (EXO's id -> name) and wait for its runners; returns its id.
 
-    One that does not get on is deleted and placed again, a bounded number of times.
+    Raises StepError; StuckPlacementError where it does not get on, and then it is deleted.
     """
     state = yield from state_at(entry)
     there = instances_of(state, model)
     whole = [key for key, found in there.items() if len(found.node_to_runner or found.runner_to_shard) == len(names)]
     keep = whole[:1]
     yield from _delete([key for key in there if key not in keep], model, entry, patience)
-    idle = ""
-    for _ in range(_STALLS):
-        if keep:
-            key, found = keep[0], there[keep[0]]
-        else:
-            key, found = yield from _new_instance(model, len(names), entry, patience)
-        idle = yield from _wait_ready(key, found, names, model, entry, patience)
-        if not idle:
-            return key
-        keep = []
+    if keep:
+        key, found = keep[0], there[keep[0]]
+    else:
+        key, found = yield from _new_instance(model, len(names), entry, patience)
+    if idle := (yield from _wait_ready(key, found, names, model, entry, patience)):
         yield from _delete([key], model, entry, patience)
-    raise StepError(
-        f"'{model}' was placed {_STALLS} times and did not get on: {idle}",
-        "every runner ready",
-        "fab cleanup start download-model; the EXO log of the node named first says more",
-    )
+        raise StuckPlacementError(
+            f"'{model}' was placed and did not get on: {idle}",
+            "every runner ready",
+            "fab cleanup start download-model; the EXO log of the node named first says more",
+        )
+    return key
 
 
 def _new_instance(model: str, nodes: int, entry: str, patience: Patience) -> Flow[tuple[str, Assignments]]:
@@ -143,12 +143,18 @@ def _wait_ready(
             before, changed_s = list(states.values()), patience.waited_s
         who = {nodes.get(runner, runner): _state_words(*told) for runner, told in states.items()}
         words = ", ".join(f"{node} {doing}" for node, doing in who.items())
-        computes = all(name in _COMPUTING for name, _ in states.values())
-        if patience.waited_s - changed_s >= (_COMPUTES_S if computes else _STALLED_S):
+        if patience.waited_s - changed_s >= _longest_s([name for name, _ in states.values()]):
             if failures:
                 raise _runner_failed(model, list(failures))
             return f"for {patience.waited_s - changed_s:.0f} s {words}"
         yield from patience.wait(f"runners: {words}", f"every runner of '{model}' ready")
+
+
+def _longest_s(states: list[str]) -> float:
+    """Return how long runners may stay in these states."""
+    if all(name in _COMPUTING for name in states):
+        return _COMPUTES_S
+    return _CONNECTS_S if all(name in _CONNECTING for name in states) else _STALLED_S
 
 
 def _state_words(name: str, told: Runner) -> str:

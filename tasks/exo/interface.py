@@ -16,8 +16,13 @@ import msgspec
 
 from records.facts import DeviceKind
 from records.settings import Exo, ModelPair
+from tasks.errors import StepError
 from tasks.machines.daemon import Launch
 from tasks.machines.wire import Flow, Reply, Request
+
+
+class StuckPlacementError(StepError):
+    """A placed model does not get on; its instance is deleted, and what still runs of it is not."""
 
 
 class ShellStep(msgspec.Struct, frozen=True):

@@ -354,6 +354,20 @@ class ExoNode:
         """Return every process of ours that was started for EXO here, its children included."""
         return daemon.family(self.node, self.run_folder)
 
+    def end_runners(self, patience_s: float = 8.0) -> list[int]:
+        """End what still holds a model here `patience_s` after no instance of it is left; return the PIDs.
+
+        EXO gives a runner of its own 5 s. One that it waits for in vain keeps it from everything else, until it is
+        gone: EXO looks every 5 s.
+        """
+        deadline = time.monotonic() + patience_s
+        while pids := [one.pid for one in self.family() if self.generation.holds_model(one.command)]:
+            if time.monotonic() > deadline:
+                self.node.run(f"kill -KILL {' '.join(map(str, pids))}", check=False)
+                return pids
+            time.sleep(_POLL_S)
+        return []
+
     def connections(self) -> frozenset[str]:
         """Return the connections to and from our peer port, as the kernel lists them: `local remote` in hex."""
         return ports.connections(self.node, self.ports.peer)

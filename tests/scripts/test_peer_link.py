@@ -74,7 +74,7 @@ def test_one_connection_is_carried_and_no_other_is_taken(link: Link, peer: socke
 
 @pytest.mark.parametrize("who", ["here", "there"])
 def test_when_either_end_leaves_the_other_hears_and_another_is_taken(link: Link, peer: socket.socket, who: str) -> None:
-    """A lost link is replaced, whichever side lost it."""
+    """A lost link is replaced, whichever side lost it, and its log says which."""
     for _ in range(2):
         here = link.dial()
         there, _ = peer.accept()
@@ -83,6 +83,9 @@ def test_when_either_end_leaves_the_other_hears_and_another_is_taken(link: Link,
         stays.settimeout(5)
         assert stays.recv(100) == b""
         stays.close()
+    assert link.process.stdout is not None
+    said = next(line for line in link.process.stdout if "has ended" in line)
+    assert said.endswith({"here": "EXO here closed it\n", "there": "the peer closed it\n"}[who])
 
 
 def test_a_peer_that_is_not_there_ends_the_dial_and_not_the_link(link: Link, peer: socket.socket) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from records.settings import ModelPair
 from tasks.errors import StepError
 from tasks.exo import gen1
+from tasks.exo.interface import StuckPlacementError
 from tasks.machines.wire import Reply, Request
 from tests.support.recorded import Performed, recorded
 from tests.support.recorded_1x import IDS, MODEL, Cluster, forget, progress
@@ -207,32 +208,19 @@ def cluster_of_names() -> Cluster:
     return cluster
 
 
-STUCK = runner_states(("RunnerIdle", "RunnerConnecting", "RunnerIdle"))
-
-
-def test_a_placement_that_does_not_move_is_placed_again() -> None:
-    """`Idle, Connecting, Idle` was seen for six minutes: after one it is deleted and placed again, and gets on."""
-    cluster = Cluster()
-    good, cluster.runners = cluster.runners, [STUCK]
-
-    def mend(now_s: float) -> None:
-        if now_s > 70:
-            cluster.runners = good
-
-    cluster.hook = mend
-    done = Performed(gen1.make_ready(pair(), NODES, "srv1", 7200), cluster)
-    assert sum(a[2] == "/place_instance" for a in done.asked) == 2
-    assert sum(a[1] == "DELETE" for a in done.asked) == 1
-    assert done.waited_s < 100
-
-
-def test_a_placement_that_never_moves_ends_within_minutes_and_names_the_nodes() -> None:
-    """Three placements of a minute each, not two hours; who does what is told by the nodes' names."""
+@pytest.mark.parametrize(
+    ("states", "longest_s"),
+    [(("RunnerIdle", "RunnerConnecting", "RunnerIdle"), 15), (("RunnerConnected", "RunnerIdle", "RunnerIdle"), 60)],
+)
+def test_a_placement_that_does_not_move_is_deleted_and_named(states: tuple[str, ...], longest_s: int) -> None:
+    """`Idle, Connecting, Idle` was seen for six minutes: it is deleted after 15 s, and said who does what."""
     cluster = cluster_of_names()
-    cluster.runners = [STUCK]
-    with pytest.raises(StepError, match=r"placed 3 times.* for 60 s .*srv2 Connecting") as caught:
+    cluster.runners = [runner_states(states)]
+    words = rf"did not get on: for {longest_s} s .*srv2 {states[1].removeprefix('Runner')}"
+    with pytest.raises(StuckPlacementError, match=words) as caught:
         Performed(gen1.make_ready(pair(), NODES, "srv1", 7200), cluster)
     assert "fab cleanup start download-model" in caught.value.problem.do
+    assert cluster.placed_s is None
 
 
 def test_a_failed_runner_may_heal() -> None:

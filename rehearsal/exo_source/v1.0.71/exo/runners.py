@@ -2,6 +2,7 @@
 
 As locked, 1.0.71 comes with an mlx that lacks `new_thread_local_stream`: then every runner fails. A placement may get
 stuck for good, one node connecting while the others idle: `stuck_in` names the states in which the first ones stay.
+With `holds_on` this node's EXO waits for a stuck runner's word: until that has ended it deletes and starts none.
 """
 
 import importlib.metadata
@@ -24,6 +25,7 @@ class Runners:
         self._settings = Settings("exo")
         self.states: dict[str, dict] = {}
         self._children: dict[str, subprocess.Popen] = {}
+        self._awaited: subprocess.Popen | None = None
         self.begun = 0
         self.ready = 0
         """How many became ready since the start: each is a run with its own noise."""
@@ -38,21 +40,28 @@ class Runners:
         """End a runner; a failed one stays in the state."""
         if "RunnerFailed" not in self.states.get(runner, {}):
             self.states.pop(runner, None)
-        if child := self._children.pop(runner, None):
+        child = self._children.pop(runner, None)
+        if child and child is not self._awaited:
             child.kill()
             child.wait()
 
     def stop_all(self) -> None:
         """End every runner."""
+        self._awaited = None
         for runner in list(self._children):
             self.stop(runner)
 
     def _live(self, runner: str, layers: int) -> None:
+        if self._awaited:
+            self._awaited.wait()
+            self._awaited = None
         self._children[runner] = subprocess.Popen([sys.executable, "-c", CHILD])
         stuck_in = self._settings.get("stuck_in", [])
         self.begun += 1
         if self.begun <= len(stuck_in):
             self._move(runner, {stuck_in[self.begun - 1]: {}})
+            if self._settings.get("holds_on", False):
+                self._awaited = self._children[runner]
             return
         step_s = self._settings.number("load_s", 0.8) / 4
         time.sleep(step_s)
