@@ -136,7 +136,7 @@ def drift(campaign: Campaign, step: int) -> Check:
         return Check(name, "warn", f"a trend: {'; '.join(trends)}", why, essential=False)
     if not evidence:
         return Check(name, "unknown", f"fewer than {DRIFT_RUNS} runs tell no trend", why, essential=False)
-    return Check(name, "pass", f"no trend: {'; '.join(evidence)}", why, essential=False)
+    return Check(name, "pass", f"no trend beyond the noise: {'; '.join(evidence)}", why, essential=False)
 
 
 def control(campaign: Campaign, _step: int) -> Check:

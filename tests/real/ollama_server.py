@@ -1,6 +1,7 @@
 """A genuine Ollama on loopback with three models made of one GGUF file, and what can happen to it in a campaign.
 
-OLLAMA names the program (0.30 and later need `llama-server` where their own build puts it), OLLAMA_GGUF a small model.
+OLLAMA names the program (0.30 and later need `llama-server`, and to make a model `llama-quantize`, where their own
+build puts them), OLLAMA_GGUF a small model.
 """
 
 from __future__ import annotations

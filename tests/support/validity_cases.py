@@ -329,6 +329,7 @@ CASES: list[tuple[str, str, str, Callable[[Campaign], Campaign], str]] = [
     ("interleaved", "no times", "unknown", lambda c: changed(c, of_arm("exo", start_utc="")), "no times"),
     ("token counts", "frames", "warn", lambda c: changed(c, of_arm("exo", token_source="frames")), "exo: frames"),
     ("drift", "rising", "warn", rising, "from first to last run"),
+    ("drift", "none", "pass", lambda c: c, "no trend beyond the noise"),
     ("within runs", "tiring", "warn", tiring, "rog -6.3% from a run's first request to its last"),
     ("within runs", "throttled", "warn", throttled, "the clock of rog fell from 3000 to 2000 MHz at up to 95 °C"),
     ("within runs", "steady", "pass", lambda c: c, "from a run's first request to its last"),
