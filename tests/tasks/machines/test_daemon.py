@@ -150,10 +150,11 @@ def test_a_process_whose_note_is_gone_is_ended(node: LocalNode, folder: Path) ->
     assert not alive(started.pid)
 
 
-LEADERLESS = """import ctypes, socket, threading, time
+LEADERLESS = """import ctypes, os, socket, threading, time
 s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen()
 threading.Thread(target=time.sleep, args=(60,)).start()
 print("port", s.getsockname()[1], flush=True)
+while not os.path.exists("daemon.json"): time.sleep(0.01)  # until it is noted as started
 ctypes.CDLL(None).pthread_exit(None)
 """
 
