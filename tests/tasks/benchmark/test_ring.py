@@ -10,24 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from records.settings import Bench, Exo, Inventory, ModelPair, Models, NodeSpec, Ports, Profile
 from tasks.benchmark import ring as module
 from tasks.benchmark.ring import RingWatch
 from tasks.exo.cluster import ExoCluster
-from tasks.machines import daemon
-from tasks.machines.daemon import Launch
-from tasks.machines.lab import Lab
-from tests.support.ports import free_port
+from tests.support.one_process import one_process, start
 
-PAIR = ModelPair("llama-3.2-3b", "llama3.2:3b-instruct-fp16", "fp16", "F16")
-EXO = Exo("0.0.15", "/srv/exo", ports=Ports(free_port(), free_port()))
-INVENTORY = Inventory(
-    profile="p",
-    nodes={"srv1": NodeSpec(host="localhost", local=True, address="127.0.0.1")},
-    ollama={},
-    profiles={"p": Profile("one process", EXO, Models(PAIR, PAIR))},
-    bench=Bench(node="srv1"),
-)
 SERVER = """
 import http.server, json, threading, time
 class Api(http.server.BaseHTTPRequestHandler):
@@ -48,27 +35,20 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExoClus
     """Give a cluster of one local node in a home folder of its own; a ring hangs after 2 s without work."""
     monkeypatch.setattr(module, "HUNG_S", 2.0)
     monkeypatch.setattr(module, "LOOK_S", 0.3)
-    lab = Lab(INVENTORY, tmp_path / "hosts.yaml")
-    lab.nodes["srv1"].remembered["home"] = str(tmp_path)
-    found = ExoCluster(lab)
-    yield found
-    found.entry.stop()
-    lab.close()
+    with one_process(tmp_path) as found:
+        yield found
 
 
-def watched(cluster: ExoCluster, work: str, tmp_path: Path) -> tuple[str, int | None]:
-    """Watch 5 s of an EXO that does `work`; return what the watch says, and how the script ended, None if it lives."""
+def watched(cluster: ExoCluster, work: str, tmp_path: Path, for_s: float) -> tuple[str, int | None]:
+    """Watch `for_s` of an EXO that does `work`; return what the watch says, and how the script ended, None if it lives."""
     exo = cluster.entry
-    argv = [sys.executable, "-c", SERVER.replace("PORT", str(EXO.ports.api)).replace("WORK", work)]
-    daemon.start(exo.node, exo.run_folder, Launch(argv, {}, {}, ()))
-    while not exo.ports_taken():
-        time.sleep(0.05)
+    start(cluster, SERVER.replace("WORK", work))
     script = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "--only"])
     noted = tmp_path / "script.pid"
     noted.write_text(f"{script.pid}\n")
     try:
         with RingWatch(cluster, exo.node, str(noted)) as watch:
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + for_s
             while time.monotonic() < deadline and script.poll() is None:
                 time.sleep(0.1)
         return watch.words, script.poll()
@@ -79,11 +59,11 @@ def watched(cluster: ExoCluster, work: str, tmp_path: Path) -> tuple[str, int | 
 
 def test_a_ring_that_stands_still_ends_the_run(cluster: ExoCluster, tmp_path: Path) -> None:
     """A complete ring on which no node does anything is lost, and the script that waits for it is ended."""
-    words, ended = watched(cluster, "time.sleep(1)", tmp_path)
+    words, ended = watched(cluster, "time.sleep(1)", tmp_path, 30)
     assert words.startswith("srv1: did nothing for ")
     assert ended == -15
 
 
 def test_a_ring_that_computes_is_let_be(cluster: ExoCluster, tmp_path: Path) -> None:
     """A node that computes is no ring that hangs, though no answer comes and no log grows."""
-    assert watched(cluster, "pass", tmp_path) == ("", None)
+    assert watched(cluster, "pass", tmp_path, 5) == ("", None)

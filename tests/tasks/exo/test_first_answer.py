@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from records.settings import Bench, Exo, Inventory, ModelPair, Models, NodeSpec, Ports, Profile
 from tasks.errors import StepError
 from tasks.exo import first_answer as module
 from tasks.exo.cluster import ExoCluster
 from tasks.exo.first_answer import first_answer
-from tasks.machines import daemon
-from tasks.machines.daemon import Launch
-from tasks.machines.lab import Lab
-from tests.support.ports import free_port
+from tests.support.one_process import PAIR, one_process, start
 
-PAIR = ModelPair("llama-3.2-3b", "llama3.2:3b-instruct-fp16", "fp16", "F16")
-EXO = Exo("0.0.15", "/srv/exo", ports=Ports(free_port(), free_port()))
-INVENTORY = Inventory(
-    profile="p",
-    nodes={"srv1": NodeSpec(host="localhost", local=True, address="127.0.0.1")},
-    ollama={},
-    profiles={"p": Profile("one process", EXO, Models(PAIR, PAIR))},
-    bench=Bench(node="srv1"),
-)
 SERVER = """
 import http.server, json, sys, time
 class Chat(http.server.BaseHTTPRequestHandler):
@@ -47,22 +33,14 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExoClus
     """Give a cluster of one local node in a home folder of its own; a ring hangs after 2 s without work."""
     monkeypatch.setattr(module, "HUNG_S", 2.0)
     monkeypatch.setattr(module, "LOOK_S", 0.3)
-    lab = Lab(INVENTORY, tmp_path / "hosts.yaml")
-    lab.nodes["srv1"].remembered["home"] = str(tmp_path)
-    found = ExoCluster(lab)
-    yield found
-    found.entry.stop()
-    lab.close()
+    with one_process(tmp_path) as found:
+        yield found
 
 
 def ask(cluster: ExoCluster, work: str) -> float:
     """Start a server that does `work` before it answers, and wait for its first answer; return the seconds."""
-    exo = cluster.entry
-    argv = [sys.executable, "-u", "-c", SERVER.replace("PORT", str(EXO.ports.api)).replace("WORK", work)]
-    daemon.start(exo.node, exo.run_folder, Launch(argv, {}, {}, ()))
-    while not exo.ports_taken():
-        time.sleep(0.05)
-    return first_answer(cluster, PAIR, 30, {"srv1": exo.log_size()})[1]
+    start(cluster, SERVER.replace("WORK", work))
+    return first_answer(cluster, PAIR, 30, {"srv1": cluster.entry.log_size()})[1]
 
 
 def test_a_slow_ring_is_waited_for(cluster: ExoCluster) -> None:
