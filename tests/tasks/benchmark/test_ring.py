@@ -40,7 +40,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExoClus
 
 
 def watched(cluster: ExoCluster, work: str, tmp_path: Path, for_s: float) -> tuple[str, int | None]:
-    """Watch `for_s` of an EXO that does `work`; return what the watch says, and how the script ended, None if it lives."""
+    """Watch an EXO that does `work` for `for_s`; return what the watch says, how the script ended (None: it lives)."""
     exo = cluster.entry
     start(cluster, SERVER.replace("WORK", work))
     script = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "--only"])
