@@ -15,7 +15,7 @@ rehearse: $(VENV)/run.stamp
 
 # In two or three minutes: all but the tests that start a rehearsal or simulate campaigns.
 check: lint
-	$(BIN)/pytest --ignore=tests/real -m "not rehearsal and not simulation"
+	$(BIN)/pytest -n 4 --ignore=tests/real -m "not rehearsal and not simulation"
 
 test: lint
 	$(BIN)/pytest --ignore=tests/real -m "not long"

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats
 
 from reports.stats import rounds
 from reports.stats.comparison import Comparison, compare
@@ -39,6 +38,8 @@ def test_signed_rank_bounds_invert_scipys_exact_wilcoxon(number: int, seed: int)
     _, lower, upper = rounds.signed_rank(ratios, 0.05)
 
     def p_that_median_is_more_than(shift: float) -> float:
+        from scipy import stats as scipy_stats  # here, for it takes a second, and each worker reads every file
+
         return float(scipy_stats.wilcoxon(ratios - shift, alternative="greater", method="exact").pvalue)
 
     if not np.isfinite(lower):
@@ -157,6 +158,8 @@ def test_the_order_shows_where_one_run_changes_the_next() -> None:
     """Ollama slower right after EXO is a higher ratio wherever EXO ran first."""
     ratios = np.log([1.50, 1.40, 1.51, 1.39, 1.49, 1.41])
     effect, t = rounds.order_effect(ratios, places(6))
+    from scipy import stats as scipy_stats
+
     oracle = scipy_stats.ttest_ind(ratios[::2], ratios[1::2])
     assert effect == pytest.approx(math.log(1.5 / 1.4), rel=0.01)
     assert t == pytest.approx(oracle.statistic)
