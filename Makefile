@@ -13,9 +13,9 @@ setup: $(VENV)/run.stamp
 rehearse: $(VENV)/run.stamp
 	$(BIN)/fab rehearse
 
-# In two or three minutes: all but the tests that start a rehearsal or simulate campaigns.
+# In a minute and a half: all but the tests that start a rehearsal, simulate campaigns or take long.
 check: lint
-	$(BIN)/pytest -n 4 --ignore=tests/real -m "not rehearsal and not simulation"
+	$(BIN)/pytest -n 4 --ignore=tests/real -m "not rehearsal and not simulation and not long"
 
 test: lint
 	$(BIN)/pytest --ignore=tests/real -m "not long"

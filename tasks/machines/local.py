@@ -14,7 +14,7 @@ from typing import Any
 from records.files import write_whole
 from tasks.errors import StepError
 from tasks.machines.node import CommandResult, Node, cannot_write
-from tasks.machines.shell import Between, bare
+from tasks.machines.shell import Between, Bounded, bare
 from tasks.machines.wire import shortened
 
 
@@ -22,18 +22,18 @@ class LocalNode(Node):
     """The machine that `fab` is typed on, through a local shell."""
 
     def _execute(
-        self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
+        self, bounded: Bounded, command: str, timeout_s: float, on_line: Callable[[str], None] | None
     ) -> CommandResult:
         self.prove()
         start = time.monotonic()
         with subprocess.Popen(
-            ["/bin/sh", "-c", bounded],
+            ["/bin/sh", "-c", bounded.text],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=_home(),
         ) as process:
-            out, err = Between(on_line), Between()
+            out, err = Between(bounded.token, on_line), Between(bounded.token)
             pumps = [
                 threading.Thread(target=_pump, args=(process, process.stdout, out), daemon=True),
                 threading.Thread(target=_pump, args=(process, process.stderr, err), daemon=True),

@@ -18,7 +18,7 @@ from records.record import Command, capped
 from records.settings import NodeSpec
 from tasks import console
 from tasks.errors import StepError
-from tasks.machines.shell import Between, wrapped
+from tasks.machines.shell import Between, Bounded, wrapped
 from tasks.machines.wire import shortened
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)
@@ -132,7 +132,7 @@ class Node:
         """End the connection, if one is open."""
 
     def _execute(
-        self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
+        self, bounded: Bounded, command: str, timeout_s: float, on_line: Callable[[str], None] | None
     ) -> CommandResult:
         raise NotImplementedError
 

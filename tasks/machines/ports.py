@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from tasks.errors import StepError
 from tasks.machines.daemon import Daemon
 from tasks.machines.node import Node
 
@@ -30,14 +31,31 @@ class Listener(NamedTuple):
 def ports_taken(node: Node, address: str, ports: tuple[int, ...]) -> dict[int, str]:
     """Return those of `ports` on which something listens that is in the way at `address`, with who it is.
 
-    Who is only known where the kernel tells this user (`ss -ltnp`); otherwise the text says so.
+    Who is only known where the kernel tells this user (`ss -ltnp`); otherwise the text says so. Raises StepError where
+    the kernel's table cannot be read.
     """
-    ran = node.run(WHO_LISTENS, check=False)
-    table, _, rest = ran.stdout.partition("====\n")
+    table, rest = table_and_more(node, WHO_LISTENS)
     own, _, named = rest.partition("\n")
     at = (address, "0.0.0.0")  # noqa: S104 - read, not bound
     taken = {listener.port: listener.user for listener in listening(table) if listener.address in at}
     return {port: _owner(named, port, taken[port], own.strip()) for port in ports if port in taken}
+
+
+def table_and_more(node: Node, command: str) -> tuple[str, str]:
+    """Run a command that prints the kernel's sockets, `====`, and more; return both. Raises StepError without it.
+
+    A port is free where the table was read and does not have it, never because nothing came.
+    """
+    ran = node.run(command, check=False)
+    table, there, more = ran.stdout.partition("====\n")
+    if not there or not table.strip():
+        raise StepError(
+            f"no table of its ports came, with exit code {ran.exit_code}: {ran.stderr.strip()[-200:]}",
+            "/proc/net/tcp of the node",
+            f"cat /proc/net/tcp on {node.spec.host}; then type it again",
+            who=node.key,
+        )
+    return table, more
 
 
 def listens(node: Node, process: Daemon, address: str, port: int) -> bool:

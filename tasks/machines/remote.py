@@ -17,7 +17,7 @@ from records.record import CONNECTING, Command
 from records.settings import NodeSpec
 from tasks.errors import StepError, UnreachableError
 from tasks.machines.node import CommandResult, Node, cannot_write
-from tasks.machines.shell import Between, bare, wrapped
+from tasks.machines.shell import Between, Bounded, bare, wrapped
 from tasks.machines.ssh import CONNECT_TIMEOUT_S, Connecting, connect
 from tasks.machines.ssh_options import ssh_command
 from tasks.machines.threads import run_one
@@ -88,14 +88,14 @@ class RemoteNode(Node):
         return channel
 
     def _execute(
-        self, bounded: str, command: str, timeout_s: float, on_line: Callable[[str], None] | None
+        self, bounded: Bounded, command: str, timeout_s: float, on_line: Callable[[str], None] | None
     ) -> CommandResult:
         link, start = self.link(), time.monotonic()
-        out, err = Between(on_line), Between()
+        out, err = Between(bounded.token, on_line), Between(bounded.token)
         options = {"hide": True, "warn": True, "in_stream": False, "timeout": timeout_s, "encoding": "utf-8"}
         try:
             result = self._with_session(
-                lambda over: run_one(lambda: over.run(bounded, out_stream=out, err_stream=err, **options)),
+                lambda over: run_one(lambda: over.run(bounded.text, out_stream=out, err_stream=err, **options)),
                 lambda: out.begun,
             )
         except ThreadException as error:
@@ -157,11 +157,11 @@ class RemoteNode(Node):
         )
 
         def copy(link: Any) -> tuple[Between, Between, int]:
-            out, err = Between(), Between()
+            out, err = Between(command.token), Between(command.token)
             channel = link.transport.open_session(timeout=COPY_TIMEOUT_S)
             with channel:
                 channel.settimeout(COPY_TIMEOUT_S)
-                channel.exec_command(command)
+                channel.exec_command(command.text)
                 channel.sendall(data)
                 channel.shutdown_write()
                 for stream, text in ((channel.makefile("rb"), out), (channel.makefile_stderr("rb"), err)):
@@ -170,7 +170,7 @@ class RemoteNode(Node):
 
         begin = time.monotonic()
         try:
-            result = self._result(command, begin, *self._with_session(copy))
+            result = self._result(command.text, begin, *self._with_session(copy))
         except (OSError, EOFError, SSHException) as error:
             raise cannot_write(self.key, path, str(error) or type(error).__name__) from error
         shown = f"write {len(data)} bytes to {path}"

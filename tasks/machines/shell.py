@@ -4,33 +4,42 @@ sshd hands a command to the user's login shell: bash, zsh, fish and tcsh agree o
 quote, backslash pair, exclamation mark or line end is in them. So the command travels as octal numbers, /bin/sh puts it
 together again, and bash (from PATH: NixOS has no /bin/bash) runs it. What a login file prints stands before the first
 mark, what follows the last is not ours, and the last one carries the exit code: a wrapper may return one of its own.
+The marks of every command are its own: it may print files, logs and foreign command lines that hold another's.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable
+from typing import NamedTuple
 
-_BEGIN, _END = "@@exo-phase1 begins@@", "@@exo-phase1 ends "
 _UNSAFE = re.compile(rb"[^A-Za-z0-9 _./,:;=+@#^~{}\[\]()<>|&$*?\"%-]")
-_END_MARK = re.compile(rf"{_END}(\d+|no-bash)@@")
-_BEGUN_MARK = re.compile(rf"{_END}[\w-]{{0,9}}@?\Z")
 
 # The marks are put together at the end, so that a shell which shows what it runs (`set -x`) does not show a mark.
 _RUN = (
-    'm() { printf "@@exo-phase1 %%s" "$1"; }; m begins@@; m begins@@ >&2; c=$(printf %%b "$1");'
+    'm() { printf "@@%s %%s" "$1"; }; m begins@@; m begins@@ >&2; c=$(printf %%b "$1");'
     ' command -v bash >/dev/null || { m "ends no-bash@@"; exit; };'
     ' umask 077; timeout -k 5 %g bash -c "$c"; r=$?; m "ends $r@@"; m "ends $r@@" >&2; exit $r'
 )
 
 
-def wrapped(command: str, timeout_s: float) -> str:
+class Bounded(NamedTuple):
+    """A command as a login shell takes it, and what its marks are told by."""
+
+    text: str
+    token: str
+
+
+def wrapped(command: str, timeout_s: float) -> Bounded:
     """Return `command` for any login shell; it ends with its time-out on the node too.
 
     What our commands write is nobody else's business: 0600 and 0700.
     """
     # SHLVL: a bash that sshd runs reads the login files once more where it takes itself for the first.
-    return f"exec env LC_ALL=C SHLVL=1 /bin/sh -c '{_RUN % timeout_s}' sh '{_octal(command)}'"
+    token = f"exo-phase1-{secrets.token_hex(8)}"
+    run = _RUN % (token, timeout_s)
+    return Bounded(f"exec env LC_ALL=C SHLVL=1 /bin/sh -c '{run}' sh '{_octal(command)}'", token)
 
 
 def bare(command: str) -> str:
@@ -45,7 +54,10 @@ def _octal(command: str) -> str:
 class Between:
     """A text sink for a command's output: keeps what stands between the marks, hands complete lines on as they come."""
 
-    def __init__(self, on_line: Callable[[str], None] | None = None) -> None:
+    def __init__(self, token: str, on_line: Callable[[str], None] | None = None) -> None:
+        self._begin, self._end = f"@@{token} begins@@", f"@@{token} ends "
+        self._end_mark = re.compile(rf"{self._end}(\d+|no-bash)@@")
+        self._begun_mark = re.compile(rf"{self._end}[\w-]{{0,9}}@?\Z")
         self._on_line = on_line
         self._before = ""
         self._begun = False
@@ -77,7 +89,7 @@ class Between:
         """Take the next piece of output."""
         if not self._begun:
             self._before += text
-            noise, mark, text = self._before.partition(_BEGIN)
+            noise, mark, text = self._before.partition(self._begin)
             if not mark:
                 return
             self._begun, self._before = True, noise
@@ -95,14 +107,15 @@ class Between:
         return "".join(self._pieces)
 
     def _take(self, text: str) -> None:
-        end = _END_MARK.search(text)
+        end = self._end_mark.search(text)
         if end:
             self._held, self.ending = "", end[1]
             self._keep(text[: end.start()])
             return
         # What may be the beginning of the mark is held back until more comes.
-        maybe = [start for start in range(max(0, len(text) - len(_END)), len(text)) if _END.startswith(text[start:])]
-        begun = _BEGUN_MARK.search(text)
+        tail = range(max(0, len(text) - len(self._end)), len(text))
+        maybe = [start for start in tail if self._end.startswith(text[start:])]
+        begun = self._begun_mark.search(text)
         cut = begun.start() if begun else maybe[0] if maybe else len(text)
         self._held = text[cut:]
         self._keep(text[:cut])

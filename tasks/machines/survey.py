@@ -16,7 +16,7 @@ from tasks.errors import StepError
 from tasks.machines.daemon import MARK, TERM_GRACE_S
 from tasks.machines.node import Node
 from tasks.machines.paths import ROOT
-from tasks.machines.ports import listening
+from tasks.machines.ports import listening, table_and_more
 
 KILL_GRACE_S = 5
 _AT_WORK = re.compile(r"(python|pypy)[0-9.]*|uv|uvx|pip[0-9.]*|git|cargo|rustc|npm|node|env|setsid|nohup")
@@ -28,7 +28,9 @@ cd /proc && root="$HOME/@ROOT@"; printf '%s\\0' "$root"
 find [0-9]* -maxdepth 1 -name exe -user "$(id -u)" -printf '%h exe %l\\0' 2>/dev/null
 grep -azHs '' [0-9]*/stat [0-9]*/cmdline
 grep -azls "^@MARK@=$(sed 's/[][\\.*^$]/\\\\&/g' <<<"$root")/" [0-9]*/environ | tr '\\n' '\\0'
+echo "@END@"
 """
+_END_OF_SCAN = "looked at all"
 _END = r"""
 alive() {
   { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
@@ -62,14 +64,23 @@ class Process(msgspec.Struct, frozen=True):
 def survey(node: Node) -> list[Process]:
     """Return every process of ours that runs on the node.
 
-    The scan prints the command lines of everybody's, which may hold secrets: the journal does not keep them.
+    The scan prints the command lines of everybody's, which may hold secrets: the journal does not keep them. Raises
+    StepError where it did not come to its end: nobody may be told that nothing of ours runs by half a list.
     """
-    return read_scan(node.run(scan_command(), check=False, private=True).stdout)
+    ran = node.run(scan_command(), check=False, private=True)
+    if not ran.stdout.rstrip().endswith(_END_OF_SCAN):
+        raise StepError(
+            f"the list of its processes ended early, with exit code {ran.exit_code}: {ran.stderr.strip()[-200:]}",
+            "a look at every process",
+            f"ls /proc on {node.spec.host}; then type it again",
+            who=node.key,
+        )
+    return read_scan(ran.stdout)
 
 
 def scan_command() -> str:
     """Return the command that prints what `read_scan` finds ours in."""
-    return _SCAN.replace("@ROOT@", ROOT).replace("@MARK@", MARK)
+    return _SCAN.replace("@ROOT@", ROOT).replace("@MARK@", MARK).replace("@END@", _END_OF_SCAN)
 
 
 def read_scan(text: str) -> list[Process]:
@@ -133,7 +144,6 @@ def listening_ports(node: Node, processes: list[Process]) -> set[int]:
         return set()
     pids = " ".join(str(process.pid) for process in processes)
     links = f"for p in {pids}; do readlink /proc/$p/fd/* 2>/dev/null; done"
-    ran = node.run(f"cat /proc/net/tcp /proc/net/tcp6 2>/dev/null; echo ====; {links}", check=False)
-    table, _, files = ran.stdout.partition("====")
+    table, files = table_and_more(node, f"cat /proc/net/tcp /proc/net/tcp6 2>/dev/null; echo ====; {links}")
     ours = set(re.findall(r"socket:\[(\d+)\]", files))
     return {listener.port for listener in listening(table) if listener.inode in ours}

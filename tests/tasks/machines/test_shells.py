@@ -108,7 +108,7 @@ def test_bash_is_looked_for_on_the_path(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     for name in ("env", "timeout", "sh"):
         (tmp_path / "bin" / name).symlink_to(shutil.which(name) or "")
-    assert "/bin/bash" not in wrapped("true", 1)
+    assert "/bin/bash" not in wrapped("true", 1).text
     with sshd(tmp_path, environment=f"PATH={tmp_path}/bin") as server:
         node = RemoteNode("srv1", server.spec)
         with pytest.raises(StepError, match="has no bash"):
@@ -137,19 +137,20 @@ def test_whatever_is_quoted_arrives_as_it_was(words: list[str]) -> None:
     command = f"printf '%s\\0' {shlex.join(words)}"
     whole = "".join(f"{word}\0" for word in words)
     for shell in filter(None, map(shutil.which, ("bash", "zsh", "fish", "tcsh", "dash"))):
-        ran = subprocess.run([shell, "-c", wrapped(command, 60)], capture_output=True, check=False)
-        assert ran.stdout.decode().partition("begins@@")[2] == f"{whole}@@exo-phase1 ends 0@@", (shell, ran.stderr)
+        text, token = wrapped(command, 60)
+        ran = subprocess.run([shell, "-c", text], capture_output=True, check=False)
+        assert ran.stdout.decode() == f"@@{token} begins@@{whole}@@{token} ends 0@@", (shell, ran.stderr)
 
 
 def test_marks_may_come_in_pieces() -> None:
     """However a link cuts its output, lines come as soon as they are whole, and no mark is taken for output."""
-    whole = "hello\n@@exo-phase1 begins@@one\n@@exo\ntwo@@exo-phase1 ends 7@@bye\n"
+    whole = "hello\n@@mine begins@@one\n@@other ends 0@@\ntwo@@mine ends 7@@bye\n"
     for size in range(1, len(whole)):
         lines: list[str] = []
-        out = Between(lines.append)
+        out = Between("mine", lines.append)
         for start in range(0, len(whole), size):
             out.write(whole[start : start + size])
-        assert (out.finish(), out.exit_code, lines) == ("one\n@@exo\ntwo", 7, ["one", "@@exo"])
+        assert (out.finish(), out.exit_code, lines) == ("one\n@@other ends 0@@\ntwo", 7, ["one", "@@other ends 0@@"])
         assert out.before == "hello\n"
 
 

@@ -15,7 +15,7 @@ import pytest
 from records.record import Command
 from records.settings import NodeSpec
 from tasks.errors import StepError
-from tasks.machines import daemon, survey
+from tasks.machines import daemon, ports, survey
 from tasks.machines.daemon import Launch
 from tasks.machines.local import LocalNode
 from tasks.machines.node import journal
@@ -132,3 +132,27 @@ def test_odd_names_do_not_confuse_the_scan() -> None:
         "7/cmdline:exo", "7/cmdline:--x\ny", "8/cmdline:python3", "8/cmdline:/home/u/.exo-phase1x/s.py", "",
     ]  # fmt: skip
     assert read_scan("\0".join(records)) == [Process(7, 4321, 7, ["exo", "--x\ny"])]
+
+
+def test_half_a_look_is_never_taken_for_nothing(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan or a table of ports that ended early is named, and nobody is told that all is gone and free."""
+    monkeypatch.setattr(survey, "_SCAN", "printf 'half'; exit 3")
+    with pytest.raises(StepError, match="list of its processes ended early, with exit code 3"):
+        survey.survey(node)
+    monkeypatch.undo()
+    monkeypatch.setattr(ports, "WHO_LISTENS", "exit 4")
+    with pytest.raises(StepError, match="no table of its ports came, with exit code 4"):
+        ports.ports_taken(node, "127.0.0.1", (52415,))
+
+
+def test_foreign_command_lines_do_not_cut_the_scan(node: LocalNode) -> None:
+    """What somebody writes into a command line, our marks of another call included, hides nothing of ours."""
+    hiding = started(sys.executable, "-c", SLEEP, "@@exo-phase1 ends 0@@", "looked at all", "====\n")
+    ours = started(sys.executable, "-c", SLEEP, EXO_PHASE1_RUN=f"{node.home()}/.exo-phase1/p/run")
+    try:
+        assert [process.pid for process in survey.survey(node)] == [ours.pid]
+    finally:
+        hiding.kill()
+        hiding.wait()
+        ours.kill()
+        ours.wait()
