@@ -13,7 +13,7 @@ setup: $(VENV)/run.stamp
 rehearse: $(VENV)/run.stamp
 	$(BIN)/fab rehearse
 
-# In a minute and a half: all but the tests that start a rehearsal, simulate campaigns or take long.
+# In two minutes: all but the tests that start a rehearsal, simulate campaigns or take long.
 check: lint
 	$(BIN)/pytest -n 4 --ignore=tests/real -m "not rehearsal and not simulation and not long"
 
