@@ -61,12 +61,13 @@ class RoundsChart(msgspec.Struct, frozen=True):
         figure.set_figheight(3.4)
         axes = figure.subplots()
         numbers = sorted({r.round for _, c in self.rows for r in c.rounds} | set(self.rows[0][1].lost))
-        right = numbers[-1] + 1.2
-        axes.axvspan(right - 0.5, right + 0.5, color=BAND, linewidth=0, zorder=0)
+        half = max(0.5, 0.05 * (numbers[-1] - numbers[0]))  # of the bounds' column
+        right = numbers[-1] + 0.7 + half
+        axes.axvspan(right - half, right + half, color=BAND, linewidth=0, zorder=0)
         axes.axhline(self.target, color=INK, linewidth=2)
         for place, (mark, comparison) in enumerate(self.rows):
             shift = APART * (place - (len(self.rows) - 1) / 2)
-            self._arm(axes, mark, comparison, shift, right)
+            self._arm(axes, mark, comparison, shift, right + 3 * half * shift)
         lost = self.rows[0][1].lost
         axes.vlines(lost, 0, 1, transform=axes.get_xaxis_transform(), color=ALARM, linewidth=1, linestyle="--")
         ratios = [v for _, c in self.rows for r in c.rounds for v in (r.ratio, r.measured)]
@@ -78,7 +79,7 @@ class RoundsChart(msgspec.Struct, frozen=True):
         ticks = round_ticks(low / margin, high * margin)
         axes.set_yticks(ticks, [f"{tick:g}×" for tick in ticks])
         axes.set_yticks([], minor=True)
-        axes.set_xlim(numbers[0] - 0.6, right + 0.6)
+        axes.set_xlim(numbers[0] - 0.6, right + half + 0.1)
         shown = numbers[:: -(-len(numbers) // 20)]
         axes.set_xticks([*shown, right], [*map(str, shown), "bounds"])
         axes.grid(axis="y")
@@ -90,7 +91,7 @@ class RoundsChart(msgspec.Struct, frozen=True):
         handles += axes.plot([], [], "o", color=CARD, markeredgecolor=FAINT, label="as measured, trend and all")
         figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=9, handletextpad=0.5)
 
-    def _arm(self, axes: Axes, mark: ArmMark, comparison: Comparison, shift: float, right: float) -> None:
+    def _arm(self, axes: Axes, mark: ArmMark, comparison: Comparison, shift: float, at: float) -> None:
         colour = FAINT if self.void else mark.colour
         rounds = comparison.rounds[:: self.every]
         places = [r.round + shift for r in rounds]
@@ -98,11 +99,8 @@ class RoundsChart(msgspec.Struct, frozen=True):
         axes.plot(places, measured, mark.shape, color=CARD, markeredgecolor=FAINT, markersize=6)
         axes.plot(places, ratios, mark.shape, color=colour, markersize=6.5)
         if comparison.lower > 0 and math.isfinite(comparison.upper):
-            at = right + 1.5 * shift
             axes.plot([at, at], [comparison.lower, comparison.upper], color=colour, linewidth=4, solid_capstyle="butt")
-        axes.plot(
-            [right + 1.5 * shift], [comparison.ratio], mark.shape, color=CARD, markeredgecolor=QUIET, markersize=8
-        )
+        axes.plot([at], [comparison.ratio], mark.shape, color=CARD, markeredgecolor=QUIET, markersize=8)
 
 
 def _in_words(comparison: Comparison) -> str:
