@@ -61,7 +61,7 @@ class RingWatch:
         since_s: float | None = None
         with unjournaled():
             nodes = self._cluster.nodes if self._cluster else {}
-            processes = {key: exo.process() for key, exo in nodes.items()}
+            processes: dict[str, Daemon | None] = {}
             work = {key: Work(time.monotonic()) for key in nodes}
             while not self._end.wait(LOOK_S):
                 gone, shaken = self._look(processes, work)
@@ -84,6 +84,8 @@ class RingWatch:
         cluster = self._cluster
         for key, exo in cluster.nodes.items() if cluster else ():
             try:
+                if key not in processes:  # here, for a node may be out of reach at the first look too
+                    processes[key] = exo.process()
                 process = processes[key]
                 pulse = exo.pulse(process, _NO_LOG)[0] if process else None
                 if pulse is None or not pulse.alive:
