@@ -186,12 +186,18 @@ class RemoteNode(Node):
             )
         except (SSHException, EOFError) as error:
             if isinstance(error, ChannelException) and error.code == PROHIBITED:
+                tailscale = "Tailscale" in self.link().transport.remote_version
                 raise StepError(
-                    f"its sshd allows no tunnel to {host}:{port}",
+                    f"its {'Tailscale SSH' if tailscale else 'sshd'} allows no tunnel to {host}:{port}",
                     "tunnels through SSH, by which the programs on the node are asked",
-                    f"on {self.spec.host}, in /etc/ssh/sshd_config: AllowTcpForwarding yes (and no PermitOpen or"
-                    " DisableForwarding that forbids it, no no-port-forwarding in ~/.ssh/authorized_keys);"
-                    " then: sudo systemctl reload ssh",
+                    f"on {self.spec.host}: "
+                    + (
+                        "take TS_SSH_DISABLE_FORWARDING out of tailscaled's environment, or `tailscale set --ssh=false`"
+                        if tailscale
+                        else "in /etc/ssh/sshd_config: AllowTcpForwarding yes (and no PermitOpen or"
+                        " DisableForwarding that forbids it, no no-port-forwarding in ~/.ssh/authorized_keys);"
+                        " then: sudo systemctl reload ssh"
+                    ),
                     who=self.key,
                 ) from error
             raise ConnectionRefusedError(f"{host}:{port}: {error}") from error
