@@ -115,7 +115,8 @@ def _put_uv(home: str, python: str, overrides: list[str]) -> str:
     return (
         f"set -e; PY={shlex.quote(python)}; printf '%s\\n' {lines} > {shlex.quote(home + '/overrides.txt')}\n"
         '[ -x "${PY%/*}/uv" ] && exit\n'
-        f'{READ_PIP_SETTINGS}"$PY" -m pip install --no-input --disable-pip-version-check uv >{log} 2>&1'
+        f'{READ_PIP_SETTINGS}"$PY" -m pip install --no-input --disable-pip-version-check --only-binary uv uv >{log}'
+        " 2>&1"
         f' || command -v uv >/dev/null || {{ echo "overrides need uv, and pip cannot install it: {why}" >&2; exit 5; }}'
     )
 

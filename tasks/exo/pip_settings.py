@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 told = subprocess.run([sys.executable, "-I", "-m", "pip", "config", "list"], capture_output=True, text=True)
 if told.returncode:
-    sys.exit("pip cannot read its configuration: " + (told.stderr.strip() or "exit %d" % told.returncode))
+    sys.exit("pip cannot read its configuration: " + (" ".join((told.stderr + told.stdout).split())
+             or "exit %d" % told.returncode))
 found = {}
 for section in ("global", "install", ":env:"):  # the later wins
     for line in told.stdout.splitlines():

@@ -139,18 +139,22 @@ class Node:
     def _result(self, command: str, started: float, out: Between, err: Between, exited: int) -> CommandResult:
         """Return what stood between the marks. Raises StepError where the command was not run."""
         if not out.begun:
-            said = " ".join((out.before.strip() or err.before.strip() or f"nothing, and exit code {exited}").split())
-            raise StepError(
-                f"its login does not run the command it is given; it says: {said[:300]}",
-                "a login shell that runs commands",
-                f"on {self.spec.host}: look for ForceCommand in /etc/ssh/sshd_config, command= in"
-                " ~/.ssh/authorized_keys, and for exec or exit in the login files of the shell",
-                who=self.key,
-            )
+            raise self._not_run(out, err, f"nothing, and exit code {exited}")
         if out.ending == "no-bash":
             raise StepError("has no bash", "bash on the PATH", "install bash there", who=self.key)
         code = exited if out.exit_code is None else out.exit_code
         return CommandResult(command, code, time.monotonic() - started, out.finish(), err.finish())
+
+    def _not_run(self, out: Between, err: Between, nothing: str) -> StepError:
+        """Return the error for a login that did something else than to run the command."""
+        said = " ".join((out.before.strip() or err.before.strip() or nothing).split())
+        return StepError(
+            f"its login does not run the command it is given; it says: {said[:300]}",
+            "a login shell that runs commands",
+            f"on {self.spec.host}: look for ForceCommand in /etc/ssh/sshd_config, command= in"
+            " ~/.ssh/authorized_keys, and for exec, exit or read in the login files of the shell",
+            who=self.key,
+        )
 
     def _note(self, command: Command) -> None:
         console.ran(self.key, command.command, command.exit_code, command.elapsed_s, command.stdout + command.stderr)

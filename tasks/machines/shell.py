@@ -16,8 +16,12 @@ from typing import NamedTuple
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9 _./,:;=+@#^~{}\[\]()<>|&$*?\"%-]")
 
+# What the file prints that BASH_ENV names would stand between the marks; a Python that the user's variables lead
+# elsewhere would run EXO with other modules, or not at all.
+_UNSET = "unset BASH_ENV PYTHONHOME PYTHONPATH;"
 # The marks are put together at the end, so that a shell which shows what it runs (`set -x`) does not show a mark.
 _RUN = (
+    f"{_UNSET} "
     'm() { printf "@@%s %%s" "$1"; }; m begins@@; m begins@@ >&2; c=$(printf %%b "$1");'
     ' command -v bash >/dev/null || { m "ends no-bash@@"; exit; };'
     ' umask 077; timeout -k 5 %g bash -c "$c"; r=$?; m "ends $r@@"; m "ends $r@@" >&2; exit $r'
@@ -44,7 +48,8 @@ def wrapped(command: str, timeout_s: float) -> Bounded:
 
 def bare(command: str) -> str:
     """Return `command` for any login shell without time-out and marks: who talks with it knows its words."""
-    return f"exec env LC_ALL=C SHLVL=1 /bin/sh -c 'c=$(printf %b \"$1\"); exec bash -c \"$c\"' sh '{_octal(command)}'"
+    run = f'{_UNSET} c=$(printf %b "$1"); exec bash -c "$c"'
+    return f"exec env LC_ALL=C SHLVL=1 /bin/sh -c '{run}' sh '{_octal(command)}'"
 
 
 def _octal(command: str) -> str:

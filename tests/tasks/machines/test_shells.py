@@ -58,6 +58,42 @@ def test_login_files_may_print(tmp_path: Path) -> None:
 
 
 @needs_sshd
+def test_variables_of_the_login_change_no_program_of_ours(tmp_path: Path) -> None:
+    """The file that BASH_ENV names is not read between the marks, and no variable leads Python to other modules."""
+    with sshd(tmp_path, environment=f"BASH_ENV={tmp_path}/each PYTHONHOME=/nowhere PYTHONPATH={tmp_path}") as server:
+        (tmp_path / "each").write_text("echo greeting\n", encoding="utf-8")
+        assert said(server) == SAID
+        node = RemoteNode("srv1", server.spec)
+        assert node.run("python3 -c 'import sys; print(*sys.path)'").stdout.startswith(" /")
+        node.close()
+
+
+@pytest.mark.long
+@needs_sshd
+def test_a_login_file_that_starts_another_shell_is_named(tmp_path: Path) -> None:
+    """That shell waits for good for what somebody types: the login files are named, not the link."""
+    with sshd(tmp_path) as server:
+        (server.home / ".bashrc").write_text("exec sh\n", encoding="utf-8")
+        node = RemoteNode("srv1", server.spec)
+        with pytest.raises(StepError, match="says: nothing within 10") as caught:
+            node.run("true", timeout_s=0.1)
+        node.close()
+    assert "login files" in caught.value.problem.do
+
+
+@needs_sshd
+def test_a_login_file_that_reads_a_file_of_ours_is_named(tmp_path: Path) -> None:
+    """What it takes of a file that is put there is missing, and that is said; nothing lands."""
+    with sshd(tmp_path) as server:
+        (server.home / ".bashrc").write_text("read -n 4 x\n", encoding="utf-8")
+        node = RemoteNode("srv1", server.spec)
+        with pytest.raises(StepError, match=r"only 8 of its 12 bytes arrived \(does a login file read"):
+            node.put(b"123456789012", f"{server.home}/file")
+        node.close()
+        assert not (server.home / "file").exists()
+
+
+@needs_sshd
 def test_a_wrapper_of_every_command_may_print_and_hide_the_exit_code(tmp_path: Path) -> None:
     """ForceCommand with a wrapper that runs what was asked for: its own words and exit code are not the command's."""
     with sshd(tmp_path, 'ForceCommand echo in; sh -c "$SSH_ORIGINAL_COMMAND"; echo out; exit 9') as server:
