@@ -69,6 +69,26 @@ for name, value in wanted.items():
 print("offline=%s" % ("--no-index" if yes("no-index") else ""))
 '''
 
+_CHECK_UV = r"""
+import os, sys, tomllib
+from pathlib import Path
+
+config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+given = os.environ.get("UV_CONFIG_FILE")
+for file in [given] if given else [f"{config}/uv/uv.toml", "/etc/uv/uv.toml"]:
+    try:
+        pip = tomllib.loads(Path(file).expanduser().read_text(encoding="utf-8")).get("pip", {})
+    except (OSError, ValueError):
+        continue  # uv itself says what is wrong with it
+    for option in ("target", "prefix", "no-deps", "require-hashes"):
+        if pip.get(option):
+            sys.exit("under uv's setting pip.%s=%s EXO does not land whole in an environment of its own; take it out of"
+                     " %s" % (option, pip[option], file))
+"""
+
+CHECK_UV_SETTINGS = f'"$PY" -I -c {shlex.quote(_CHECK_UV.strip())} || exit 8\n'
+"""Shell text; $PY is a Python. Ends where `uv pip` is told to install elsewhere, or not the whole of it."""
+
 READ_PIP_SETTINGS = f'settings=$("$PY" -I -c {shlex.quote(_READ.strip())}) || exit 8; eval "$settings"\n'
 """Shell text; $PY is a Python with pip. Sets $offline, the switch that uv needs where pip may ask no index."""
 

@@ -18,7 +18,7 @@ _UNSAFE = re.compile(rb"[^A-Za-z0-9 _./,:;=+@#^~{}\[\]()<>|&$*?\"%-]")
 
 # What the file prints that BASH_ENV names would stand between the marks; a Python that the user's variables lead
 # elsewhere would run EXO with other modules, or not at all.
-_UNSET = "unset BASH_ENV PYTHONHOME PYTHONPATH;"
+_UNSET = "unset BASH_ENV PYTHONHOME PYTHONPATH PYTHONWARNINGS;"
 # The marks are put together at the end, so that a shell which shows what it runs (`set -x`) does not show a mark.
 _RUN = (
     f"{_UNSET} "

@@ -37,6 +37,11 @@ DEAD_LINK_S = 20
 MOST_HOPS = 8
 _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 """What an RSA key, which known_hosts calls `ssh-rsa`, signs with."""
+_SPOKEN = (
+    "KexAlgorithms +curve25519-sha256, Ciphers +aes256-gcm@openssh.com,aes256-ctr,"
+    " MACs +hmac-sha2-256-etm@openssh.com, HostKeyAlgorithms +ssh-ed25519"
+)
+"""Of what paramiko speaks, what every OpenSSH of ten years has."""
 _NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EHOSTDOWN)
 
 
@@ -274,7 +279,10 @@ class Connecting:
                 f"{self.where} fell silent: {error}", do=f"is the link to it steady, is it overloaded? {self.by_hand}"
             )
         if isinstance(error, IncompatiblePeer):
-            return self.problem(f"{self.where} speaks no SSH that is known here: {error}")
+            return self.problem(
+                f"{self.where} speaks no SSH that is known here: {error}",
+                do=f"allow on {self.options.host}, in its sshd_config, what it lacks of {_SPOKEN}; then reload sshd",
+            )
         said = str(error) or "it closed the connection"
         return self.problem(f"{self.where} answers, but not as an SSH server: {said}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.exo.pip_settings import READ_PIP_SETTINGS
+from tasks.exo.pip_settings import CHECK_UV_SETTINGS, READ_PIP_SETTINGS
 from tasks.exo.sources import reason
 from tests.support.packages import package
 
@@ -115,6 +115,29 @@ def test_what_cannot_work_is_named(configuration: str, words: str, tmp_path: Pat
     assert ran.returncode == 8
     assert words in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("option", ['target = "/srv"', 'prefix = "/opt"', "no-deps = true", "require-hashes = true"])
+def test_what_uv_cannot_work_under_is_named(option: str, tmp_path: Path) -> None:
+    """Uv's own file, named or at its usual place, with its `[pip]` section; what is no TOML is left to uv to name."""
+    usual = tmp_path / "uv/uv.toml"
+    usual.parent.mkdir()
+    for file, more in ((usual, {}), (tmp_path / "named.toml", {"UV_CONFIG_FILE": f"{tmp_path}/named.toml"})):
+        for text, code in (
+            (f"[pip]\n{option}\n", 8),
+            ("offline = true\n[pip]\nno-deps = false\n", 0),
+            ("offline\n", 0),
+        ):
+            file.write_text(text, encoding="utf-8")
+            ran = subprocess.run(
+                ["/bin/bash", "-c", f"PY={shlex.quote(sys.executable)}\n{CHECK_UV_SETTINGS}"],
+                env={"XDG_CONFIG_HOME": str(tmp_path)} | more,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert ran.returncode == code
+            assert (f"pip.{option.split()[0]}=" in ran.stderr and str(file) in ran.stderr) is (code == 8)
 
 
 @pytest.mark.parametrize(

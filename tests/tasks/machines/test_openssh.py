@@ -208,27 +208,29 @@ def sign(authority: Path, public: Path, *how: str) -> Path:
     return public.with_name(f"{public.stem}-cert.pub")
 
 
-@pytest.mark.parametrize("where", ["beside", "named", "missing", "of another key", "expired"])
+@pytest.mark.parametrize("where", ["beside", "named", "missing", "of another key", "expired", "broken"])
 def test_certificates_are_shown_as_ssh_shows_them(
     where: str, certified: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside its key or named; one that is missing, expired or another key's does not keep the key itself out."""
+    """Beside its key or named; one that is missing, expired, broken or another key's keeps no key out."""
     key = new_key(tmp_path / "mine")
     certificate = sign(certified.folder / "authority", key.with_suffix(".pub"), "-n", getuser())
     certificate.chmod(0o600)
     named = tmp_path / "named-cert.pub"
     if where == "named":
         certificate.rename(named)
-    elif where == "expired":
+    elif where in ("expired", "broken"):
         shutil.copy(certified.key, key)
         shutil.copy(certified.key.with_suffix(".pub"), key.with_suffix(".pub"))
         sign(certified.folder / "authority", key.with_suffix(".pub"), "-n", getuser(), "-V", "20200101:20200102")
+        if where == "broken":
+            certificate.write_text("no certificate\n", encoding="utf-8")
     elif where != "beside":
         key = certified.key
         if where == "of another key":
             named = certificate
     lines = [f"IdentityFile {key}", "IdentitiesOnly yes"]
-    lines += [f"CertificateFile {named}"] if where not in ("beside", "expired") else []
+    lines += [f"CertificateFile {named}"] if where in ("named", "missing", "of another key") else []
     own_config(tmp_path, block("node", certified, *lines), monkeypatch)
     assert ssh_enters("node")
     assert enter("node") == "in"
@@ -319,6 +321,23 @@ def test_options_that_cannot_be_followed_are_named(
     found = refused("node").problem.found
     assert "pkcs11provider" in found
     assert "knownhostscommand" in found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "KexAlgorithms sntrup761x25519-sha512@openssh.com",
+        "Ciphers chacha20-poly1305@openssh.com",
+        "Ciphers aes128-ctr\nMACs umac-128-etm@openssh.com",
+    ],
+)
+def test_a_server_that_speaks_only_what_paramiko_lacks_is_named(line: str, tmp_path: Path) -> None:
+    """That ssh itself enters is no advice: the message says what to allow there."""
+    with sshd(tmp_path, line) as other:
+        node = RemoteNode("rog", other.spec)
+        with pytest.raises(UnreachableError, match="speaks no SSH that is known here") as caught:
+            node.run("true")
+    assert f"{line.split()[-2]} +" in caught.value.problem.do
 
 
 def test_a_server_that_takes_passwords_alone_is_named(tmp_path: Path) -> None:
