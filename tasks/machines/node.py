@@ -103,7 +103,12 @@ class Node:
     def home(self) -> str:
         """Return the absolute home folder of the user on the node; asked once."""
         if "home" not in self.remembered:
-            self.remembered["home"] = self.run(ASK_HOME).stdout.strip()
+            home = self.run(ASK_HOME).stdout.strip()
+            if not home.startswith("/"):
+                found = f"its login has no home folder (HOME is '{home}')"
+                do = f"on {self.spec.host}: getent passwd; and look for HOME in the login files"
+                raise StepError(found, "a home folder, in which everything of ours lies", do, who=self.key)
+            self.remembered["home"] = home
         return str(self.remembered["home"])
 
     def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
