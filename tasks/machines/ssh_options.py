@@ -105,8 +105,9 @@ def ask(key: str, host: str, given: list[str]) -> SshOptions:
     if ssh is None:
         return read_options(host, _without_ssh(host, given))
     try:
+        # -N: who has ForkAfterAuthentication set, hears otherwise that there is no command to fork for.
         told = subprocess.run(
-            [ssh, "-G", *given, "--", host],
+            [ssh, "-G", "-N", *given, "--", host],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=ASK_TIMEOUT_S,

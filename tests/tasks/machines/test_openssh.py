@@ -90,6 +90,24 @@ def test_whatever_this_ssh_makes_of_it_is_done(
         assert f"{tmp_path}/ssh_config line 1" in refused("node").problem.found
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ForkAfterAuthentication yes",
+        "RemoteCommand tmux new -A",
+        "SessionType none",
+        "RequestTTY force",
+        "StdinNull yes",
+    ],
+)
+def test_what_is_set_for_people_at_a_terminal_changes_nothing(
+    line: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command of the user's own, a terminal, a login in the background: our commands run as they are."""
+    own_config(tmp_path, block("node", server, line), monkeypatch)
+    assert enter("node") == "in"
+
+
 def test_what_ssh_refuses_is_said_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A configuration that ssh cannot read is passed on with file and line, and nothing is dialled."""
     own_config(tmp_path, "Host srv2\n  Prot 22\n", monkeypatch)
