@@ -75,11 +75,13 @@ from pathlib import Path
 
 config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
 given = os.environ.get("UV_CONFIG_FILE")
-for file in [given] if given else [f"{config}/uv/uv.toml", "/etc/uv/uv.toml"]:
+above = [folder / name for folder in (Path.cwd(), *Path.cwd().parents) for name in ("uv.toml", "pyproject.toml")]
+for file in [given] if given else [*above, f"{config}/uv/uv.toml", "/etc/uv/uv.toml"]:
     try:
-        pip = tomllib.loads(Path(file).expanduser().read_text(encoding="utf-8")).get("pip", {})
+        told = tomllib.loads(Path(file).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         continue  # uv itself says what is wrong with it
+    pip = (told.get("tool", {}).get("uv", {}) if str(file).endswith("pyproject.toml") else told).get("pip", {})
     for option in ("target", "prefix", "no-deps", "require-hashes"):
         if pip.get(option):
             sys.exit("under uv's setting pip.%s=%s EXO does not land whole in an environment of its own; take it out of"

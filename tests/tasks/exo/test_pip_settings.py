@@ -119,19 +119,22 @@ def test_what_cannot_work_is_named(configuration: str, words: str, tmp_path: Pat
 
 @pytest.mark.parametrize("option", ['target = "/srv"', 'prefix = "/opt"', "no-deps = true", "require-hashes = true"])
 def test_what_uv_cannot_work_under_is_named(option: str, tmp_path: Path) -> None:
-    """Uv's own file, named or at its usual place, with its `[pip]` section; what is no TOML is left to uv to name."""
-    usual = tmp_path / "uv/uv.toml"
-    usual.parent.mkdir()
-    for file, more in ((usual, {}), (tmp_path / "named.toml", {"UV_CONFIG_FILE": f"{tmp_path}/named.toml"})):
+    """Uv's own file, named, at its usual place or above where it runs; what is no TOML is left to uv to name."""
+    usual, project = tmp_path / "config/uv/uv.toml", tmp_path / "pyproject.toml"
+    usual.parent.mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    named = {"UV_CONFIG_FILE": f"{tmp_path}/named.toml"}
+    for file, more in ((usual, {}), (tmp_path / "named.toml", named), (tmp_path / "uv.toml", {}), (project, {})):
         for text, code in (
             (f"[pip]\n{option}\n", 8),
             ("offline = true\n[pip]\nno-deps = false\n", 0),
             ("offline\n", 0),
         ):
-            file.write_text(text, encoding="utf-8")
+            file.write_text(text.replace("[pip]", "[tool.uv.pip]") if file == project else text, encoding="utf-8")
             ran = subprocess.run(
                 ["/bin/bash", "-c", f"PY={shlex.quote(sys.executable)}\n{CHECK_UV_SETTINGS}"],
-                env={"XDG_CONFIG_HOME": str(tmp_path)} | more,
+                env={"XDG_CONFIG_HOME": f"{tmp_path}/config"} | more,
+                cwd=tmp_path / "home",
                 capture_output=True,
                 text=True,
                 check=False,
