@@ -27,6 +27,7 @@ from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.machines.environment import exported
 from tasks.machines.node import Node
+from tasks.machines.shell import NOW
 
 LOG_CAP_BYTES = 200_000
 """Of a log's end that is fetched from a node; a traceback takes 3 kB."""
@@ -260,22 +261,27 @@ def stop_script(folder: str, process: Daemon | None) -> str:
     pid = process.pid if process else 0
     venv = shlex.quote(posixpath.dirname(posixpath.dirname(process.executable))) if process else "/nowhere"
     return f"""{_PROBE}
+{NOW}
 state=$(probe {identity}); grace={ORPHAN_GRACE_S}
 ours() {{
   marked {mark}
   case $state in alive) members {pid};; gone|zombie) orphans {pid} {venv};; esac
 }}
 all() {{ ours | sort -un | tr '\n' ' '; }}
-left=$(all); start=$(date +%s%N); how=TERM
+gone_within() {{
+  now; local end=$((now + $1 * 100))
+  while left=$(all); [ -n "$left" ] && now && [ $now -lt $end ]; do sleep 0.1; done
+}}
+left=$(all); how=TERM; now; begin=$now
 [ -n "$left" ] || {{ rm -f {note}; echo none; exit 0; }}
 [ "$state" = alive ] && {{ grace={TERM_GRACE_S}; kill -TERM -- -{pid}; }}
 kill -TERM $left 2>/dev/null
-SECONDS=0; while left=$(all); [ -n "$left" ] && [ $SECONDS -lt $grace ]; do sleep 0.1; done
+gone_within $grace
 if [ -n "$left" ]; then
   how=KILL; kill -KILL $left 2>/dev/null
-  SECONDS=0; while left=$(all); [ -n "$left" ] && [ $SECONDS -lt 5 ]; do sleep 0.1; done
+  gone_within 5
 fi
-echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
+now; echo "$how $(((now - begin) * 10)) $left"
 [ -z "$left" ] && rm -f {note}"""
 
 

@@ -103,6 +103,29 @@ def test_group_is_ended_even_when_it_ignores_term(
     assert [line for line in left.stdout.splitlines() if " Z" not in line] == []
 
 
+SLOW_TO_END = """import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit()))
+print("up", flush=True)
+time.sleep(60)
+"""
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="needs libfaketime, Debian's package faketime")
+def test_a_clock_that_is_set_meanwhile_does_not_shorten_the_grace(
+    node: LocalNode, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a wall clock that runs a thousand times too fast, a process that takes a second to end is not killed."""
+    daemon.start(node, str(folder), launch([program(folder, SLOW_TO_END)]))
+    wait_for_log(node, folder, "up")
+    faked = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": "+0 x1000", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    for name, value in (faked | {"NO_FAKE_SLEEP": "1"}).items():
+        monkeypatch.setenv(name, value)
+    ending = daemon.stop(node, str(folder))
+    assert ending.how == "TERM"
+    assert 0.5 < ending.seconds < 8
+
+
 def alive(pid: int) -> bool:
     """Tell whether a process runs, not as a zombie."""
     try:
