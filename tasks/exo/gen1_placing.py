@@ -201,4 +201,4 @@ def _delete(keys: list[str], model: str, entry: str, patience: Patience) -> Flow
         left = [key for key in keys if key in state.instances]
         if not left:
             return
-        yield from patience.wait(f"{len(left)} instances of '{model}' are still there", "no instance of it")
+        yield from patience.wait(f"an instance of '{model}' is still there", "no instance of it")
