@@ -14,10 +14,6 @@ import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
-NOW = "now() { read -r now _ </proc/uptime; now=$((10#${now/./})); }"
-"""A function of bash that puts hundredths of a second into `now`. Not SECONDS, not date(1): those go by the wall clock,
-which may be set while we wait."""
-
 _UNSAFE = re.compile(rb"[^A-Za-z0-9 _./,:;=+@#^~{}\[\]()<>|&$*?\"%-]")
 
 # The marks are put together at the end, so that a shell which shows what it runs (`set -x`) does not show a mark.

@@ -14,10 +14,10 @@ import msgspec
 from records.facts import Ended
 from tasks.errors import StepError
 from tasks.machines.daemon import MARK, TERM_GRACE_S
+from tasks.machines.functions import NOW
 from tasks.machines.node import Node
 from tasks.machines.paths import ROOT
 from tasks.machines.ports import TABLE, listening, table_and_more
-from tasks.machines.shell import NOW
 
 KILL_GRACE_S = 5
 _AT_WORK = re.compile(r"(python|pypy)[0-9.]*|uv|uvx|pip[0-9.]*|git|cargo|rustc|npm|node|env|setsid|nohup")
