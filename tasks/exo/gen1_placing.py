@@ -30,7 +30,7 @@ _APPEARS_S = 10.0
 _PLACINGS = 12
 _GONE_S = 60.0
 _STALLED_S = 60.0
-_CONNECTS_S = 15.0
+_CONNECTS_S = 8.0
 """Runners that have started and wait for each other need a second or two, or go on for good."""
 _CONNECTING = ("RunnerIdle", "RunnerConnecting")
 _COMPUTES_S = 300.0
