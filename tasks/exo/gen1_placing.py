@@ -35,7 +35,8 @@ _CONNECTS_S = 8.0
 _CONNECTING = ("RunnerIdle", "RunnerConnecting")
 _COMPUTES_S = 300.0
 """Loading and the warm-up compute: 37 s were seen for a tiny model on busy CPUs, and a large one takes longer."""
-_COMPUTING = ("RunnerLoading", "RunnerLoaded", "RunnerWarmingUp", "RunnerReady")
+_COMPUTING = ("RunnerLoading", "RunnerLoaded", "RunnerWarmingUp")
+"""The ring warms up as one: where a runner is ready and another is not, that one's word was lost, with a link say."""
 _LIBRARY = re.compile(r"(\S+): cannot open shared object file")
 
 
