@@ -14,12 +14,12 @@ rehearse: $(VENV)/run.stamp
 	$(BIN)/fab rehearse
 
 # Each beside `lint`, of which mypy takes one processor for a quarter of a minute.
-# check, in a minute and a half: all but the tests that start a rehearsal, simulate campaigns or take long.
+# check, in a minute and a half: all but the tests that start a rehearsal, simulate campaigns, install or take long.
 check test: $(VENV)/dev.stamp
 	$(MAKE) --no-print-directory --jobs=2 lint pytest-$@
 
 pytest-check: $(VENV)/dev.stamp
-	$(BIN)/pytest -n 4 --ignore=tests/real -m "not rehearsal and not simulation and not long"
+	$(BIN)/pytest -n 3 --ignore=tests/real -m "not (rehearsal or simulation or install or long)"
 
 pytest-test: $(VENV)/dev.stamp
 	$(BIN)/pytest --ignore=tests/real -m "not long"
