@@ -19,7 +19,7 @@ check test: $(VENV)/dev.stamp
 	$(MAKE) --no-print-directory --jobs=2 lint pytest-$@
 
 pytest-check: $(VENV)/dev.stamp
-	$(BIN)/pytest -n 3 --ignore=tests/real -m "not (rehearsal or simulation or install or long)"
+	$(BIN)/pytest -n 5 --ignore=tests/real -m "not (rehearsal or simulation or install or long)"
 
 pytest-test: $(VENV)/dev.stamp
 	$(BIN)/pytest --ignore=tests/real -m "not long"
