@@ -6,18 +6,22 @@ BIN := $(VENV)/bin
 # The lanes start Python some thousand times: not to keep what was compiled would double their processor time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup rehearse check test test-long test-faults test-real coverage lint lock docs schemas clean
+.PHONY: setup rehearse check test pytest-check pytest-test test-long test-faults test-real coverage lint lock docs schemas clean
 
 setup: $(VENV)/run.stamp
 
 rehearse: $(VENV)/run.stamp
 	$(BIN)/fab rehearse
 
-# In two minutes: all but the tests that start a rehearsal, simulate campaigns or take long.
-check: lint
-	$(BIN)/pytest -n 4 --ignore=tests/real -m "not rehearsal and not simulation and not long"
+# Each beside `lint`, of which mypy takes one processor for a quarter of a minute.
+# check, in a minute and a half: all but the tests that start a rehearsal, simulate campaigns, install or take long.
+check test: $(VENV)/dev.stamp
+	$(MAKE) --no-print-directory --jobs=2 lint pytest-$@
 
-test: lint
+pytest-check: $(VENV)/dev.stamp
+	$(BIN)/pytest -n 5 --ignore=tests/real -m "not (rehearsal or simulation or install or long)"
+
+pytest-test: $(VENV)/dev.stamp
 	$(BIN)/pytest --ignore=tests/real -m "not long"
 
 # What `make test` leaves out so that a change lands within a quarter of an hour: more campaigns, and the dearest traps.

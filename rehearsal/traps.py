@@ -245,8 +245,8 @@ TRAPS: dict[str, Trap] = {
     "stuck-placement": Trap(
         "the model is placed: HTTP 200, and an instance is listed on three nodes",
         "one runner of EXO 1.0.71 connects, the others idle, for good; srv2's EXO waits for its runner's word",
-        "`fab download-model`, profile `qwen-1x`: a placement that stands still for 15 s is deleted, a runner "
-        "that outlives it is ended, and it is made again, eight times at most; then the nodes are named",
+        "`fab download-model`, profile `qwen-1x`: a placement that stands still for 8 s is deleted, a runner "
+        "that outlives it is ended, and it is made again, twenty times at most; then the nodes are named",
         _stick,
     ),
     "dead-ring": Trap(

@@ -32,13 +32,14 @@ from tasks.gpu import busy, witnesses
 from tasks.machines import daemon, network, ports, reach, survey
 from tasks.machines.daemon import Daemon
 from tasks.machines.environment import environment_path, taking_over
+from tasks.machines.functions import folded
 from tasks.machines.http import asking
 from tasks.machines.lab import Lab
 from tasks.machines.node import ASK_HOME, Node
 from tasks.machines.paths import ROOT, ollama_before_path, script_path
 from tasks.machines.pythons import Python
 from tasks.machines.questions import ask_all
-from tasks.machines.wire import Request
+from tasks.machines.wire import Request, shortened
 from tasks.ollama import api as ollama
 from tasks.ollama.before import before_command
 from tasks.ollama.servers import keep_s, servers_of
@@ -158,7 +159,8 @@ def _bound_s(exo: Exo, step: plan.PlanStep) -> float | None:
 
 def _on(actions: list[Action], wanted: set[str], secrets: list[str]) -> list[Action]:
     mine = dict.fromkeys(action for action in actions if action.node in wanted)
-    return [msgspec.structs.replace(a, text=masked(a.text, secrets), title=masked(a.title, secrets)) for a in mine]
+    told = ((action, masked(folded(action.text), secrets), masked(action.title, secrets)) for action in mine)
+    return [msgspec.structs.replace(action, text=text, title=title) for action, text, title in told]
 
 
 def _actions(lab: Lab, cluster: ExoCluster, step: plan.PlanStep) -> list[Action]:
@@ -402,7 +404,7 @@ def _show_step(step: StepAhead, *, full: bool) -> None:
         console.text(f"    on disk last time: {text}")
     shown = [action for action in step.actions if full or action.kind != "look"]
     for action in shown:
-        text = action.text if full else action.title or _short(action.text)
+        text = action.text if full else action.title or shortened(action.text, _SHOWN)
         console.note(action.node, f"{action.kind}: {text}" + (f"  ({action.when})" if action.when else ""))
     looks = sum(action.kind == "look" for action in step.actions)
     if looks and not full:
@@ -413,8 +415,3 @@ def _sizes(fetched: Mapping[str, int]) -> str:
     if not fetched:
         return ""
     return ", downloads at most " + ", ".join(f"{size(number)} on {key}" for key, number in fetched.items())
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"

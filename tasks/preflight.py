@@ -18,7 +18,7 @@ from tasks.exo.node import wheel_overrides
 from tasks.feasibility.assess import Assessment, assess
 from tasks.feasibility.show import refuse_infeasible, show_estimate, show_feasibility, warnings_of
 from tasks.gpu import amd
-from tasks.machines import network, pythons, reach
+from tasks.machines import firewall, network, pythons, reach
 from tasks.machines.daemon import find_command, read_found
 from tasks.machines.lab import Lab
 from tasks.machines.network import Way
@@ -121,17 +121,11 @@ def ready_to_build(lab: Lab, nodes: dict[str, NodePython]) -> list[str]:
     return [f"{key}: {lack.found}: {lack.do}" for key, lacks in lacking.items() for lack in lacks]
 
 
-def _open_api(lab: Lab, key: str, tools: str) -> str:
+def _open_api(lab: Lab, key: str, said: str) -> str:
     """Return the warning that EXO's API on a node has no password, with the one line that lets only the cluster in."""
     ports, addresses = ports_of(lab.profile.exo, key), lab.addresses()
-    others = ", ".join(address for other, address in sorted(addresses.items()) if other != key)
-    both = f"{ports.api}, {ports.peer}"
-    if "/ufw" in tools:
-        line = f"for a in {others.replace(',', '')}; do sudo ufw allow proto tcp from $a to any port {ports.api}; done"
-    elif "/nft" in tools:
-        line = f"sudo nft add rule inet filter input tcp dport {{ {both} }} ip saddr != {{ {others}, 127.0.0.1 }} drop"
-    else:
-        line = f"in Tailscale's policy, let only {others} reach tcp:{both} of {addresses[key]}"
+    others = [address for other, address in sorted(addresses.items()) if other != key]
+    line = firewall.line(said, (ports.api, ports.peer), addresses[key], others)
     return f"{key}: EXO's API on port {ports.api} will have no password; let only the cluster in: {line}"
 
 
@@ -184,7 +178,7 @@ def questions_for(lab: Lab, node: Node) -> dict[str, str]:
         "facts": FACTS,
         "pythons": pythons.probe_command(),
         "rooms": leavings.room_command(exo_on(lab.profile.exo, node.key).environment),
-        "firewall": "command -v ufw nft",
+        "firewall": firewall.QUESTION,
         "network": network.probe_command(peers, lab.profile.exo.ports.peer),
         "exo": find_command(f"{folder}/run"),
         "kept": f"test -f {folder}/{OLLAMA_BEFORE} && echo kept",

@@ -26,6 +26,7 @@ from records.facts import StopMethod
 from tasks.decode import decode
 from tasks.errors import StepError
 from tasks.machines.environment import exported
+from tasks.machines.functions import NOW, PROCESSES
 from tasks.machines.node import Node
 
 LOG_CAP_BYTES = 200_000
@@ -113,39 +114,6 @@ class Ending(msgspec.Struct, frozen=True):
 
 _DONE = ("cpu", "waited", "disk")
 
-# Prints "alive" where the process that the note names still runs as noted, "zombie" where it has ended unreaped,
-# "foreign" where the PID is somebody else's by now, "gone" otherwise. $1 pid, $2 ticks, $3 boot, $4 executable.
-_PROBE = r"""
-threads() {  # whether PID $1, a zombie, has other threads that still live, and hold its sockets
-  set -- /proc/$1/task/*; [ $# -gt 1 ]
-}
-probe() {
-  [ "$3" = "$(cat /proc/sys/kernel/random/boot_id)" ] || { echo gone; return; }
-  line=$(cat "/proc/$1/stat" 2>/dev/null) || { echo gone; return; }
-  rest=${line##*) }; set -- "$1" "$2" "$3" "$4" $rest
-  [ "${24}" = "$2" ] || { echo foreign; return; }
-  [ "$5" = Z ] && { threads "$1" && echo alive || echo zombie; return; }
-  tr '\0' ' ' < "/proc/$1/cmdline" | grep -qF -- "$4" && echo alive || echo foreign
-}
-members() {  # live PIDs of the group or session that PID $1 leads
-  for s in /proc/[0-9]*/stat; do
-    { read -r line <"$s"; } 2>/dev/null || continue  # no fork: there may be hundreds
-    pid=${line%% *}; rest=${line##*) }; set -- "$1" $rest
-    [ "$4" = "$1" ] || [ "$5" = "$1" ] || continue
-    [ "$2" = Z ] && ! threads "$pid" && continue
-    echo "$pid"
-  done
-}
-marked() {  # live PIDs that carry the mark of folder $1
-  grep -lzxF -- "EXO_PHASE1_RUN=$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3
-}
-orphans() {  # live PIDs of the group that PID $1 led and that run from the folder $2
-  for pid in $(members "$1"); do
-    tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$2/" && echo "$pid"
-  done
-}
-"""
-
 
 def note_path(folder: str) -> str:
     """Return where the note of the process in `folder` lies."""
@@ -230,7 +198,7 @@ def state(node: Node, process: Daemon) -> str:
 
 def state_command(process: Daemon) -> str:
     """Return the command that prints what became of a process."""
-    return f"{_PROBE}\nprobe {_identity(process)}"
+    return f"{PROCESSES}\nprobe {_identity(process)}"
 
 
 def stop(node: Node, folder: str) -> Ending:
@@ -259,30 +227,35 @@ def stop_script(folder: str, process: Daemon | None) -> str:
     identity = _identity(process) if process else "0 0 none none"
     pid = process.pid if process else 0
     venv = shlex.quote(posixpath.dirname(posixpath.dirname(process.executable))) if process else "/nowhere"
-    return f"""{_PROBE}
+    return f"""{PROCESSES}
+{NOW}
 state=$(probe {identity}); grace={ORPHAN_GRACE_S}
 ours() {{
   marked {mark}
   case $state in alive) members {pid};; gone|zombie) orphans {pid} {venv};; esac
 }}
 all() {{ ours | sort -un | tr '\n' ' '; }}
-left=$(all); start=$(date +%s%N); how=TERM
+gone_within() {{
+  now; local end=$((now + $1 * 100))
+  while left=$(all); [ -n "$left" ] && now && [ $now -lt $end ]; do sleep 0.1; done
+}}
+left=$(all); how=TERM; now; begin=$now
 [ -n "$left" ] || {{ rm -f {note}; echo none; exit 0; }}
 [ "$state" = alive ] && {{ grace={TERM_GRACE_S}; kill -TERM -- -{pid}; }}
 kill -TERM $left 2>/dev/null
-SECONDS=0; while left=$(all); [ -n "$left" ] && [ $SECONDS -lt $grace ]; do sleep 0.1; done
+gone_within $grace
 if [ -n "$left" ]; then
   how=KILL; kill -KILL $left 2>/dev/null
-  SECONDS=0; while left=$(all); [ -n "$left" ] && [ $SECONDS -lt 5 ]; do sleep 0.1; done
+  gone_within 5
 fi
-echo "$how $(( ($(date +%s%N) - start) / 1000000 )) $left"
+now; echo "$how $(((now - begin) * 10)) $left"
 [ -z "$left" ] && rm -f {note}"""
 
 
 def family(node: Node, folder: str) -> list[Member]:
     """Return the live processes that carry the mark of `folder`, the leader and what it has started."""
     ran = node.run(
-        f"""{_PROBE}
+        f"""{PROCESSES}
 for pid in $(marked {shlex.quote(folder)}); do
   set -- $(cat /proc/$pid/statm 2>/dev/null); [ -n "$2" ] || continue
   echo "$pid $(($2 * $(getconf PAGESIZE))) $(tr '\\0\\n' '  ' </proc/$pid/cmdline)"
@@ -333,7 +306,7 @@ def pulse(node: Node, folder: str, process: Daemon, since: int) -> tuple[Pulse, 
 def pulse_command(folder: str, process: Daemon, since: int) -> str:
     """Return the command that prints what a process has done so far, and its log beyond `since` bytes."""
     log = shlex.quote(log_path(folder))
-    return rf"""{_PROBE}
+    return rf"""{PROCESSES}
 probe {_identity(process)}; getconf CLK_TCK; stat -c %s {log} 2>/dev/null || echo 0
 for pid in $(members {process.pid}); do
   {{ read -r line <"/proc/$pid/stat"; }} 2>/dev/null || continue

@@ -18,6 +18,7 @@ from records.record import Command, capped
 from records.settings import NodeSpec
 from tasks import console
 from tasks.errors import StepError
+from tasks.machines.functions import folded
 from tasks.machines.shell import Between, Bounded, wrapped
 from tasks.machines.wire import shortened
 
@@ -81,7 +82,7 @@ class Node:
         is other people's. Raises StepError where `check` is set and the exit code is not 0, UnreachableError where the
         link fails.
         """
-        start, shown = time.monotonic(), shown or command
+        start, shown = time.monotonic(), shown or folded(command)
         try:
             ran = self._execute(wrapped(command, timeout_s), shown, timeout_s + 10, on_line)
         except StepError as error:

@@ -14,6 +14,7 @@ import msgspec
 from records.facts import Ended
 from tasks.errors import StepError
 from tasks.machines.daemon import MARK, TERM_GRACE_S
+from tasks.machines.functions import NOW
 from tasks.machines.node import Node
 from tasks.machines.paths import ROOT
 from tasks.machines.ports import TABLE, listening, table_and_more
@@ -39,8 +40,8 @@ alive() {
 left() { for one in "$@"; do alive "${one%:*}" "${one#*:}" && printf '%s ' "${one%:*}"; done; }
 for signal in TERM KILL; do
   for pid in $(left "$@"); do kill -$signal "$pid" 2>/dev/null; done
-  SECONDS=0; grace=@TERM@; [ $signal = KILL ] && grace=@KILL@
-  while [ -n "$(left "$@")" ] && [ $SECONDS -lt $grace ]; do sleep 0.1; done
+  now; end=$((now + @TERM@ * 100)); [ $signal = KILL ] && end=$((now + @KILL@ * 100))
+  while [ -n "$(left "$@")" ] && now && [ $now -lt $end ]; do sleep 0.1; done
 done
 left "$@"
 """
@@ -135,7 +136,7 @@ def end(node: Node, processes: list[Process]) -> list[Ended]:
 def end_command(named: str) -> str:
     """Return the command that ends the processes named as `PID:START ...` and prints which survive."""
     script = _END.replace("@TERM@", str(TERM_GRACE_S)).replace("@KILL@", str(KILL_GRACE_S))
-    return f"set -- {named}\n{script}"
+    return f"set -- {named}\n{NOW}\n{script}"
 
 
 def listening_ports(node: Node, processes: list[Process]) -> set[int]:

@@ -23,6 +23,7 @@ from tests.faults.control import bed
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.page import page
 from tests.faults.steps import CASES, StepCase
+from tests.support import wall_clock
 
 _printing = threading.Lock()
 
@@ -84,12 +85,19 @@ def run_round(root: Path, pairs: dict[StepCase, list[Fault]], labs: int, outcome
 
 
 def run_step(root: Path, step: StepCase, faults: list[Fault]) -> Iterator[Outcome]:
-    """Run the faults of one step on a bed of its own, and on a new one where a fault has broken it."""
-    left = list(faults)
+    """Run the faults of one step on a bed of its own, and on a new one where a fault has broken it or needs clocks."""
+    for clocks in (False, True):
+        yield from _run_on(root, step, [fault for fault in faults if bool(fault.ahead_s) is clocks], clocks=clocks)
+
+
+def _run_on(root: Path, step: StepCase, left: list[Fault], *, clocks: bool) -> Iterator[Outcome]:
+    if left and clocks and not wall_clock.COMPILER:
+        print(f"no C compiler here: {step.plan.name} is not tried with {', '.join(fault.name for fault in left)}")
+        return
     while left:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
-        with bed(root) as up:
+        with bed(root, clocks=clocks) as up:
             runner = Runner(up)
             while left:
                 fault = left.pop(0)

@@ -14,6 +14,8 @@ from tests.faults.steps import StepCase
 RERUN_LIMIT_S = 600
 AFTER_LOGIN = 0.1
 """Of the time that a step takes where nothing befalls it, counted from its login: at work by then, and not yet done."""
+TRIES = 3
+"""A step may have ended before the fault began: that is no case, and it is tried again with half the wait."""
 MIDDLE = 0.5
 """The same counted from the start, for a step that logs in nowhere."""
 SAMPLES_FIRST = 1
@@ -58,20 +60,12 @@ class Runner:
         begin = time.monotonic()
         outcome = Outcome(step.plan.name, fault.name)
         self._measure_healthy(step)
-        step.prepare(self.bed)
-        machine = fault.machine(step)
-        if not fault.in_middle(step):
-            fault.begin(self.bed, machine)
-        try:
-            done = self.bed.fab(
-                step.plan.name,
-                limit_s=step.limit_s,
-                meanwhile=(lambda running: self._strike(outcome, running, step, fault))
-                if fault.in_middle(step)
-                else None,
-            )
-        finally:
-            fault.end(self.bed, machine)
+        for wait in (0.5**number for number in range(TRIES)):
+            struck, done = self._under(step, fault, wait)
+            if struck:
+                break
+        else:
+            outcome.wrong.append("the step had ended before the fault began")
         self._judge(outcome, step, fault, done)
         before = checker.samples_of(self.bed, step.plan.samples_name)
         self._again(outcome, step)
@@ -79,6 +73,25 @@ class Runner:
         self._clean_up(outcome)
         outcome.total_s = time.monotonic() - begin
         return outcome
+
+    def _under(self, step: StepCase, fault: Fault, wait: float) -> tuple[bool, Typed]:
+        """Type the step with the fault upon it; tell whether that began in time, and how the step ended."""
+        step.prepare(self.bed)
+        machine = fault.machine(step)
+        struck: list[bool] = []
+        if not fault.in_middle(step):
+            fault.begin(self.bed, machine)
+        try:
+            done = self.bed.fab(
+                step.plan.name,
+                limit_s=step.limit_s,
+                meanwhile=(lambda running: struck.append(self._strike(running, step, fault, wait)))
+                if fault.in_middle(step)
+                else None,
+            )
+        finally:
+            fault.end(self.bed, machine)
+        return all(struck), done
 
     def _measure_healthy(self, step: StepCase) -> None:
         """Run the step once as it is, so that its middle is known."""
@@ -96,9 +109,9 @@ class Runner:
             raise RuntimeError(f"without any fault, fab {' '.join(words)} says: {done.stdout}{done.stderr}")
         return done
 
-    def _strike(self, outcome: Outcome, running: subprocess.Popen[str], step: StepCase, fault: Fault) -> None:
-        """Wait for the middle of a step that runs, and have the fault begin; a step that ended before is no case."""
-        healthy_s = self.healthy_s[step.plan.name]
+    def _strike(self, running: subprocess.Popen[str], step: StepCase, fault: Fault, wait: float) -> bool:
+        """Wait for the middle of a step that runs, and have the fault begin; tell whether it still ran."""
+        healthy_s = self.healthy_s[step.plan.name] * wait
         due = time.monotonic() + MIDDLE * healthy_s
         visited = [fault.machine(step)] if fault.machine(step) in NODES else list(NODES)
         while running.poll() is None:
@@ -110,12 +123,12 @@ class Runner:
             elif visited and any(map(self.bed.lab.has_visitor, visited)):
                 due, visited = min(due, time.monotonic() + AFTER_LOGIN * healthy_s), []
             time.sleep(0.01)
-        if running.poll() is not None:
-            outcome.wrong.append("the step had ended before the fault began")
+        in_time = running.poll() is None
         if fault.signal is not None:
             tell(running, fault.signal)
         else:
             fault.begin(self.bed, fault.machine(step))
+        return in_time
 
     def _judge(self, outcome: Outcome, step: StepCase, fault: Fault, done: Typed) -> None:
         """Write down how the step ended under the fault."""

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from rehearsal.hosts import PROFILES, hosts
 from rehearsal.layout import Layout, environment
 from rehearsal.sources import lay_venv
 from tests import PROJECT
+from tests.support import wall_clock
 from tests.support.lab import Lab, Machine
 
 PROFILE = PROFILES[0]
@@ -60,9 +61,10 @@ class Typed:
 class Bed:
     """The machines, what runs on them, and the campaign on the desk."""
 
-    def __init__(self, lab: Lab, layout: Layout) -> None:
+    def __init__(self, lab: Lab, layout: Layout, at_desk: Mapping[str, str]) -> None:
         self.lab = lab
         self.layout = layout
+        self._at_desk = at_desk
         self.campaign = lab.folder(DESK) / "campaign"
         self.logs = self.campaign / "logs" / PROFILE
 
@@ -75,7 +77,7 @@ class Bed:
     ) -> Typed:
         """Type `fab WORDS` at the desk, do something `meanwhile`, and wait until it ends or the limit is reached."""
         begin = time.monotonic()
-        told = {"FABRIC_EXO_INVENTORY": str(self.campaign / "hosts.yaml"), "PYTHONFAULTHANDLER": "1"}
+        told = {"FABRIC_EXO_INVENTORY": str(self.campaign / "hosts.yaml"), "PYTHONFAULTHANDLER": "1", **self._at_desk}
         argv = [str(Path(sys.executable).with_name("fab")), *words]
         with self.lab.begin(DESK, argv, cwd=PROJECT, **(told | variables)) as running:
             try:
@@ -112,6 +114,10 @@ class Bed:
             dial = f"until exec 3<>/dev/tcp/{machine.address}/{OLLAMA_PORT}; do sleep 0.1; done"
             self.lab.shell(machine, f"timeout 120 bash -c {shlex.quote(dial)} 2>/dev/null")
 
+    def set_clock(self, machine: Machine, ahead_s: int) -> None:
+        """Set the wall clock of a machine so far ahead of the right time."""
+        wall_clock.set_ahead(self.lab.seen(self.lab.folder(machine) / CLOCK), ahead_s)
+
     def kill(self, machine: Machine, pattern: str) -> None:
         """Kill whatever runs on a machine with these words in its command line, as the kernel would."""
         self.lab.run(machine, ["pkill", "-KILL", "-f", pattern], cwd=Path("/"), timeout_s=20)
@@ -135,9 +141,13 @@ def tell(running: subprocess.Popen[str], number: signal.Signals) -> None:
         os.kill(int(children.read_text().split()[0]), number)
 
 
+CLOCK = "clock"
+"""The file in a machine's folder that says how far ahead its clock is."""
+
+
 @contextmanager
-def bed(root: Path) -> Iterator[Bed]:
-    """Bring everything up below `root`, and take it down again."""
+def bed(root: Path, *, clocks: bool = False) -> Iterator[Bed]:
+    """Bring everything up below `root`, and take it down again; with `clocks` each machine's clock can be set."""
     layout = Layout(
         root=root, generation=0, speedup=3.0, noise=0.02, seed=1, trap=None, network=NETWORK, ssh_port=22,
         rog_ssh_port=ROG.ssh_port, ollama_port=OLLAMA_PORT, api_port=52415, peer_port=5678,
@@ -148,9 +158,14 @@ def bed(root: Path) -> Iterator[Bed]:
         subprocess.run(["cp", "-a", node.home / ".exo-phase1", _made(root / "venvs") / node.key], check=True)
     (root / "nodes/desk/campaign").mkdir(parents=True)
     (root / "nodes/desk/campaign/hosts.yaml").write_text(json.dumps(_hosts(layout), indent=2))
-    lab = Lab(root / "nodes", (DESK, *NODES), user=DESK, environment=lambda m: _environment(layout, m), disk=DISK)
+    found = {m.key: _environment(layout, m) if m in NODES else {} for m in (DESK, *NODES)}
+    if clocks:
+        library = wall_clock.made(root)
+        for key, variables in found.items():
+            variables |= wall_clock.read_from(library, root / "nodes" / key / CLOCK)
+    lab = Lab(root / "nodes", (DESK, *NODES), user=DESK, environment=lambda m: found[m.key], disk=DISK)
     with lab:
-        up = Bed(lab, layout)
+        up = Bed(lab, layout, found[DESK.key])
         for machine in WITH_OLLAMA:
             up.start_ollama(machine)
             up.wait_for_ollama(machine)

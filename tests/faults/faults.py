@@ -44,6 +44,8 @@ class Fault:
     """It takes all nodes out of the desk's sight."""
     disturbs_exo: bool = False
     """EXO is to be started again afterwards."""
+    ahead_s: int = 0
+    """How far it sets a clock ahead; where that is not 0 it needs a bed with clocks."""
 
     def applies(self, step: StepCase) -> bool:
         """Tell whether the pair has a meaning."""
@@ -115,6 +117,16 @@ def _empty(bed: Bed, machine: Machine) -> None:
     bed.lab.seen(bed.lab.folder(machine) / "ballast").unlink()
 
 
+def _clock(ahead_s: int, *, at_desk: bool = False) -> Fault:
+    return Fault(
+        f"{'desk: ' if at_desk else ''}clock an hour {'on' if ahead_s > 0 else 'back'}",
+        lambda bed, machine: bed.set_clock(machine, ahead_s),
+        lambda bed, machine: bed.set_clock(machine, 0),
+        at_desk=at_desk,
+        ahead_s=ahead_s,
+    )
+
+
 def _answers(server: str, how: str) -> Fault:
     return Fault(
         f"{'EXO' if server == 'exo' else 'Ollama'}: {WAYS[how]}",
@@ -153,5 +165,6 @@ FAULTS = (
         Fault(number.name, _nothing, _nothing, at_desk=True, signal=number)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
     ),
+    *(_clock(ahead_s, at_desk=at_desk) for at_desk in (False, True) for ahead_s in (3600, -3600)),
     Fault("node rebooted", _reboot, _rebooted, disturbs_exo=True),
 )

@@ -26,7 +26,7 @@ A cell says how the step ended under the fault and after how many seconds: **d**
 **i** interrupted (exit 130), **k** killed, each with all that follows as it must be; **X** not so. `-`: the pair means
 nothing (the step asks that server nothing, or nothing that an earlier step has not asked it, or runs on the desk
 alone); `= 3`: as step 3, the same code for another node. An empty cell was not run. Step 13 is step 12 with another
-model, and only after a GO: not tried. The clock is not stepped.
+model, and only after a GO: not tried.
 """
 LETTERS = {"done": "d", "named": "n", "interrupted": "i", "killed": "k"}
 

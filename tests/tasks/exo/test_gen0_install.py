@@ -135,6 +135,7 @@ def test_one_nodes_own_words_come_last_and_replace_an_override_of_the_same_packa
     assert exo_on(one, "srv1").overrides == ["tinygrad==0.10.2", "numpy==2.1.3"]
 
 
+@pytest.mark.install
 def test_install_really_installs_converges_and_tells_its_revision(wheel: Path, home: str) -> None:
     """Run twice, the steps leave one EXO in a venv of its own, with the same digest both times."""
     one = exo(source=str(wheel), nodes={"rog": NodeExo(extras=["amd-gpu"])})
@@ -150,6 +151,7 @@ def test_install_really_installs_converges_and_tells_its_revision(wheel: Path, h
     assert "--chatgpt-api-port" in bash(f"{shlex.quote(plan.exo)} --help").stdout
 
 
+@pytest.mark.install
 def test_install_fails_on_an_extra_that_does_not_exist_and_leaves_nothing(wheel: Path, home: str) -> None:
     """Where pip only warns and exits 0, the step exits 3 with pip's line last, and EXO is not there.
 
@@ -179,6 +181,7 @@ def test_copying_a_source_leaves_its_builds_behind(tmp_path: Path) -> None:
     assert "there is no folder" in missing.stderr
 
 
+@pytest.mark.install
 def test_uv_is_kept_from_an_index_where_pip_is(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`no-index` of pip's configuration becomes uv's switch: uv 0.13 has no variable for it, and would go out."""
     uv, told = Path(home, "venv/bin/uv"), Path(home, "told")

@@ -210,10 +210,18 @@ def cluster_of_names() -> Cluster:
 
 @pytest.mark.parametrize(
     ("states", "longest_s"),
-    [(("RunnerIdle", "RunnerConnecting", "RunnerIdle"), 15), (("RunnerConnected", "RunnerIdle", "RunnerIdle"), 60)],
+    [
+        (("RunnerIdle", "RunnerConnecting", "RunnerIdle"), 8),
+        (("RunnerConnected", "RunnerIdle", "RunnerIdle"), 60),
+        (("RunnerReady", "RunnerWarmingUp", "RunnerReady"), 60),
+        (("RunnerLoaded", "RunnerWarmingUp", "RunnerLoaded"), 300),
+    ],
 )
 def test_a_placement_that_does_not_move_is_deleted_and_named(states: tuple[str, ...], longest_s: int) -> None:
-    """`Idle, Connecting, Idle` was seen for six minutes: it is deleted after 15 s, and said who does what."""
+    """`Idle, Connecting, Idle` was seen for six minutes: it is deleted after 8 s, and said who does what.
+
+    `Ready, WarmingUp, Ready` was seen after a link was cut for 20 s: a runner's last word was lost.
+    """
     cluster = cluster_of_names()
     cluster.runners = [runner_states(states)]
     words = rf"did not get on: for {longest_s} s .*srv2 {states[1].removeprefix('Runner')}"

@@ -20,6 +20,7 @@ from tasks.machines.environment import exports
 from tests.real import amd_gpu
 from tests.support.packages import package
 
+pytestmark = pytest.mark.install
 needs_clang = pytest.mark.skipif(not shutil.which("clang"), reason="no clang, with which tinygrad compiles for the CPU")
 no_amd = pytest.mark.skipif(Path("/dev/kfd").exists(), reason="this machine may have a usable AMD GPU")
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from tasks.machines import daemon
 from tasks.machines.daemon import Launch
 from tasks.machines.local import LocalNode
 from tasks.machines.ports import _owner, listening, listens, ports_taken
+from tests.support import wall_clock
 
 
 @pytest.fixture
@@ -101,6 +103,32 @@ def test_group_is_ended_even_when_it_ignores_term(
         ["ps", "-o", "pid=,stat=", "-s", str(started.pid)], capture_output=True, text=True, check=False
     )
     assert [line for line in left.stdout.splitlines() if " Z" not in line] == []
+
+
+SLOW_TO_END = """import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit()))
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not wall_clock.COMPILER, reason="needs a C compiler")
+@pytest.mark.parametrize("ahead_s", [3600, -3600])
+def test_a_clock_that_is_set_meanwhile_bears_on_no_wait(
+    node: LocalNode, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    """A process takes a second to end, and the node's clock is set an hour on or back: it ends, and is not killed."""
+    daemon.start(node, str(folder), launch([program(folder, SLOW_TO_END)]))
+    wait_for_log(node, folder, "up")
+    clock = tmp_path / "clock"
+    for name, value in wall_clock.read_from(wall_clock.made(tmp_path), clock).items():
+        monkeypatch.setenv(name, value)
+    setting = threading.Timer(0.5, wall_clock.set_ahead, (clock, ahead_s))
+    setting.start()
+    ending = daemon.stop(node, str(folder))
+    setting.join()
+    assert ending.how == "TERM"
+    assert 0.5 < ending.seconds < 8
 
 
 def alive(pid: int) -> bool:
