@@ -66,7 +66,10 @@ def revokes(file: str, kind: str, key: bytes) -> bool:
     with tempfile.NamedTemporaryFile(suffix=".pub") as public:
         public.write(kind.encode() + b" " + text + b"\n")
         public.flush()
-        asked = subprocess.run(["ssh-keygen", "-Q", "-f", file, public.name], capture_output=True, check=False)
+        try:
+            asked = subprocess.run(["ssh-keygen", "-Q", "-f", file, public.name], capture_output=True, check=False)
+        except OSError as error:
+            raise UnreadableFileError(f"{file}: only ssh-keygen can read it: {error.strerror}") from error
     return asked.returncode != 0
 
 

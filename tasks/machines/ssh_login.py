@@ -78,14 +78,14 @@ class _LoginHandler(AuthOnlyHandler):
         return self.wait_for_response(self.auth_event)
 
     def _wait(self) -> None:
-        """Wait for the answer, and longer where the server has said something first: then a person may have to act.
+        """Wait for the answer, and longer where a server that wants no proof has said something first.
 
         Tailscale SSH in its check mode names a page to visit, and answers when somebody was there.
         """
         begin, told, transport = time.monotonic(), False, cast("LoginTransport", self.transport)
         assert self.auth_event
         while not self.auth_event.wait(_LOOK_S) and transport.is_active():
-            waited_s, said = time.monotonic() - begin, transport.said
+            waited_s, said = time.monotonic() - begin, transport.said if self.auth_method == "none" else ""
             if said and not told and waited_s > TELL_AFTER_S:
                 told = True
                 transport.on_hold(said)
