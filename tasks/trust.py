@@ -95,6 +95,7 @@ def _offered(node: Node) -> HostKey:
         login.close()
     if login.known:
         login.check(key)
+    login.check_revoked(key)
     compare = f"on that machine: ssh-keygen -lf /etc/ssh/ssh_host_{key.get_name().split('-')[-1]}_key.pub"
     if tailscale:
         compare = "with its sshHostKeys in what `tailscale status --json` prints: ssh-keygen -lf - shows one's SHA256"

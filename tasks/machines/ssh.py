@@ -196,7 +196,7 @@ class Connecting:
     def check(self, shown: Any) -> None:
         """Refuse a host key that is not known for this machine. Raises UnreachableError."""
         files = ", ".join(self.options.known_hosts) or self.trusted_file
-        self._check_revoked(shown)
+        self.check_revoked(shown)
         mine = [known for known in self.known if known.key == shown.asbytes()]
         for known in mine:
             if known.revoked:
@@ -226,7 +226,8 @@ class Connecting:
             f"find out why; if you trust the new key: {remove} && fab trust-hosts",
         )
 
-    def _check_revoked(self, shown: Any) -> None:
+    def check_revoked(self, shown: Any) -> None:
+        """Refuse a host key that ssh's RevokedHostKeys names. Raises UnreachableError."""
         file = self.options.revoked_host_keys
         if file is None:
             return

@@ -287,6 +287,12 @@ def test_a_list_of_revoked_host_keys_counts(
             assert enter("node") == "in"
         else:
             assert "revoke" in refused("node").problem.found
+            lines = (f"RevokedHostKeys {revoked}", f"UserKnownHostsFile {tmp_path}/none yet")
+            own_config(tmp_path, block("node", server, *lines), monkeypatch)
+            lab = Lab.__new__(Lab)
+            lab.nodes = {"srv1": RemoteNode("srv1", NodeSpec(host="node"))}
+            with pytest.raises(StepError, match="revoke"):
+                trust.offered_keys(lab)
 
 
 def test_proxies_are_gone_through(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
