@@ -13,24 +13,18 @@ import http.client
 import io
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-import msgspec
-
 from records.record import Command, capped
-from tasks import console
 from tasks.errors import StepError
-from tasks.machines.node import Node, journal
+from tasks.machines.node import Node, note
 from tasks.machines.wire import Ask, Flow, Reply, Request, Wait
 
 T = TypeVar("T")
-POLLED_AT_ONCE = 8
-_keeping = threading.Lock()
 ANSWER_CAP_BYTES = 8_000_000
 """A control-plane answer longer than this is cut: a stream that never ends must not fill the memory."""
 TRIES = 3
@@ -58,11 +52,8 @@ def call(node: Node, host: str, port: int, request: Request, line: Line | None =
     for _ in range(TRIES - 1):
         if reply.cut and request.method == "GET":
             reply = _exchange(node, host, port, request, line)
-    commands, elapsed_s = journal.get(), time.monotonic() - start
-    asked = Command(node.key, asking(host, port, request), reply.status or None, elapsed_s, capped(reply.text, 1500))
-    console.ran(node.key, asked.command, asked.exit_code, elapsed_s, asked.stdout)
-    if commands is not None:
-        _keep(commands, asked)
+    asked, elapsed_s = asking(host, port, request), time.monotonic() - start
+    note(Command(node.key, asked, reply.status or None, elapsed_s, capped(reply.text, 1500)))
     return reply
 
 
@@ -179,21 +170,3 @@ def _read(answer: http.client.HTTPResponse, timeout_s: float) -> Reply:
         of = f" of {promised}" if promised is not None else ""
         return Reply(0, f"the answer was cut: {len(got)}{of} bytes came{why}", cut=True)
     return Reply(answer.status, got.decode("utf-8", "replace"))
-
-
-def _keep(commands: list[Command], asked: Command) -> None:
-    """Note a request; one more turn of a poll with the same answer is counted at the last: no record needs hundreds.
-
-    Only the very same request is one more turn. Several servers may be polled at once, hence the look a little back.
-    """
-    with _keeping:
-        for place in range(len(commands) - 1, max(-1, len(commands) - 1 - POLLED_AT_ONCE), -1):
-            last = commands[place]
-            if (last.host, last.command) != (asked.host, asked.command):
-                continue
-            if (last.exit_code, last.stdout) == (asked.exit_code, asked.stdout):
-                times, elapsed_s = last.times + 1, last.elapsed_s + asked.elapsed_s
-                commands[place] = msgspec.structs.replace(last, times=times, elapsed_s=elapsed_s)
-                return
-            break
-        commands.append(asked)

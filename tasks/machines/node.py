@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +25,8 @@ from tasks.machines.wire import shortened
 
 journal: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("journal", default=None)
 """The commands of the step that is running; threads of one step share its list."""
+POLLED_AT_ONCE = 24
+_keeping = threading.Lock()
 
 
 ASK_HOME = 'printf %s "$HOME"'
@@ -37,6 +40,29 @@ def unjournaled() -> Iterator[None]:
         yield
     finally:
         journal.reset(kept)
+
+
+def note(asked: Command) -> None:
+    """Tell of a command or request that came back: on the terminal where it wants to see, and in the step's journal.
+
+    One more turn of a poll with the same answer is counted at the last: no record needs hundreds. Only the very same
+    words to the same host are one more turn; several hosts may be polled at once, hence the look a little back.
+    """
+    console.ran(asked.host, asked.command, asked.exit_code, asked.elapsed_s, asked.stdout + asked.stderr)
+    commands = journal.get()
+    if commands is None:
+        return
+    with _keeping:
+        for place in range(len(commands) - 1, max(-1, len(commands) - 1 - POLLED_AT_ONCE), -1):
+            last = commands[place]
+            if (last.host, last.command) != (asked.host, asked.command):
+                continue
+            if (last.exit_code, last.stdout, last.stderr) == (asked.exit_code, asked.stdout, asked.stderr):
+                times, elapsed_s = last.times + 1, last.elapsed_s + asked.elapsed_s
+                commands[place] = msgspec.structs.replace(last, times=times, elapsed_s=elapsed_s)
+                return
+            break
+        commands.append(asked)
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -86,10 +112,10 @@ class Node:
         try:
             ran = self._execute(wrapped(command, timeout_s), shown, timeout_s + 10, on_line)
         except StepError as error:
-            self._note(Command(self.key, shown, None, time.monotonic() - start, stderr=capped(error.problem.found)))
+            note(Command(self.key, shown, None, time.monotonic() - start, stderr=capped(error.problem.found)))
             raise
         kept = "" if on_line or private else capped(ran.stdout)
-        self._note(Command(self.key, shown, ran.exit_code, ran.elapsed_s, kept, capped(ran.stderr)))
+        note(Command(self.key, shown, ran.exit_code, ran.elapsed_s, kept, capped(ran.stderr)))
         if check and not ran.ok:
             raise self.failed(ran, timeout_s)
         return ran
@@ -161,12 +187,6 @@ class Node:
             " ~/.ssh/authorized_keys, and for exec, exit or read in the login files of the shell",
             who=self.key,
         )
-
-    def _note(self, command: Command) -> None:
-        console.ran(self.key, command.command, command.exit_code, command.elapsed_s, command.stdout + command.stderr)
-        notes = journal.get()
-        if notes is not None:
-            notes.append(command)
 
 
 def cannot_write(key: str, path: str, error: Exception | str) -> StepError:

@@ -16,7 +16,7 @@ from paramiko.ssh_exception import ChannelException, SSHException
 from records.record import CONNECTING, Command
 from records.settings import NodeSpec
 from tasks.errors import StepError, UnreachableError
-from tasks.machines.node import CommandResult, Node, cannot_write
+from tasks.machines.node import CommandResult, Node, cannot_write, note
 from tasks.machines.shell import Between, Bounded, bare, wrapped
 from tasks.machines.ssh import CONNECT_TIMEOUT_S, Connecting, connect
 from tasks.machines.ssh_options import ssh_command
@@ -59,7 +59,7 @@ class RemoteNode(Node):
                 except UnreachableError as error:
                     self._failure, self._failed_at = error, time.monotonic()
                     raise
-                self._note(Command(self.key, CONNECTING, 0, time.monotonic() - begin))
+                note(Command(self.key, CONNECTING, 0, time.monotonic() - begin))
                 if self.on_connect is not None:
                     try:
                         self.on_connect()
@@ -177,7 +177,7 @@ class RemoteNode(Node):
         except (OSError, EOFError, SSHException) as error:
             raise cannot_write(self.key, path, str(error) or type(error).__name__) from error
         shown = f"write {len(data)} bytes to {path}"
-        self._note(Command(self.key, shown, result.exit_code, result.elapsed_s, stderr=result.stderr))
+        note(Command(self.key, shown, result.exit_code, result.elapsed_s, stderr=result.stderr))
         if not result.ok:
             raise cannot_write(self.key, path, result.stderr.strip() or f"exit code {result.exit_code}")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from records.campaign import load_campaign
 from records.samples import read_samples
 from reports.stats.runs import is_good
 from tests.faults import network
-from tests.real import genuine1
+from tests.real import genuine1, ollama_server
 from tests.real.bed import Bed, say, tell
 from tests.support.lab import NODES, SRV1, SRV2, Lab, Machine
 
@@ -45,6 +47,24 @@ def test_a_campaign_ends_in_a_verdict_and_leaves_nothing(real: Bed) -> None:
     assert records[9].result["exo_answered"] == "mlx-community/Qwen2.5-3B-Instruct-4bit"
     for machine in NODES:
         assert [line for line in real.lab.processes(machine) if "/venv/bin/" in line] == []
+
+
+@pytest.mark.skipif(bool(ollama_server.absent()), reason=ollama_server.absent())
+def test_three_campaigns_in_a_row_against_a_genuine_ollama(real: Bed) -> None:
+    """Nobody lends a hand: each ends in NO-GO, for the genuine Ollama computes a small model in milliseconds."""
+    hosts: dict[str, Any] | None = None
+    for number in range(3):
+        folder = real.campaign(f"row{number}", hosts)
+        if hosts is None:
+            real.with_genuine_ollama(folder)
+            hosts = json.loads((folder / "hosts.yaml").read_text())
+        for words in (("preflight", "install", "start"), ("bench", "--runs", "4"), ("report",), ("cleanup",)):
+            real.typed(folder, *words)
+        campaign = load_campaign(folder / "logs/qwen-1x")
+        tell(campaign)
+        assert campaign.records[14].result["verdict"] == "NO-GO"
+        for machine in NODES:
+            assert [line for line in real.lab.processes(machine) if "/venv/bin/" in line] == []
 
 
 LINK_CUT_S = 20

@@ -15,6 +15,7 @@ from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
 from tasks.machines.lab import Lab
 from tasks.machines.pythons import Python
+from tasks.machines.wire import Request
 from tests.support.ports import ADDRESS, free_port, lent_until
 from tests.tasks.test_start import SERVER, write_program
 
@@ -67,6 +68,8 @@ def test_a_cut_topology_is_named_as_that_and_never_as_seeing_nothing(cluster: Ex
     """A node whose answers never come whole says so where the cluster is to stand."""
     write_program(cluster.entry, SERVER.replace("str(len(body))", "str(2 * len(body))"))
     cluster.each(lambda exo: exo.restart())
+    while not cluster.entry.ask(Request("GET", "/v1/topology")).cut:
+        time.sleep(0.1)
     with pytest.raises(StepError, match=r"its topology: the answer was cut: \d+ of \d+ bytes came") as refusal:
         cluster.stand(1.5)
     assert "sees nothing" not in str(refusal.value)
