@@ -24,6 +24,7 @@ _DEFAULT_PORT = 11434
 
 class _Peer(msgspec.Struct, frozen=True):
     HostName: str = ""
+    DNSName: str = ""
     TailscaleIPs: list[str] | None = None
     OS: str = ""
 
@@ -106,14 +107,20 @@ def ssh_aliases(path: Path) -> list[str]:
 
 
 def tailscale_addresses(printed: str) -> dict[str, str]:
-    """Return the IPv4 address of each Linux host in what `tailscale status --json` printed; {} for anything else."""
+    """Return the IPv4 address of each Linux host in what `tailscale status --json` printed; {} for anything else.
+
+    A host goes by its name in the tailnet, which is its own alone: several may call themselves `ubuntu`.
+    """
     try:
         status = decode(printed, _Status)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return {}
     peers = [peer for peer in (status.Self, *(status.Peer or {}).values()) if peer and peer.OS in ("linux", "")]
-    addresses = {peer.HostName: [ip for ip in peer.TailscaleIPs or [] if "." in ip] for peer in peers}
-    return {name: found[0] for name, found in addresses.items() if name and found}
+    addresses = {
+        peer.DNSName.partition(".")[0] or peer.HostName: next((ip for ip in peer.TailscaleIPs or [] if "." in ip), "")
+        for peer in peers
+    }
+    return {name: address for name, address in addresses.items() if name and address}
 
 
 def _tailscale() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import codecs
+import datetime
 import hashlib
 import ipaddress
 import itertools
@@ -85,18 +86,32 @@ def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     import yaml
 
     class UniqueKeys(yaml.SafeLoader):
-        """Plain YAML, but a key given twice is an error instead of a silent last one wins."""
+        """Plain YAML, but a key given twice and 0022, which is 18 there, are errors instead of silent surprises."""
 
     def mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                words = "a value that begins with { or [ goes in quotes"
+                raise yaml.MarkedYAMLError(None, None, words, key.start_mark)
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue  # `<<`, which construct_mapping sees to
             name = loader.construct_object(key)
             if name in seen:
                 raise yaml.MarkedYAMLError(None, None, f"the key '{name}' is given twice", key.start_mark)
             seen.add(name)
         return loader.construct_mapping(node, deep=True)
 
+    def number(loader: UniqueKeys, node: yaml.ScalarNode) -> int:
+        value = int(loader.construct_yaml_int(node))
+        if not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value):
+            words = f"{node.value} is the number {value} in YAML; write it in plain digits, or a text in quotes"
+            raise yaml.MarkedYAMLError(None, None, words, node.start_mark)
+        return value
+
     UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    UniqueKeys.add_constructor("tag:yaml.org,2002:int", number)
+    text = ""
     try:
         text = _text_of(path)
         raw = yaml.load(text, Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
@@ -108,8 +123,14 @@ def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}" if mark else "somewhere"
-        tab = "; indent with spaces, not with tabs" if "'\\t'" in str(error.problem) else ""
-        raise InventoryError(f"{path}: {where}: {error.problem}{tab}") from error
+        more = "; indent with spaces, not with tabs" if "'\\t'" in str(error.problem) else ""
+        if mark and "\xa0" in "".join(text.splitlines()[max(0, mark.line - 1) : mark.line + 1]):
+            more = "; a no-break space stands there, or on the line before: write a plain one"
+        raise InventoryError(f"{path}: {where}: {error.problem}{more}") from error
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        found = f"line {line}: character {error.character:#x} cannot stand there"
+        raise InventoryError(f"{path}: {found}; save the file as plain text in UTF-8") from error
     except (yaml.YAMLError, TypeError) as error:
         raise InventoryError(f"{path}: not YAML: {error}") from error
 
@@ -172,7 +193,10 @@ def _convert(path: Path, raw: Any, lines: dict[str, int]) -> Inventory:
         match = re.fullmatch(r"(?s)(.*) - at `(?:key` in `)?\$\.?(.*)`", said)
         reason, key = (match.group(1), match.group(2)) if match else (said, "")
         where = named(raw, key)
-        meant = hint(where, value_at(raw, where))
+        value = value_at(raw, where)
+        meant = hint(where, value)
+        if reason.startswith("Expected `str") and isinstance(value, (bool, int, float, datetime.date)):
+            meant = "put it in quotes"
         mistake = f"{where or 'top level'}: {reason}" + (f"; {meant}" if meant else "")
         raise InventoryError(f"{path}: {located(mistake, lines)}") from error
 
@@ -219,7 +243,7 @@ def _not_a_host(key: str, host: str) -> str:
         return ""
     named = re.fullmatch(r"(?:ssh://)?(?:([^@:/]+)@)?\[?([^@\[\]]*?)\]?(?::(\d{1,5}))?/?", host)
     user, name, port = named.groups() if named else (None, host, None)
-    if (user or port or name != host) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.:-]*", name):
+    if (user or port or name != host) and re.fullmatch(r"[A-Za-z0-9:][A-Za-z0-9.:_-]*", name):
         more = [f"nodes.{key}.user: {user}"] if user else []
         more += [f"nodes.{key}.port: {port}"] if port else []
         return f"'{host}' is more than a host; write {', '.join([f'nodes.{key}.host: {name}', *more])}"
@@ -240,7 +264,9 @@ def _bad_nodes(nodes: dict[str, NodeSpec]) -> list[str]:
         if node.address is None:
             continue
         try:
-            ipaddress.IPv4Address(node.address)
+            given = ipaddress.IPv4Address(node.address)
+            if given.is_unspecified or given.is_multicast or given.is_reserved:
+                mistakes.append(f"nodes.{key}.address: {given} is no address of one machine")
         except ValueError:
             why = " (EXO is told IPv4 addresses; `tailscale ip -4` shows it)" if ":" in node.address else ""
             mistakes.append(f"nodes.{key}.address: '{node.address}' is not an IPv4 address{why}")

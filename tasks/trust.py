@@ -30,6 +30,8 @@ class HostKey(msgspec.Struct, frozen=True):
     key_base64: str
     file: str
     known: bool
+    compare: str
+    """What its owner types to see it on a way that is not this one."""
 
     @property
     def fingerprint(self) -> str:
@@ -64,7 +66,7 @@ def trust_hosts(lab: Lab, ask: Any = input) -> None:
             console.text(f"{key.node}: {key.name} {key.kind} {key.fingerprint} is known already")
             continue
         console.text(f"{key.node}: {key.name} presents {key.kind} {key.fingerprint}")
-        console.text(f"    compare on that machine: ssh-keygen -lf /etc/ssh/ssh_host_{key.kind.split('-')[-1]}_key.pub")
+        console.text(f"    compare {key.compare}")
         try:
             answer = ask(f"    add it to {key.file}? type yes: ")
         except EOFError:
@@ -85,6 +87,7 @@ def _offered(node: Node) -> HostKey:
             transport = Transport(sock)
             transport.start_client(timeout=CONNECT_TIMEOUT_S)
             key = transport.get_remote_server_key()
+            tailscale = "Tailscale" in transport.remote_version
             transport.close()
     except (OSError, SSHException, EOFError) as error:
         raise login.explain(error) from error
@@ -92,4 +95,8 @@ def _offered(node: Node) -> HostKey:
         login.close()
     if login.known:
         login.check(key)
-    return HostKey(node.key, login.options.known_as, key.get_name(), key.get_base64(), file, bool(login.known))
+    login.check_revoked(key)
+    compare = f"on that machine: ssh-keygen -lf /etc/ssh/ssh_host_{key.get_name().split('-')[-1]}_key.pub"
+    if tailscale:
+        compare = "with its sshHostKeys in what `tailscale status --json` prints: ssh-keygen -lf - shows one's SHA256"
+    return HostKey(node.key, login.options.known_as, key.get_name(), key.get_base64(), file, bool(login.known), compare)

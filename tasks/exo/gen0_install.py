@@ -12,7 +12,7 @@ import shlex
 
 from records.settings import Exo, exo_on, override_name
 from tasks.exo.interface import InstallPlan, ShellStep
-from tasks.exo.pip_settings import READ_PIP_SETTINGS
+from tasks.exo.pip_settings import CHECK_UV_SETTINGS, READ_PIP_SETTINGS
 from tasks.exo.sources import copy_folder, kind_of, reason, shell_path
 from tasks.machines.daemon import digest
 
@@ -114,8 +114,9 @@ def _put_uv(home: str, python: str, overrides: list[str]) -> str:
     why = f"$({{ {reason(log)}; }} 2>&1 | tail -n 1)"
     return (
         f"set -e; PY={shlex.quote(python)}; printf '%s\\n' {lines} > {shlex.quote(home + '/overrides.txt')}\n"
-        '[ -x "${PY%/*}/uv" ] && exit\n'
-        f'{READ_PIP_SETTINGS}"$PY" -m pip install --no-input --disable-pip-version-check uv >{log} 2>&1'
+        f'{CHECK_UV_SETTINGS}[ -x "${{PY%/*}}/uv" ] && exit\n'
+        f'{READ_PIP_SETTINGS}"$PY" -m pip install --no-input --disable-pip-version-check --only-binary uv uv >{log}'
+        " 2>&1"
         f' || command -v uv >/dev/null || {{ echo "overrides need uv, and pip cannot install it: {why}" >&2; exit 5; }}'
     )
 
@@ -133,19 +134,23 @@ def _install(exo: Exo, source: str, extras: list[str], home: str, python: str) -
     log = shlex.quote(f"{home}/install.log")
     if exo.overrides:
         overrides = shlex.quote(f"{home}/overrides.txt")
-        find_uv = 'UV="${PY%/*}/uv"; [ -x "$UV" ] || UV=uv\n'
+        # Where uv is told to stay offline it takes no --refresh: then what it keeps of EXO is thrown away instead.
         command = (
-            f'"$UV" pip install $offline --python "$PY" --override {overrides}'
-            f" --reinstall-package {DISTRIBUTION} --refresh-package {DISTRIBUTION} {wish}"
+            'UV="${PY%/*}/uv"; [ -x "$UV" ] || UV=uv\n'
+            f'install() {{ "$UV" pip install $offline --python "$PY" --override {overrides}'
+            f' --reinstall-package {DISTRIBUTION} "$@" {wish} >{log} 2>&1; }}\n'
+            f"install --refresh-package {DISTRIBUTION}; code=$?\n"
+            f"[ $code -eq 2 ] && grep -q -e '`--refresh' {log}"
+            f' && {{ "$UV" cache clean {DISTRIBUTION} >/dev/null 2>&1; install; code=$?; }}'
         )
     else:
-        find_uv, command = "", f'"$PY" -m pip install --no-input --disable-pip-version-check {wish}'
+        command = f'"$PY" -m pip install --no-input --disable-pip-version-check {wish} >{log} 2>&1; code=$?'
     # EXO goes first: pip would keep an installed 0.0.1 although another tag, also called 0.0.1, is asked for.
     return f"""PY={shlex.quote(python)}
 {READ_PIP_SETTINGS.strip()}
 remove() {{ "$PY" -m pip uninstall --yes --quiet {DISTRIBUTION} >/dev/null 2>&1; }}
 remove
-{find_uv}{command} >{log} 2>&1; code=$?
+{command}
 if bad=$(grep -m 1 -iE 'does not (provide the|have an) extra' {log}); then remove; echo "$bad" >&2; exit 3; fi
 if [ $code -ne 0 ]; then
   remove; {reason(log)}; exit $code

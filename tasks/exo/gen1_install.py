@@ -13,7 +13,7 @@ import shlex
 from records.settings import Exo, exo_on, override_name
 from tasks.exo import gen0_install
 from tasks.exo.interface import InstallPlan, ShellStep
-from tasks.exo.pip_settings import READ_PIP_SETTINGS_IF_ANY
+from tasks.exo.pip_settings import CHECK_UV_SETTINGS, READ_PIP_SETTINGS_IF_ANY
 from tasks.exo.sources import copy_folder, git_address, kind_of, logged
 from tasks.machines.paths import TOOL_PATH
 
@@ -123,7 +123,7 @@ def _override(exo: Exo, home: str, base_python: str) -> str:
     venv = shlex.quote(home + "/venv/bin/python")
     install = f"uv pip install $offline --python {venv} --override {overrides} {lines}"
     return (
-        f"{TOOL_PATH}set -e; PY={shlex.quote(base_python)}; offline=\n{READ_PIP_SETTINGS_IF_ANY}"
+        f"{TOOL_PATH}set -e; PY={shlex.quote(base_python)}; offline=\n{CHECK_UV_SETTINGS}{READ_PIP_SETTINGS_IF_ANY}"
         f"export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1; printf '%s\\n' {lines} > {overrides}\n"
         + logged(install, shlex.quote(f"{home}/override.log"))
     )

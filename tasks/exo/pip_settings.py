@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 told = subprocess.run([sys.executable, "-I", "-m", "pip", "config", "list"], capture_output=True, text=True)
 if told.returncode:
-    sys.exit("pip cannot read its configuration: " + (told.stderr.strip() or "exit %d" % told.returncode))
+    sys.exit("pip cannot read its configuration: " + (" ".join((told.stderr + told.stdout).split())
+             or "exit %d" % told.returncode))
 found = {}
 for section in ("global", "install", ":env:"):  # the later wins
     for line in told.stdout.splitlines():
@@ -67,6 +68,28 @@ for name, value in wanted.items():
 # There is no UV_NO_INDEX: only the switch keeps uv from asking an index, here for the setuptools of EXO's own build.
 print("offline=%s" % ("--no-index" if yes("no-index") else ""))
 '''
+
+_CHECK_UV = r"""
+import os, sys, tomllib
+from pathlib import Path
+
+config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+given = os.environ.get("UV_CONFIG_FILE")
+above = [folder / name for folder in (Path.cwd(), *Path.cwd().parents) for name in ("uv.toml", "pyproject.toml")]
+for file in [given] if given else [*above, f"{config}/uv/uv.toml", "/etc/uv/uv.toml"]:
+    try:
+        told = tomllib.loads(Path(file).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        continue  # uv itself says what is wrong with it
+    pip = (told.get("tool", {}).get("uv", {}) if str(file).endswith("pyproject.toml") else told).get("pip", {})
+    for option in ("target", "prefix", "no-deps", "require-hashes"):
+        if pip.get(option):
+            sys.exit("under uv's setting pip.%s=%s EXO does not land whole in an environment of its own; take it out of"
+                     " %s" % (option, pip[option], file))
+"""
+
+CHECK_UV_SETTINGS = f'"$PY" -I -c {shlex.quote(_CHECK_UV.strip())} || exit 8\n'
+"""Shell text; $PY is a Python. Ends where `uv pip` is told to install elsewhere, or not the whole of it."""
 
 READ_PIP_SETTINGS = f'settings=$("$PY" -I -c {shlex.quote(_READ.strip())}) || exit 8; eval "$settings"\n'
 """Shell text; $PY is a Python with pip. Sets $offline, the switch that uv needs where pip may ask no index."""

@@ -11,14 +11,22 @@ _SKIPPED = (".git", "build", "*.egg-info", "__pycache__", "node_modules", "targe
 """What a build leaves in a source folder, and its history; never copied."""
 
 
-# pip and npm begin a line with what it is; uv draws a tree and goes on below its branches.
-_TELLING = """
+# pip and npm begin a line with what it is; uv draws a tree and goes on below its branches. Both quote what they ran in
+# whole, of which the errors tell; and where an index cannot be reached, pip warns of that and then finds no version.
+_TELLING = r"""
 { low = tolower($0) }
-low ~ /^ *error: exception: *$/ { next }
-low ~ /^ *(error|cause|fatal): |^npm (error|err!)/ { print; next }
-/^ *(×|├─▶|╰─▶)/ { print; below = 1; next }
+low ~ /^ *error: exception: *$/ || low ~ /^ *hint: see above/ { next }
+/connection broken by/ { sub(/.*connection broken by/, "no connection:"); if (!broken++) print; next }
+/^ *╰─> \[[0-9]+ lines? of output\]/ || /^ *\[std(err|out)\]$/ { quoted = 1; last = ""; next }
+/\[end of output\]/ || quoted && /^[^ ]/ { quoted = 0; if (last != "") print last; last = "" }
+/\[end of output\]/ { next }
+quoted && low ~ /error: / { print; last = ""; told = 1; next }
+quoted { if (NF && !told) last = $0; next }
+low ~ /^ *(error|cause|fatal|hint): |^npm (error|err!)/ { print; told = 0; next }
+/^ *(×|├─▶|╰─▶)/ { print; below = 1; told = 0; next }
 below && /^    / { print; next }
 { below = 0 }
+END { if (last != "") print last }
 """
 
 

@@ -11,10 +11,14 @@ import binascii
 import fnmatch
 import hashlib
 import hmac
+import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
+
+_MARKERS = (b"", b"@revoked", b"@cert-authority")
 
 
 class KnownKey(msgspec.Struct, frozen=True):
@@ -22,9 +26,15 @@ class KnownKey(msgspec.Struct, frozen=True):
 
     file: str
     line: int
-    revoked: bool
+    marker: str
+    """`@revoked`, `@cert-authority`, or nothing."""
     kind: str
     key: bytes
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the line says that nobody may show this key."""
+        return self.marker == "@revoked"
 
 
 class UnreadableFileError(Exception):
@@ -41,6 +51,28 @@ def fingerprint(key: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
 
 
+def revokes(file: str, kind: str, key: bytes) -> bool:
+    """Tell whether a list for ssh's RevokedHostKeys names a key: public keys line by line, or ssh-keygen's own form.
+
+    Raises UnreadableFileError, also where the list is not there: ssh then takes every key for revoked.
+    """
+    try:
+        data = Path(file).read_bytes()
+    except OSError as error:
+        raise UnreadableFileError(f"{file}: {error.strerror}") from error
+    text = base64.b64encode(key)
+    if not data.startswith(b"SSHKRL"):
+        return any(text in line.split() for line in data.split(b"\n") if not line.startswith(b"#"))
+    with tempfile.NamedTemporaryFile(suffix=".pub") as public:
+        public.write(kind.encode() + b" " + text + b"\n")
+        public.flush()
+        try:
+            asked = subprocess.run(["ssh-keygen", "-Q", "-f", file, public.name], capture_output=True, check=False)
+        except OSError as error:
+            raise UnreadableFileError(f"{file}: only ssh-keygen can read it: {error.strerror}") from error
+    return asked.returncode != 0
+
+
 def _keys_in(file: str, name: str) -> Iterator[KnownKey]:
     try:
         lines = Path(file).read_bytes().split(b"\n")
@@ -51,14 +83,14 @@ def _keys_in(file: str, name: str) -> Iterator[KnownKey]:
     for number, line in enumerate(lines, 1):
         words = line.split()
         marker = words.pop(0) if words and words[0].startswith(b"@") else b""
-        if len(words) < 3 or words[0].startswith(b"#") or marker not in (b"", b"@revoked"):
+        if len(words) < 3 or words[0].startswith(b"#") or marker not in _MARKERS:
             continue
         try:
             key = base64.b64decode(words[2], validate=True)
         except binascii.Error:
             continue
         if _speaks_of(words[0].decode("utf-8", "replace"), name):
-            yield KnownKey(file, number, bool(marker), words[1].decode("utf-8", "replace"), key)
+            yield KnownKey(file, number, marker.decode(), words[1].decode("utf-8", "replace"), key)
 
 
 def _speaks_of(names: str, name: str) -> bool:

@@ -130,7 +130,12 @@ class Node:
     def home(self) -> str:
         """Return the absolute home folder of the user on the node; asked once."""
         if "home" not in self.remembered:
-            self.remembered["home"] = self.run(ASK_HOME).stdout.strip()
+            home = self.run(ASK_HOME).stdout.strip()
+            if not home.startswith("/"):
+                found = f"its login has no home folder (HOME is '{home}')"
+                do = f"on {self.spec.host}: getent passwd; and look for HOME in the login files"
+                raise StepError(found, "a home folder, in which everything of ours lies", do, who=self.key)
+            self.remembered["home"] = home
         return str(self.remembered["home"])
 
     def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
@@ -166,18 +171,22 @@ class Node:
     def _result(self, command: str, started: float, out: Between, err: Between, exited: int) -> CommandResult:
         """Return what stood between the marks. Raises StepError where the command was not run."""
         if not out.begun:
-            said = " ".join((out.before.strip() or err.before.strip() or f"nothing, and exit code {exited}").split())
-            raise StepError(
-                f"its login does not run the command it is given; it says: {said[:300]}",
-                "a login shell that runs commands",
-                f"on {self.spec.host}: look for ForceCommand in /etc/ssh/sshd_config, command= in"
-                " ~/.ssh/authorized_keys, and for exec or exit in the login files of the shell",
-                who=self.key,
-            )
+            raise self._not_run(out, err, f"nothing, and exit code {exited}")
         if out.ending == "no-bash":
             raise StepError("has no bash", "bash on the PATH", "install bash there", who=self.key)
         code = exited if out.exit_code is None else out.exit_code
         return CommandResult(command, code, time.monotonic() - started, out.finish(), err.finish())
+
+    def _not_run(self, out: Between, err: Between, nothing: str) -> StepError:
+        """Return the error for a login that did something else than to run the command."""
+        said = " ".join((out.before.strip() or err.before.strip() or nothing).split())
+        return StepError(
+            f"its login does not run the command it is given; it says: {said[:300]}",
+            "a login shell that runs commands",
+            f"on {self.spec.host}: look for ForceCommand in /etc/ssh/sshd_config, command= in"
+            " ~/.ssh/authorized_keys, and for exec, exit or read in the login files of the shell",
+            who=self.key,
+        )
 
 
 def cannot_write(key: str, path: str, error: Exception | str) -> StepError:

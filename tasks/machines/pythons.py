@@ -26,7 +26,7 @@ can = "venv" if find_spec("venv") and find_spec("ensurepip") else "no-venv"
 if "t" in getattr(sys, "abiflags", ""):
     can = "free-threaded"
 me = sys.executable or "?"
-print("@@python", "%d.%d.%d" % sys.version_info[:3], can, me, os.path.realpath(me), sep="\t")' 2>/dev/null
+print("@@python", "%d.%d.%d" % sys.version_info[:3], can, me, os.path.realpath(me), sep="\t")' </dev/null 2>/dev/null
   done
 done
 true

@@ -103,6 +103,8 @@ class RemoteNode(Node):
             raise out.refused or self._lost(f"the link broke in mid-command: {error.exceptions[0].value}") from error
         except CommandTimedOut:
             self.close()
+            if not out.begun:
+                raise self._not_run(out, err, f"nothing within {timeout_s:g} s") from None
             raise self._lost(f"no end after {timeout_s:g} s: {shortened(command, 120)}") from None
         except ChannelException as error:
             raise self._lost(f"no session: its sshd says '{error.text}' (MaxSessions in its sshd_config?)") from error
@@ -150,9 +152,10 @@ class RemoteNode(Node):
     def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """Write `data` to `path` through a session's input, which needs no SFTP there; see Node."""
         aside, to, folder = (shlex.quote(text) for text in (f"{path}.part", path, str(Path(path).parent)))
+        torn = f'echo "only $n of its {len(data)} bytes arrived (does a login file read its input?)" >&2; exit 1'
+        whole = f"n=$(wc -c < {aside}) && {{ [ $n -eq {len(data)} ] || {{ {torn}; }}; }}"
         command = wrapped(
-            f"mkdir -p {folder} && cat > {aside} && [ $(wc -c < {aside}) -eq {len(data)} ]"
-            f" && chmod {mode:o} {aside} && mv -f {aside} {to}",
+            f"mkdir -p {folder} && cat > {aside} && {whole} && chmod {mode:o} {aside} && mv -f {aside} {to}",
             COPY_TIMEOUT_S,
         )
 
@@ -186,12 +189,18 @@ class RemoteNode(Node):
             )
         except (SSHException, EOFError) as error:
             if isinstance(error, ChannelException) and error.code == PROHIBITED:
+                tailscale = "Tailscale" in self.link().transport.remote_version
                 raise StepError(
-                    f"its sshd allows no tunnel to {host}:{port}",
+                    f"its {'Tailscale SSH' if tailscale else 'sshd'} allows no tunnel to {host}:{port}",
                     "tunnels through SSH, by which the programs on the node are asked",
-                    f"on {self.spec.host}, in /etc/ssh/sshd_config: AllowTcpForwarding yes (and no PermitOpen or"
-                    " DisableForwarding that forbids it, no no-port-forwarding in ~/.ssh/authorized_keys);"
-                    " then: sudo systemctl reload ssh",
+                    f"on {self.spec.host}: "
+                    + (
+                        "take TS_SSH_DISABLE_FORWARDING out of tailscaled's environment, or `tailscale set --ssh=false`"
+                        if tailscale
+                        else "in /etc/ssh/sshd_config: AllowTcpForwarding yes (and no PermitOpen or"
+                        " DisableForwarding that forbids it, no no-port-forwarding in ~/.ssh/authorized_keys);"
+                        " then: sudo systemctl reload ssh"
+                    ),
                     who=self.key,
                 ) from error
             raise ConnectionRefusedError(f"{host}:{port}: {error}") from error

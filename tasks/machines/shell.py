@@ -1,8 +1,8 @@
 """One command as every login shell takes it, and its output read between marks of our own.
 
-sshd hands a command to the user's login shell: bash, zsh, fish and tcsh agree on words in single quotes, as long as no
-quote, backslash pair, exclamation mark or line end is in them. So the command travels as octal numbers, /bin/sh puts it
-together again, and bash (from PATH: NixOS has no /bin/bash) runs it. What a login file prints stands before the first
+sshd hands a command to the user's login shell: bash, zsh, fish, tcsh and xonsh agree on words in single quotes, as long
+as no quote, backslash, exclamation mark or line end is in them. So the command travels as octal numbers, and bash (from
+PATH: NixOS has no /bin/bash) puts it together again and runs it. What a login file prints stands before the first
 mark, what follows the last is not ours, and the last one carries the exit code: a wrapper may return one of its own.
 The marks of every command are its own: it may print files, logs and foreign command lines that hold another's.
 """
@@ -14,14 +14,21 @@ import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
-_UNSAFE = re.compile(rb"[^A-Za-z0-9 _./,:;=+@#^~{}\[\]()<>|&$*?\"%-]")
+_UNSAFE = re.compile(rb"[^A-Za-z0-9 _./,:;=+@#~{}\[\]()<>|&$*?\"%-]")
 
+# What the file prints that BASH_ENV names would stand between the marks; a Python that the user's variables lead
+# elsewhere would run EXO with other modules, or not at all.
+_UNSET = "unset BASH_ENV PYTHONHOME PYTHONPATH PYTHONWARNINGS;"
 # The marks are put together at the end, so that a shell which shows what it runs (`set -x`) does not show a mark.
 _RUN = (
-    'm() { printf "@@%s %%s" "$1"; }; m begins@@; m begins@@ >&2; c=$(printf %%b "$1");'
+    f"{_UNSET} "
+    'm() { printf "@@%s %%s" "$1"; }; m begins@@; m begins@@ >&2;'
     ' command -v bash >/dev/null || { m "ends no-bash@@"; exit; };'
-    ' umask 077; timeout -k 5 %g bash -c "$c"; r=$?; m "ends $r@@"; m "ends $r@@" >&2; exit $r'
+    ' umask 077; timeout -k 5 %g bash -c "$2" bash "$1"; r=$?; m "ends $r@@"; m "ends $r@@" >&2; exit $r'
 )
+
+# How bash writes a blank tells what a backslash is, which for xonsh begins an escape even here.
+_READ = 'printf -v b %q " "; printf -v c %b "${1//^/"${b% }"}"; exec bash -c "$c"'
 
 
 class Bounded(NamedTuple):
@@ -39,16 +46,18 @@ def wrapped(command: str, timeout_s: float) -> Bounded:
     # SHLVL: a bash that sshd runs reads the login files once more where it takes itself for the first.
     token = f"exo-phase1-{secrets.token_hex(8)}"
     run = _RUN % (token, timeout_s)
-    return Bounded(f"exec env LC_ALL=C SHLVL=1 /bin/sh -c '{run}' sh '{_octal(command)}'", token)
+    return Bounded(_given_to_sh(run, command), token)
 
 
 def bare(command: str) -> str:
     """Return `command` for any login shell without time-out and marks: who talks with it knows its words."""
-    return f"exec env LC_ALL=C SHLVL=1 /bin/sh -c 'c=$(printf %b \"$1\"); exec bash -c \"$c\"' sh '{_octal(command)}'"
+    return _given_to_sh(f'{_UNSET} exec bash -c "$2" bash "$1"', command)
 
 
-def _octal(command: str) -> str:
-    return _UNSAFE.sub(lambda match: b"\\0%03o" % match[0][0], command.encode("utf-8", "surrogateescape")).decode()
+def _given_to_sh(run: str, command: str) -> str:
+    """Return the words of a login shell that runs `run` in /bin/sh, with `command` as $1 and what reads it as $2."""
+    octal = _UNSAFE.sub(lambda match: b"^0%03o" % match[0][0], command.encode("utf-8", "surrogateescape")).decode()
+    return f"exec env LC_ALL=C SHLVL=1 /bin/sh -c '{run}' sh '{octal}' '{_READ}'"
 
 
 class Between:

@@ -14,6 +14,7 @@ import os
 import shlex
 import socket
 import subprocess
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,9 +23,10 @@ from paramiko import SSHConfig
 from paramiko.ssh_exception import AuthenticationException, IncompatiblePeer, SSHException
 
 from records.settings import NodeSpec
+from tasks import console
 from tasks.errors import UnreachableError
-from tasks.machines.known_hosts import KnownKey, UnreadableFileError, fingerprint, known_keys
-from tasks.machines.ssh_login import Login, LoginTransport, RefusedError
+from tasks.machines.known_hosts import KnownKey, UnreadableFileError, fingerprint, known_keys, revokes
+from tasks.machines.ssh_login import HELD_S, Login, LoginTransport, RefusedError
 from tasks.machines.ssh_options import SshOptions, hop_of, options_of, ssh_command
 
 CONNECT_TIMEOUT_S = 10
@@ -35,6 +37,11 @@ DEAD_LINK_S = 20
 MOST_HOPS = 8
 _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 """What an RSA key, which known_hosts calls `ssh-rsa`, signs with."""
+_SPOKEN = (
+    "KexAlgorithms +curve25519-sha256, Ciphers +aes256-gcm@openssh.com,aes256-ctr,"
+    " MACs +hmac-sha2-256-etm@openssh.com, HostKeyAlgorithms +ssh-ed25519"
+)
+"""Of what paramiko speaks, what every OpenSSH of ten years has."""
 _NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EHOSTDOWN)
 
 
@@ -50,7 +57,9 @@ class Connecting:
             if depth == MOST_HOPS:
                 raise self.problem(f"ProxyJump goes round in a circle at '{options.name}'", "a way that ends")
             self.gateway = Connecting(key, spec, hop_of(key, options.jump), depth + 1)
-        self.known = self._known()
+        known = self._known()
+        self.known = [key for key in known if key.marker != "@cert-authority"]
+        self.authorities = [key for key in known if key.marker == "@cert-authority"]
         self.connection = self._connection()
 
     @property
@@ -175,7 +184,7 @@ class Connecting:
             "banner_timeout": BANNER_TIMEOUT_S,
             "auth_timeout": AUTH_TIMEOUT_S,
             "auth_strategy": self.login,
-            "transport_factory": partial(_transport, [known.kind for known in self.known]),
+            "transport_factory": partial(_transport, [known.kind for known in self.known], self._held),
         }
         options = self.options
         made = Connection(
@@ -187,6 +196,7 @@ class Connecting:
     def check(self, shown: Any) -> None:
         """Refuse a host key that is not known for this machine. Raises UnreachableError."""
         files = ", ".join(self.options.known_hosts) or self.trusted_file
+        self.check_revoked(shown)
         mine = [known for known in self.known if known.key == shown.asbytes()]
         for known in mine:
             if known.revoked:
@@ -201,7 +211,11 @@ class Connecting:
                 if self.options.name == self.spec.host.rstrip(".")
                 else (f"{self.by_hand} (it shows the key and asks), then type it again")
             )
-            raise self.problem(f"the host key of {self.where} is not in {files}", "a host key you trust", do)
+            found = f"the host key of {self.where} is not in {files}"
+            if self.authorities:
+                line = self.authorities[0]
+                found += f" by itself ({line.file} line {line.line}, @cert-authority, is not followed here)"
+            raise self.problem(found, "a host key you trust", do)
         same_kind = [known for known in others if known.kind == shown.get_name()] or others
         old = same_kind[0]
         was = fingerprint(old.key)
@@ -211,6 +225,23 @@ class Connecting:
             f"the key that {old.file} names in line {old.line}",
             f"find out why; if you trust the new key: {remove} && fab trust-hosts",
         )
+
+    def check_revoked(self, shown: Any) -> None:
+        """Refuse a host key that ssh's RevokedHostKeys names. Raises UnreachableError."""
+        file = self.options.revoked_host_keys
+        if file is None:
+            return
+        try:
+            if not revokes(file, shown.get_name(), shown.asbytes()):
+                return
+            found = f"{file} (RevokedHostKeys) revokes the host key of {self.where}"
+        except UnreadableFileError as error:
+            found = f"ssh's list of revoked host keys cannot be read, {error}"
+        raise self.problem(found, "a host key you trust")
+
+    def _held(self, words: str) -> None:
+        """Pass on at once what a server says while it lets us wait: it may ask for a visit with a browser."""
+        console.note(self.key, f"{self.where} lets us wait for the login, up to {HELD_S / 60:g} min, and says: {words}")
 
     def _explain_dial(self, error: Exception) -> UnreachableError:
         every = list(error.exceptions) if isinstance(error, ExceptionGroup) else [error]
@@ -224,6 +255,8 @@ class Connecting:
     def _in_words(self, error: Exception) -> str:
         if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
             return f"no name server answers for the name '{self.options.host}'"
+        if isinstance(error, socket.gaierror) and error.errno in (socket.EAI_ADDRFAMILY, socket.EAI_NODATA):
+            return f"'{self.options.host}' has no address of the kind that is asked for (ssh's AddressFamily?)"
         if isinstance(error, (socket.gaierror, UnicodeError)):
             return f"the name '{self.options.host}' is unknown"
         if isinstance(error, ConnectionRefusedError):
@@ -247,7 +280,10 @@ class Connecting:
                 f"{self.where} fell silent: {error}", do=f"is the link to it steady, is it overloaded? {self.by_hand}"
             )
         if isinstance(error, IncompatiblePeer):
-            return self.problem(f"{self.where} speaks no SSH that is known here: {error}")
+            return self.problem(
+                f"{self.where} speaks no SSH that is known here: {error}",
+                do=f"allow on {self.options.host}, in its sshd_config, what it lacks of {_SPOKEN}; then reload sshd",
+            )
         said = str(error) or "it closed the connection"
         return self.problem(f"{self.where} answers, but not as an SSH server: {said}")
 
@@ -289,9 +325,10 @@ def connected(options: SshOptions) -> socket.socket:
     raise errors[0] if len(errors) == 1 else ExceptionGroup("no address answers", errors)
 
 
-def _transport(kinds: list[str], sock: Any, **settings: Any) -> Any:
+def _transport(kinds: list[str], held: Callable[[str], None], sock: Any, **settings: Any) -> Any:
     """Return a transport that asks first for the kinds of host key that are known, as ssh does."""
     made = LoginTransport(sock, **settings)
+    made.on_hold = held
     security = made.get_security_options()
     wanted = [name for kind in kinds for name in (_RSA if kind == "ssh-rsa" else (kind,))]
     first = [name for name in dict.fromkeys(wanted) if name in security.key_types]

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import paramiko
 from paramiko import AuthenticationException, Message, PKey
-from paramiko.agent import AgentSSH
+from paramiko.agent import AgentKey, AgentSSH
 from paramiko.auth_handler import AuthOnlyHandler
 from paramiko.auth_strategy import AuthResult, AuthStrategy, NoneAuth, SourceResult
 from paramiko.common import cMSG_SERVICE_REQUEST, cMSG_USERAUTH_REQUEST
@@ -26,6 +27,10 @@ from paramiko.ssh_exception import BadAuthenticationType, PartialAuthentication,
 from tasks.machines.ssh_options import SshOptions
 
 _POLL_S = 0.002
+_LOOK_S = 0.05
+TELL_AFTER_S = 2
+HELD_S = 300
+"""A server that has said something may wait for a person."""
 AGENT_TIMEOUT_S = 30
 """An agent may ask its owner for every signature."""
 
@@ -69,12 +74,30 @@ class _LoginHandler(AuthOnlyHandler):
             finish_message(request)
         self.auth_event = threading.Event()
         self.transport._send_message(request)  # type: ignore[attr-defined]
-        try:
-            return self.wait_for_response(self.auth_event)
-        except AuthenticationException as error:
-            if self.transport.is_active() and not self.auth_event.is_set():  # a link that died refuses nobody
-                raise TimeoutError(f"no word on the login within {self.transport.auth_timeout:g} s") from error
-            raise
+        self._wait()
+        return self.wait_for_response(self.auth_event)
+
+    def _wait(self) -> None:
+        """Wait for the answer, and longer where a server that wants no proof has said something first.
+
+        Tailscale SSH in its check mode names a page to visit, and answers when somebody was there.
+        """
+        begin, told, transport = time.monotonic(), False, cast("LoginTransport", self.transport)
+        assert self.auth_event
+        while not self.auth_event.wait(_LOOK_S) and transport.is_active():
+            waited_s, said = time.monotonic() - begin, transport.said if self.auth_method == "none" else ""
+            if said and not told and waited_s > TELL_AFTER_S:
+                told = True
+                transport.on_hold(said)
+            if said and waited_s > HELD_S:
+                raise RefusedError(f"no word within {HELD_S:g} s after it said: {said}", "do what it says, then again")
+            if not said and waited_s > transport.auth_timeout:
+                raise TimeoutError(f"no word on the login within {transport.auth_timeout:g} s")
+
+    def _parse_userauth_banner(self, m: Message) -> None:
+        """Keep what the server says to people before it lets anybody in."""
+        transport = cast("LoginTransport", self.transport)
+        transport.said = " ".join(f"{transport.said} {m.get_string().decode('utf-8', 'replace')}".split())
 
 
 class LoginTransport(paramiko.ServiceRequestingTransport):  # type: ignore[misc, name-defined]
@@ -82,6 +105,11 @@ class LoginTransport(paramiko.ServiceRequestingTransport):  # type: ignore[misc,
 
     Where a link dies in silence, paramiko waits for good in the key exchange; TimeoutError is raised here.
     """
+
+    said = ""
+    """What the server has said to people."""
+    on_hold: Callable[[str], None]
+    """Called with that where it then says no more for a while."""
 
     def start_client(self, event: threading.Event | None = None, timeout: float | None = None) -> None:
         """Exchange keys."""
@@ -124,15 +152,24 @@ class Login(AuthStrategy):
         """What was offered and refused, and what could not be offered, for people."""
         self.locked: list[str] = []
         """Key files that want a passphrase and that no agent has."""
+        self.unwilling = False
+        """Whether the agent would not sign with a key that the server takes."""
 
     def authenticate(self, transport: Any) -> AuthResult:
         """Log in. Raises RefusedError."""
         user = self.options.user
         try:
-            transport.auth_none(user)
-            return self._done("none")
+            allowed = list(transport.auth_none(user))
+            if transport.is_authenticated():
+                return self._done("none")
         except BadAuthenticationType as error:
             allowed = list(error.allowed_types)
+        except AuthenticationException as error:
+            if isinstance(error, RefusedError) or not transport.said:
+                raise
+            raise _turned_away(transport) from error
+        if not allowed:
+            raise _turned_away(transport)
         if "publickey" in allowed:
             for name, key in self._keys():
                 try:
@@ -140,6 +177,7 @@ class Login(AuthStrategy):
                 except PartialAuthentication as error:
                     further = error.allowed_types
                 except (SSHException, ValueError) as error:
+                    self.unwilling |= isinstance(key, AgentKey) and not isinstance(error, AuthenticationException)
                     self.tried.append(f"{name} ({_reason(error)})")
                     if transport.is_active():
                         continue
@@ -168,25 +206,29 @@ class Login(AuthStrategy):
         found = f"it took none of these keys: {', '.join(self.tried)}" if self.tried else "no key was there to offer"
         if self.locked:
             return RefusedError(found, f"ssh-add {self.locked[0]}  # it wants a passphrase and no agent has it")
+        if self.unwilling:
+            return RefusedError(found, f"ssh {self.options.name} true  # the agent must sign; it may ask its owner")
         return RefusedError(found, f"ssh-copy-id {self.options.name}, or set user or identity_file in hosts.yaml")
 
     def _keys(self) -> Iterator[tuple[str, PKey]]:
         """Yield the keys to offer, each with its name for people, in the order of ssh."""
         options = self.options
-        named = {path: public_part(Path(path)) for path in options.keys if Path(path).is_file()}
+        there = filter(os.path.isfile, options.keys)  # Path.is_file raises where a folder may not be looked into
+        named = {path: public_part(Path(path)) for path in there}
         missing = [path for path in options.keys if path not in named and not Path(path).name.startswith("id_")]
-        self.tried += [f"{path} (no such file)" for path in missing]
+        self.tried += [f"{path} (no such file that could be read)" for path in missing]
         agent = self._agent()
         try:
             held = {key.asbytes(): key for key in agent.get_keys()} if agent else {}
             ours = [(path, held[blob]) for path, blob in named.items() if blob in held]
-            yield from ((f"{path} from the agent", key) for path, key in ours)
+            for path, key in ours:
+                yield from self._certified(f"{path} from the agent", key, path)
             if not options.only_these_keys:
                 others = [key for blob, key in held.items() if blob not in named.values()]
                 yield from ((f"{key.comment or key.get_name()} from the agent", key) for key in others)
             for path, blob in named.items():
-                if blob not in held and (key := self._from_file(path)) is not None:
-                    yield path, key
+                if blob not in held:
+                    yield from self._from_file(path)
         finally:
             if agent:
                 agent.close()
@@ -198,19 +240,53 @@ class Login(AuthStrategy):
             self.tried.append(f"no agent answers at {self.options.agent}")
             return None
 
-    def _from_file(self, path: str) -> PKey | None:
+    def _from_file(self, path: str) -> Iterator[tuple[str, PKey]]:
         try:
-            key = PKey.from_path(path)
-            for certificate in self.options.certificates:
-                key.load_certificate(certificate)
+            # By this name no certificate lies beside it: paramiko would load one, and fail where that is broken.
+            with Path(path).open("rb") as file:
+                key = PKey.from_path(f"/proc/self/fd/{file.fileno()}")
         except TypeError:
             self.locked.append(path)
             self.tried.append(f"{path} (wants a passphrase)")
+            return
         except Exception as error:  # paramiko and cryptography have a dozen words for a file that is no private key
             self.tried.append(f"{path} (cannot be read: {_reason(error)})")
-        else:
-            return key
-        return None
+            return
+        yield from self._certified(path, key, path)
+
+    def _certified(self, name: str, key: PKey, path: str) -> Iterator[tuple[str, PKey]]:
+        """Yield a key with each certificate that was made for it, and last by itself."""
+        for certificate in dict.fromkeys((*self.options.certificates, f"{path}-cert.pub")):
+            if certifies(Path(certificate), key.asbytes()):
+                key.load_certificate(certificate)
+                yield f"{name} with {certificate}", key
+        key.public_blob = None
+        yield name, key
+
+
+def certifies(certificate: Path, key: bytes) -> bool:
+    """Tell whether a file holds an OpenSSH certificate for a public key: its kind, a nonce, then the key's numbers."""
+    try:
+        blob = Message(base64.b64decode(certificate.read_bytes().split()[1]))
+    except (OSError, IndexError, ValueError):
+        return False
+    plain = Message(key)
+    plain.get_string()
+    if b"-cert-" not in blob.get_string():
+        return False
+    blob.get_string()
+    return blob.get_remainder().startswith(plain.get_remainder())
+
+
+def _turned_away(transport: Any) -> RefusedError:
+    """Return the error for a server that asks for no proof and lets nobody in; Tailscale SSH does so."""
+    found = f"it asks for no proof and says: {transport.said or 'nothing'}"
+    if "Tailscale" not in transport.remote_version:
+        return RefusedError(found, "")
+    return RefusedError(
+        found,
+        "let this user in (`ssh` in the tailnet's access controls), or `tailscale set --ssh=false` there for its sshd",
+    )
 
 
 def public_part(path: Path) -> bytes | None:

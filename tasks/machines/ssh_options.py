@@ -32,7 +32,6 @@ _NOT_FOLLOWED = {
     "knownhostscommand": "host keys from a command",
     "controlpath": "a shared connection",
     "proxyusefdpass": "a proxy that passes a socket",
-    "revokedhostkeys": "a list of revoked host keys",
     "verifyhostkeydns": "host keys from DNS",
     "hostbasedauthentication": "a login by the host's key",
     "tunnel": "a tunnel device",
@@ -53,6 +52,8 @@ class SshOptions(msgspec.Struct, frozen=True):
     known_hosts: tuple[str, ...]
     """The user's files; the first is added to. Empty where he keeps none (`none`, /dev/null)."""
     everybodys_known_hosts: tuple[str, ...]
+    revoked_host_keys: str | None
+    """A list of keys that no machine may show."""
     keys: tuple[str, ...]
     certificates: tuple[str, ...]
     only_these_keys: bool
@@ -104,8 +105,9 @@ def ask(key: str, host: str, given: list[str]) -> SshOptions:
     if ssh is None:
         return read_options(host, _without_ssh(host, given))
     try:
+        # -N: who has ForkAfterAuthentication set, hears otherwise that there is no command to fork for.
         told = subprocess.run(
-            [ssh, "-G", *given, "--", host],
+            [ssh, "-G", "-N", *given, "--", host],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=ASK_TIMEOUT_S,
@@ -147,6 +149,7 @@ def read_options(name: str, printed: str) -> SshOptions:
         known_as=(alias or (host if port == 22 else f"[{host}]:{port}")).lower(),
         known_hosts=_files(one.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2"), letters),
         everybodys_known_hosts=_files(one.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts"), letters),
+        revoked_host_keys=expand(revoked, letters) if (revoked := _set(one.get("revokedhostkeys"))) else None,
         keys=tuple(dict.fromkeys(paths)),
         certificates=tuple(expand(path, letters) for path in said.get("certificatefile", []) if path != "none"),
         only_these_keys=one.get("identitiesonly") == "yes",

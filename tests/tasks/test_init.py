@@ -11,6 +11,8 @@ from tasks.errors import StepError
 from tasks.init import node_keys, ssh_aliases, tailscale_addresses, write_hosts_file
 from tasks.inventory import load_inventory
 
+TWINS = {"ubuntu": "100.64.0.1", "ubuntu-1": "100.64.0.2"}
+
 
 def answering(*answers: str) -> tuple[list[str], object]:
     """Return the questions that will have been asked, and what answers them."""
@@ -65,6 +67,10 @@ def test_what_ssh_and_tailscale_know(tmp_path: Path) -> None:
     peer = {"HostName": "box", "OS": "linux", "TailscaleIPs": ["fd7a::1", "100.64.0.9"]}
     phone = {"HostName": "phone", "OS": "iOS", "TailscaleIPs": ["100.64.0.8"]}
     assert tailscale_addresses(json.dumps({"Peer": {"x": peer, "y": phone}})) == {"box": "100.64.0.9"}
+    twins = {
+        n: {"HostName": "ubuntu", "DNSName": f"{n}.tail1.ts.net.", "TailscaleIPs": [ip]} for n, ip in TWINS.items()
+    }
+    assert tailscale_addresses(json.dumps({"Peer": twins})) == TWINS
     assert tailscale_addresses("tailscale is stopped") == {}
     assert node_keys(["Box.lan", "box.example", "10.0.0.5", "exo"]) == {
         "Box.lan": "box",

@@ -62,6 +62,8 @@ def test_shipped_file_holds_the_plan(tmp_path: Path) -> None:
         ({"nodes/srv2/host": "[fd7a::1]"}, ["nodes.srv2.host: fd7a::1"]),
         ({"nodes/srv2/host": "ndnlinuxsrv1."}, ["the same machine as nodes.srv1"]),
         ({"nodes/srv2/address": "fd7a::1"}, ["nodes.srv2.address", "EXO is told IPv4 addresses"]),
+        ({"nodes/srv2/address": "0.0.0.0"}, ["nodes.srv2.address: 0.0.0.0 is no address of one machine"]),
+        ({"nodes/srv2/host": "[::1]:22"}, ["nodes.srv2.host: ::1", "nodes.srv2.port: 22"]),
         ({"nodes/srv2/host": "srv2; reboot"}, ["nodes.srv2.host", "not a host name"]),
         ({"nodes/srv2/host": "-oProxyCommand=x"}, ["nodes.srv2.host", "not a host name"]),
         ({"nodes/srv2": None}, ["profiles.llama-0015.exo.nodes.srv2", "not one of nodes"]),
@@ -113,6 +115,20 @@ def test_marks_and_line_ends_of_editors_are_taken(tmp_path: Path, encoding: str)
         ("    host: ndnlinuxsrv2 ", "    host: sr\udcfc2 ", "line {}: not UTF-8"),
         ("    host: ndnlinuxsrv2 ", "    host: -x ", "line {}: nodes.srv2.host: '-x' is not a host name"),
         ("    port: 2222", "    port: 99999", "line {}: nodes.rog.port: Expected `int` <= 65535"),
+        ("    port: 2222", "    port: 0022", "line {}: 0022 is the number 18 in YAML; write it in plain digits"),
+        ("    port: 2222", "    port: 22:22", "line {}: 22:22 is the number 1342 in YAML"),
+        (
+            "    host: ndnlinuxsrv2 ",
+            "    host: no ",
+            "line {}: nodes.srv2.host: Expected `str`, got `bool`; put it in quotes",
+        ),
+        (
+            "    host: ndnlinuxsrv2 ",
+            "    host: {{ host }} ",
+            "line {}: a value that begins with {{ or [ goes in quotes",
+        ),
+        ("    host: ndnlinuxsrv2 ", "    host: \0x ", "line {}: character 0x0 cannot stand there"),
+        ("    port: 2222", "   \xa0port: 2222", "; a no-break space stands there, or on the line before"),
     ],
 )
 def test_the_line_of_a_mistake_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -124,6 +140,20 @@ def test_the_line_of_a_mistake_is_named(tmp_path: Path, old: str, new: str, word
     with pytest.raises(InventoryError) as caught:
         load_inventory(hosts)
     assert words.format(line) in str(caught.value)
+
+
+def test_what_several_nodes_share_may_be_written_once(tmp_path: Path) -> None:
+    """An anchor and a merge key: a node's own words win, and a mistake in what is shared is found."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    text = text.replace("  srv1:\n", "  srv1: &all\n    user: me\n    port: 23\n", 1)
+    text = text.replace("  rog:\n", "  rog:\n    <<: *all\n    local: false\n", 1)
+    hosts = tmp_path / "hosts.yaml"
+    hosts.write_text(text, encoding="utf-8")
+    rog = load_inventory(hosts).nodes["rog"]
+    assert (rog.host, rog.user, rog.port) == ("rog-flow-z13", "me", 2222)
+    hosts.write_text(text.replace("user: me", "usr: me"), encoding="utf-8")
+    with pytest.raises(InventoryError, match=r"nodes\.srv1\.usr: .* did you mean user"):
+        load_inventory(hosts)
 
 
 def test_all_contradictions_come_at_once(tmp_path: Path) -> None:

@@ -6,21 +6,23 @@ import os
 import shlex
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
 
-from tasks.exo.pip_settings import READ_PIP_SETTINGS
+from tasks.exo.pip_settings import CHECK_UV_SETTINGS, READ_PIP_SETTINGS
 from tasks.exo.sources import reason
+from tests.support.packages import package
 
 
 def environment_after(
-    configuration: str, folder: Path, **environment: str
+    configuration: str, folder: Path, python: str = sys.executable, **environment: str
 ) -> tuple[dict[str, str], subprocess.CompletedProcess[str]]:
     """Return what an install finds in its environment under a pip.conf, and how that ended."""
     (folder / "pip.conf").write_text(configuration, encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_", "SSL_", "HTTP"))}
-    command = f'PY={shlex.quote(sys.executable)}\n{READ_PIP_SETTINGS}echo "offline=$offline"; env'
+    command = f'PY={shlex.quote(python)}\n{READ_PIP_SETTINGS}echo "offline=$offline"; env'
     ran = subprocess.run(
         ["/bin/bash", "-c", command],
         env=kept | {"PIP_CONFIG_FILE": str(folder / "pip.conf"), "HOME": str(folder)} | environment,
@@ -31,7 +33,19 @@ def environment_after(
     return dict(line.split("=", 1) for line in ran.stdout.splitlines() if "=" in line), ran
 
 
-def test_every_setting_reaches_pip_and_uv(tmp_path: Path) -> None:
+@pytest.fixture(params=["of here", "23.0", "24.0", "25.3", "26.3"])
+def python(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return a Python whose pip is of that version."""
+    if request.param == "of here":
+        return sys.executable
+    pip = package(f"pip=={request.param}")
+    venv.create(tmp_path / "venv", with_pip=False)
+    (where,) = tmp_path.glob("venv/lib/python*/site-packages")
+    (where / "pip.pth").write_text(f"{pip}\n", encoding="utf-8")
+    return str(tmp_path / "venv/bin/python")
+
+
+def test_every_setting_reaches_pip_and_uv(python: str, tmp_path: Path) -> None:
     """Indexes on two lines, a folder with a blank beside one without, no-index, user, proxies: both programs know."""
     for name in ("my wheels", "more"):
         (tmp_path / name).mkdir()
@@ -51,7 +65,7 @@ require-virtualenv = true
 [install]
 user = true
 """
-    found, ran = environment_after(configuration, tmp_path)
+    found, ran = environment_after(configuration, tmp_path, python)
     assert ran.returncode == 0, ran.stderr
     blank = (tmp_path / "my wheels").as_uri()
     assert "%20" in blank
@@ -91,7 +105,8 @@ def test_the_environment_comes_before_a_file(tmp_path: Path) -> None:
         ("[install]\nno-deps = on\n", "install.no-deps=on"),
         ("[install]\ndry-run = true\n", "install.dry-run=true"),
         ("[install]\nrequire-hashes = yes\n", "install.require-hashes=yes"),
-        ("no-index = true\n", "pip cannot read its configuration"),
+        ("no-index = true\n", "pip cannot read its configuration: Configuration file could not be loaded"),
+        ("[global]\ntimeout = soon\n", "option timeout: invalid floating-point value: 'soon'"),
     ],
 )
 def test_what_cannot_work_is_named(configuration: str, words: str, tmp_path: Path) -> None:
@@ -100,6 +115,32 @@ def test_what_cannot_work_is_named(configuration: str, words: str, tmp_path: Pat
     assert ran.returncode == 8
     assert words in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("option", ['target = "/srv"', 'prefix = "/opt"', "no-deps = true", "require-hashes = true"])
+def test_what_uv_cannot_work_under_is_named(option: str, tmp_path: Path) -> None:
+    """Uv's own file, named, at its usual place or above where it runs; what is no TOML is left to uv to name."""
+    usual, project = tmp_path / "config/uv/uv.toml", tmp_path / "pyproject.toml"
+    usual.parent.mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    named = {"UV_CONFIG_FILE": f"{tmp_path}/named.toml"}
+    for file, more in ((usual, {}), (tmp_path / "named.toml", named), (tmp_path / "uv.toml", {}), (project, {})):
+        for text, code in (
+            (f"[pip]\n{option}\n", 8),
+            ("offline = true\n[pip]\nno-deps = false\n", 0),
+            ("offline\n", 0),
+        ):
+            file.write_text(text.replace("[pip]", "[tool.uv.pip]") if file == project else text, encoding="utf-8")
+            ran = subprocess.run(
+                ["/bin/bash", "-c", f"PY={shlex.quote(sys.executable)}\n{CHECK_UV_SETTINGS}"],
+                env={"XDG_CONFIG_HOME": f"{tmp_path}/config"} | more,
+                cwd=tmp_path / "home",
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert ran.returncode == code
+            assert (f"pip.{option.split()[0]}=" in ran.stderr and str(file) in ran.stderr) is (code == 8)
 
 
 @pytest.mark.parametrize(
@@ -121,10 +162,51 @@ def test_what_cannot_work_is_named(configuration: str, words: str, tmp_path: Pat
             'ERROR: Exception:\nTraceback (most recent call last):\n  File "x"\nOSError: No space left on device\n',
             "OSError: No space left on device",
         ),
+        (
+            "Looking in indexes: http://127.0.0.1:9/simple\nWARNING: Retrying (Retry(total=0, connect=None, read=None,"
+            " redirect=None, status=None)) after connection broken by 'NewConnectionError(\"HTTPConnection(host="
+            "'127.0.0.1', port=9): Failed to establish a new connection: [Errno 111] Connection refused\")':"
+            " /simple/tomli-w/\nERROR: Could not find a version that satisfies the requirement tomli-w (from versions:"
+            " none)\nERROR: No matching distribution found for tomli-w\n",
+            "no connection: 'NewConnectionError(\"HTTPConnection(host='127.0.0.1', port=9): Failed to establish a new"
+            " connection: [Errno 111] Connection refused\")': /simple/tomli-w/ ERROR: Could not find a version that"
+            " satisfies the requirement tomli-w (from versions: none) ERROR: No matching distribution found for"
+            " tomli-w ",
+        ),
+        (
+            "  error: subprocess-exited-with-error\n  \n  × Preparing metadata (pyproject.toml) did not run"
+            " successfully.\n  │ exit code: 1\n  ╰─> [3 lines of output]\n      Traceback (most recent call last):\n"
+            '        File "<string>", line 1, in <module>\n      RuntimeError: no compiler for you\n'
+            "      [end of output]\n  \n  note: This error originates from a subprocess, and is likely not a problem"
+            " with pip.\nerror: metadata-generation-failed\n\n× Encountered error while generating package"
+            " metadata.\n╰─> from file:///srv/exo\n\nnote: This is an issue with the package mentioned above, not"
+            " pip.\nhint: See above for details.\n",
+            " error: subprocess-exited-with-error × Preparing metadata (pyproject.toml) did not run successfully."
+            " RuntimeError: no compiler for you error: metadata-generation-failed × Encountered error while generating"
+            " package metadata. ",
+        ),
+        (
+            "Using CPython 3.11.7 interpreter at: /usr/bin/python\nerror: The build backend returned an error\n"
+            "  cause: Call to `setuptools.build_meta.build_wheel` failed (exit status: 1)\n\n         [stderr]\n"
+            "         Traceback (most recent call last):\n"
+            '           File "<string>", line 1, in <module>\n         numpy/core.c:1: no such header\n',
+            "error: The build backend returned an error cause: Call to `setuptools.build_meta.build_wheel` failed (exit"
+            " status: 1) numpy/core.c:1: no such header ",
+        ),
+        (
+            "error: No solution found when resolving dependencies\n  cause: Because requests was not found in the"
+            " cache, your requirements are unsatisfiable.\n\nhint: Packages were unavailable because the network was"
+            " disabled.\n",
+            "error: No solution found when resolving dependencies cause: Because requests was not found in the cache,"
+            " your requirements are unsatisfiable. hint: Packages were unavailable because the network was disabled. ",
+        ),
     ],
 )
 def test_the_telling_line_comes_last(log: str, last: str, tmp_path: Path) -> None:
-    """Of pip the errors, of uv the tree with what is below its branches, of a crash its last words."""
+    """Of pip and uv the errors with what is below them, of what they ran its last word or error, of a crash its last.
+
+    That an index cannot be reached comes before the version that pip then does not find.
+    """
     (tmp_path / "install.log").write_text(log, encoding="utf-8")
     ran = subprocess.run(
         ["/bin/bash", "-c", reason(shlex.quote(str(tmp_path / "install.log")))],

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.init import tailscale_addresses
 from tasks.machines import network
 from tests.support.recorded import recorded
 
@@ -50,6 +51,14 @@ def test_direct_and_relayed_ways() -> None:
     }
     assert {key: way.kind for key, way in found.ways.items()} == {"srv1": "own", "srv2": "direct", "rog": "relayed"}
     assert found.own_address == "100.77.248.9"
+
+
+def test_a_genuine_status() -> None:
+    """As Tailscale 1.100.0 prints it on a node whose link to another was just used."""
+    printed = recorded("network", "status-1.100.0.json")
+    ways = network.read_probe(said(printed), {"here": "100.64.0.2", "there": "100.64.0.1"}, "laptop").ways
+    assert {key: way.phrase for key, way in ways.items()} == {"here": "own node", "there": "direct"}
+    assert tailscale_addresses(printed) == {"node-b": "100.64.0.2", "node-a": "100.64.0.1"}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from getpass import getuser
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,24 @@ def test_whatever_this_ssh_makes_of_it_is_done(
         assert enter("node") == "in"
     else:
         assert f"{tmp_path}/ssh_config line 1" in refused("node").problem.found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ForkAfterAuthentication yes",
+        "RemoteCommand tmux new -A",
+        "SessionType none",
+        "RequestTTY force",
+        "StdinNull yes",
+    ],
+)
+def test_what_is_set_for_people_at_a_terminal_changes_nothing(
+    line: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command of the user's own, a terminal, a login in the background: our commands run as they are."""
+    own_config(tmp_path, block("node", server, line), monkeypatch)
+    assert enter("node") == "in"
 
 
 def test_what_ssh_refuses_is_said_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +191,110 @@ def test_an_agent_opens_a_locked_key(server: Server, tmp_path: Path, monkeypatch
         agent.wait()
 
 
+def test_an_agent_that_will_not_sign_is_named(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that wants its owner's yes for each use, and nobody to ask: the advice is not to copy the key once more."""
+    sock = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", sock], stdout=subprocess.DEVNULL)
+    try:
+        while not sock.exists():
+            assert agent.poll() is None
+        environment = {"SSH_AUTH_SOCK": str(sock), "PATH": "/usr/bin"}
+        subprocess.run(["ssh-add", "-q", "-c", server.key], check=True, env=environment, capture_output=True)
+        own_config(tmp_path, block("node", server, f"IdentityAgent {sock}", "IdentityFile none"), monkeypatch)
+        assert not ssh_enters("node")
+        assert "the agent must sign" in refused("node").problem.do
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run an sshd that trusts an authority, and shows a certificate of its own host key by it."""
+    folder = tmp_path_factory.mktemp("certified")
+    authority = new_key(folder / "authority")
+    new_key(folder / "host")
+    sign(authority, folder / "host.pub", "-h", "-n", "127.0.0.1")
+    lines = (f"TrustedUserCAKeys {authority}.pub", f"HostCertificate {folder}/host-cert.pub", "MaxAuthTries 3")
+    with sshd(folder, *lines) as running:
+        yield running
+
+
+def sign(authority: Path, public: Path, *how: str) -> Path:
+    """Have an authority sign a public key; return the certificate, which lies beside it."""
+    subprocess.run(["ssh-keygen", "-q", "-s", authority, "-I", "x", *how, public], check=True)
+    return public.with_name(f"{public.stem}-cert.pub")
+
+
+@pytest.mark.parametrize("where", ["beside", "named", "missing", "of another key", "expired", "broken"])
+def test_certificates_are_shown_as_ssh_shows_them(
+    where: str, certified: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside its key or named; one that is missing, expired, broken or another key's keeps no key out."""
+    key = new_key(tmp_path / "mine")
+    certificate = sign(certified.folder / "authority", key.with_suffix(".pub"), "-n", getuser())
+    certificate.chmod(0o600)
+    named = tmp_path / "named-cert.pub"
+    if where == "named":
+        certificate.rename(named)
+    elif where in ("expired", "broken"):
+        shutil.copy(certified.key, key)
+        shutil.copy(certified.key.with_suffix(".pub"), key.with_suffix(".pub"))
+        sign(certified.folder / "authority", key.with_suffix(".pub"), "-n", getuser(), "-V", "20200101:20200102")
+        if where == "broken":
+            certificate.write_text("no certificate\n", encoding="utf-8")
+    elif where != "beside":
+        key = certified.key
+        if where == "of another key":
+            named = certificate
+    lines = [f"IdentityFile {key}", "IdentitiesOnly yes"]
+    lines += [f"CertificateFile {named}"] if where in ("named", "missing", "of another key") else []
+    own_config(tmp_path, block("node", certified, *lines), monkeypatch)
+    assert ssh_enters("node")
+    assert enter("node") == "in"
+
+
+def test_an_authority_for_host_keys_is_named(
+    certified: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is known by its certificate alone is not entered: the line is named, and what adds the key."""
+    known = tmp_path / "known"
+    public = (certified.folder / "authority.pub").read_text(encoding="utf-8")
+    known.write_text(f"# ours\n@cert-authority * {public}", encoding="utf-8")
+    own_config(tmp_path, block("node", certified, f"UserKnownHostsFile {known}"), monkeypatch)
+    assert ssh_enters("node")
+    problem = refused("node").problem
+    assert f"{known} line 2, @cert-authority, is not followed here" in problem.found
+    assert problem.do == "fab trust-hosts"
+
+
+@pytest.mark.parametrize("kept", ["text", "by ssh-keygen", "missing"])
+def test_a_list_of_revoked_host_keys_counts(
+    kept: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RevokedHostKeys in both of its forms; without the file ssh takes every key for revoked, and so do we."""
+    revoked, others = tmp_path / "revoked", new_key(tmp_path / "other").with_suffix(".pub")
+    for keys, enters in (([others], True), ([others, server.folder / "host.pub"], False)):
+        if kept == "by ssh-keygen":
+            subprocess.run(["ssh-keygen", "-q", "-k", "-f", revoked, *keys], check=True)
+        elif kept == "text":
+            revoked.write_text("".join(key.read_text(encoding="utf-8") for key in keys), encoding="utf-8")
+        else:
+            enters = False
+        own_config(tmp_path, block("node", server, f"RevokedHostKeys {revoked}"), monkeypatch)
+        assert ssh_enters("node") is enters
+        if enters:
+            assert enter("node") == "in"
+        else:
+            assert "revoke" in refused("node").problem.found
+            lines = (f"RevokedHostKeys {revoked}", f"UserKnownHostsFile {tmp_path}/none yet")
+            own_config(tmp_path, block("node", server, *lines), monkeypatch)
+            lab = Lab.__new__(Lab)
+            lab.nodes = {"srv1": RemoteNode("srv1", NodeSpec(host="node"))}
+            with pytest.raises(StepError, match="revoke"):
+                trust.offered_keys(lab)
+
+
 def test_proxies_are_gone_through(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ProxyJump over two machines of the configuration, and a ProxyCommand that only a shell understands."""
     command = f"ProxyCommand {SSH} -F {tmp_path}/ssh_config -W %h:%p gate 2>/dev/null"
@@ -192,7 +315,7 @@ def test_a_jump_in_a_circle_is_named(server: Server, tmp_path: Path, monkeypatch
 def test_no_such_name_refused_no_answer_no_route(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four ways not to be reached are four messages."""
+    """Five ways not to be reached are five messages."""
     monkeypatch.setattr(ssh, "CONNECT_TIMEOUT_S", 0.3)
     with socket.socket() as closed, socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
         closed.bind(("127.0.0.1", 0))
@@ -202,8 +325,10 @@ def test_no_such_name_refused_no_answer_no_route(
                 "refusing": ("127.0.0.1", closed.getsockname()[1], "refuses the connection"),
                 "deaf": ("127.0.0.1", deaf.getsockname()[1], "does not answer within"),
                 "far": ("2001:db8::1", 22, "no route to [2001:db8::1]:22"),
+                "four": ("127.0.0.1", 22, "'127.0.0.1' has no address of the kind"),
             }
-            text = "".join(f"Host {n}\n  HostName {h}\n  Port {p}\n" for n, (h, p, _) in where.items())
+            text = "Host four\n  AddressFamily inet6\n"
+            text += "".join(f"Host {n}\n  HostName {h}\n  Port {p}\n" for n, (h, p, _) in where.items())
             own_config(tmp_path, text, monkeypatch)
             for name, (*_, words) in where.items():
                 if name == "far" and socket.has_ipv6 and _routes_ipv6():
@@ -220,6 +345,23 @@ def test_options_that_cannot_be_followed_are_named(
     found = refused("node").problem.found
     assert "pkcs11provider" in found
     assert "knownhostscommand" in found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "KexAlgorithms sntrup761x25519-sha512@openssh.com",
+        "Ciphers chacha20-poly1305@openssh.com",
+        "Ciphers aes128-ctr\nMACs umac-128-etm@openssh.com",
+    ],
+)
+def test_a_server_that_speaks_only_what_paramiko_lacks_is_named(line: str, tmp_path: Path) -> None:
+    """That ssh itself enters is no advice: the message says what to allow there."""
+    with sshd(tmp_path, line) as other:
+        node = RemoteNode("rog", other.spec)
+        with pytest.raises(UnreachableError, match="speaks no SSH that is known here") as caught:
+            node.run("true")
+    assert f"{line.split()[-2]} +" in caught.value.problem.do
 
 
 def test_a_server_that_takes_passwords_alone_is_named(tmp_path: Path) -> None:

@@ -56,6 +56,22 @@ def test_a_python_behind_many_names_is_named_once(tmp_path: Path, monkeypatch: p
     )
 
 
+def test_a_python_that_is_none_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shim that fails, one that reads its input, a text file: the next one is found where it really is."""
+    real = Path(sys.prefix) / "bin" / Path(sys.executable).name
+    shims = {"a": "#!/bin/sh\nexit 127\n", "b": "#!/bin/sh\ncat\nexit 1\n", "c": "text\n"}
+    shims["d"] = f'#!/bin/sh\nexec {real} "$@"\n'
+    for name, text in shims.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "python3").write_text(text, encoding="utf-8")
+        (tmp_path / name / "python3").chmod(0o755)
+    monkeypatch.setenv("PATH", ":".join([*(f"{tmp_path}/{name}" for name in shims), "/usr/bin", "/bin"]))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    here = LocalNode("srv1", NodeSpec(host="localhost", local=True))
+    found = fitting_python(here, f"=={sys.version_info.major}.{sys.version_info.minor}")
+    assert found.path == str(real)
+
+
 def test_what_a_python_lacks_wheels_for_is_overridden() -> None:
     """Numpy 2.0.0 has no wheel for 3.13, 2.1.3 stands in; not where hosts.yaml says it otherwise, and not on 3.12."""
     exo = Exo(release="0.0.15", source="/srv/exo", overrides=["tinygrad==0.10.2"])

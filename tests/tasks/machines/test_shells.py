@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,10 +18,20 @@ from tasks.errors import StepError
 from tasks.machines.local import LocalNode, is_this_machine
 from tasks.machines.remote import RemoteNode
 from tasks.machines.shell import Between, wrapped
+from tests.support.packages import package
 from tests.support.sshd import Server, needs_sshd, sshd
 
 ODD = "printf '%s\\n' 'it''s' \"a\\\\b!\" ünï; echo problem >&2; exit 3"
 SAID = ("its\na\\b!\nünï\n", "problem\n", 3)
+
+
+def xonsh(folder: Path) -> Path:
+    """Return a program that is xonsh, whose strings are Python's."""
+    program = folder / "xonsh"
+    environment = f"env PYTHONPATH={package('xonsh==0.25.0')}"
+    program.write_text(f'#!/bin/sh\nexec {environment} {sys.executable} -m xonsh --no-rc "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    return program
 
 
 def said(server: Server) -> tuple[str, str, int]:
@@ -37,10 +48,10 @@ def said(server: Server) -> tuple[str, str, int]:
 
 
 @needs_sshd
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh", "dash"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh", "dash", "xonsh", "ksh93", "mksh", "yash"])
 def test_every_login_shell_runs_the_same_command(shell: str, tmp_path: Path) -> None:
     """Quotes, backslashes, exclamation marks and letters survive, and a file arrives without any SFTP there."""
-    path = shutil.which(shell)
+    path = str(xonsh(tmp_path)) if shell == "xonsh" else shutil.which(shell)
     if path is None:
         pytest.skip(f"{shell} is not installed here")
     # OpenSSH hands this to the login shell; `-c` and the command is what a login shell gets from it.
@@ -55,6 +66,42 @@ def test_login_files_may_print(tmp_path: Path) -> None:
         noise = "echo 'Welcome to srv2 - conda base active'\nprintf more\necho oops >&2\ntrap 'echo bye' EXIT\nset -x\n"
         (server.home / ".bashrc").write_text(noise, encoding="utf-8")
         assert said(server) == SAID
+
+
+@needs_sshd
+def test_variables_of_the_login_change_no_program_of_ours(tmp_path: Path) -> None:
+    """The file that BASH_ENV names is not read between the marks, and no variable leads Python to other modules."""
+    with sshd(tmp_path, environment=f"BASH_ENV={tmp_path}/each PYTHONHOME=/nowhere PYTHONPATH={tmp_path}") as server:
+        (tmp_path / "each").write_text("echo greeting\n", encoding="utf-8")
+        assert said(server) == SAID
+        node = RemoteNode("srv1", server.spec)
+        assert node.run("python3 -c 'import sys; print(*sys.path)'").stdout.startswith(" /")
+        node.close()
+
+
+@pytest.mark.long
+@needs_sshd
+def test_a_login_file_that_starts_another_shell_is_named(tmp_path: Path) -> None:
+    """That shell waits for good for what somebody types: the login files are named, not the link."""
+    with sshd(tmp_path) as server:
+        (server.home / ".bashrc").write_text("exec sh\n", encoding="utf-8")
+        node = RemoteNode("srv1", server.spec)
+        with pytest.raises(StepError, match="says: nothing within 10") as caught:
+            node.run("true", timeout_s=0.1)
+        node.close()
+    assert "login files" in caught.value.problem.do
+
+
+@needs_sshd
+def test_a_login_file_that_reads_a_file_of_ours_is_named(tmp_path: Path) -> None:
+    """What it takes of a file that is put there is missing, and that is said; nothing lands."""
+    with sshd(tmp_path) as server:
+        (server.home / ".bashrc").write_text("read -n 4 x\n", encoding="utf-8")
+        node = RemoteNode("srv1", server.spec)
+        with pytest.raises(StepError, match=r"only 8 of its 12 bytes arrived \(does a login file read"):
+            node.put(b"123456789012", f"{server.home}/file")
+        node.close()
+        assert not (server.home / "file").exists()
 
 
 @needs_sshd
@@ -103,6 +150,16 @@ def test_one_session_a_connection_is_enough(tmp_path: Path) -> None:
 
 
 @needs_sshd
+def test_a_login_without_a_home_is_named(tmp_path: Path) -> None:
+    """Nothing of ours lands in the root folder."""
+    with sshd(tmp_path, "SetEnv HOME=") as server:
+        node = RemoteNode("srv1", server.spec)
+        with pytest.raises(StepError, match="no home folder"):
+            node.home()
+        node.close()
+
+
+@needs_sshd
 def test_bash_is_looked_for_on_the_path(tmp_path: Path) -> None:
     """No /bin/bash is asked for (NixOS has none); where PATH has no bash at all, that is the message."""
     (tmp_path / "bin").mkdir()
@@ -136,7 +193,7 @@ def test_whatever_is_quoted_arrives_as_it_was(words: list[str]) -> None:
     """Some 10 000 words as a hosts.yaml or a node may hold them: each login shell there is hands every byte on."""
     command = f"printf '%s\\0' {shlex.join(words)}"
     whole = "".join(f"{word}\0" for word in words)
-    for shell in filter(None, map(shutil.which, ("bash", "zsh", "fish", "tcsh", "dash"))):
+    for shell in filter(None, map(shutil.which, ("bash", "zsh", "fish", "tcsh", "dash", "ksh93", "mksh"))):
         text, token = wrapped(command, 60)
         ran = subprocess.run([shell, "-c", text], capture_output=True, check=False)
         assert ran.stdout.decode() == f"@@{token} begins@@{whole}@@{token} ends 0@@", (shell, ran.stderr)

@@ -14,6 +14,7 @@ import pytest
 
 from records.settings import NodeSpec
 from tasks.errors import StepError, UnreachableError
+from tasks.machines import ssh_login
 from tasks.machines.remote import RemoteNode
 
 
@@ -46,6 +47,32 @@ class Open(asyncssh.SSHServer):
         return False
 
 
+class Holds(Open):
+    """Says where to go and lets the login wait until somebody was there: Tailscale SSH's check mode."""
+
+    visited = False
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Remember the connection."""
+        self.connection = conn
+
+    async def begin_auth(self, _username: str) -> bool:  # type: ignore[override]
+        """Speak, wait, ask for no proof."""
+        self.connection.send_auth_banner("# To authenticate, visit:\n#   https://login.example/a/1\n")
+        while not Holds.visited:
+            await asyncio.sleep(0.02)
+        return False
+
+
+class TurnsAway(Holds):
+    """Says why and leaves without naming any method, as Tailscale SSH does to whom the tailnet does not let in."""
+
+    async def begin_auth(self, _username: str) -> bool:  # type: ignore[override]
+        """Speak and leave."""
+        self.connection.send_auth_banner('tailscale: tailnet policy does not permit you to SSH as user "owner"\n')
+        raise asyncssh.PermissionDenied("")
+
+
 @contextmanager
 def serving(kind: type[asyncssh.SSHServer], folder: Path) -> Iterator[NodeSpec]:
     """Serve on a free loopback port, and yield the spec of a node there whose host key is known."""
@@ -58,7 +85,12 @@ def serving(kind: type[asyncssh.SSHServer], folder: Path) -> Iterator[NodeSpec]:
     async def listen() -> None:
         authorized = str(folder / "id.pub")
         server = await asyncssh.listen(
-            "127.0.0.1", 0, server_factory=kind, server_host_keys=[host_key], authorized_client_keys=authorized
+            "127.0.0.1",
+            0,
+            server_factory=kind,
+            server_host_keys=[host_key],
+            authorized_client_keys=authorized,
+            server_version="Tailscale",
         )
         ports.append(server.get_port())
         ready.set()
@@ -77,7 +109,8 @@ def serving(kind: type[asyncssh.SSHServer], folder: Path) -> Iterator[NodeSpec]:
     try:
         yield NodeSpec(host="127.0.0.1", port=ports[0], user="owner", identity_file=identity, known_hosts=known)
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        Holds.visited = True
+        loop.call_soon_threadsafe(loop.call_later, 0.05, loop.stop)
         thread.join(10)
 
 
@@ -109,3 +142,39 @@ def test_a_login_without_proof_enters(tmp_path: Path) -> None:
         node = RemoteNode("rog", msgspec.structs.replace(spec, identity_file=str(tmp_path / "other")))
         assert node.login.alive
         node.close()
+
+
+def test_what_a_server_says_while_it_lets_wait_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page to visit is shown before anybody was there, and the login goes on as soon as somebody was."""
+    monkeypatch.setattr(ssh_login, "TELL_AFTER_S", 0.1)
+    Holds.visited = False
+    with serving(Holds, tmp_path) as spec:
+        node = RemoteNode("rog", spec)
+        waiting = threading.Thread(target=node.open)
+        waiting.start()
+        shown = ""
+        while "visit" not in shown and waiting.is_alive():
+            shown += capsys.readouterr().out
+        assert "up to 5 min, and says: # To authenticate, visit: # https://login.example/a/1" in shown
+        Holds.visited = True
+        waiting.join(20)
+        assert node.login.alive
+        node.close()
+
+
+def test_nobody_waits_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody does what the server says, the message says it once more."""
+    monkeypatch.setattr(ssh_login, "HELD_S", 0.3)
+    Holds.visited = False
+    with serving(Holds, tmp_path) as spec, pytest.raises(UnreachableError, match=r"no word .*login\.example") as caught:
+        RemoteNode("rog", spec).open()
+    assert caught.value.problem.do.startswith("do what it says")
+
+
+def test_a_server_that_turns_away_is_quoted(tmp_path: Path) -> None:
+    """Its own words, and for Tailscale SSH where people are let in; no key is blamed."""
+    with serving(TurnsAway, tmp_path) as spec, pytest.raises(UnreachableError, match='as user "owner"') as caught:
+        RemoteNode("rog", spec).open()
+    assert "access controls" in caught.value.problem.do
