@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,8 +156,9 @@ def test_what_a_server_says_while_it_lets_wait_is_told_at_once(
         waiting = threading.Thread(target=node.open)
         waiting.start()
         shown = ""
-        while "visit" not in shown and waiting.is_alive():
+        while "a/1\n" not in shown and waiting.is_alive():
             shown += capsys.readouterr().out
+            time.sleep(0.01)
         assert "up to 5 min, and says: # To authenticate, visit: # https://login.example/a/1" in shown
         Holds.visited = True
         waiting.join(20)
