@@ -35,7 +35,7 @@ T = TypeVar("T")
 APART_S = 40.0
 """A link that comes anew brings a node back in about a quarter of a minute, where it comes back at all."""
 PLACINGS = 20
-"""On two busy processors two of three got stuck, seven in a row at most, each for less than half a minute."""
+"""On two busy processors two of three got stuck, eleven in a row at most, each for less than half a minute."""
 GONE_LOOK_S = 10.0
 """How often a long flow is interrupted by the question whether all our processes live."""
 
