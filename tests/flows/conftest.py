@@ -1,7 +1,9 @@
-"""One rehearsal with EXO installed, for the files that lay one trap after the other on it."""
+"""What the flows share: a place before the machine's other work, and one rehearsal with EXO installed for the traps."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,19 @@ from rehearsal.layout import Layout
 from tasks.install import install_group
 from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
+
+
+@pytest.fixture(scope="module", autouse=True)
+def served_first() -> Iterator[None]:
+    """Where this user may, give a rehearsal the processor before other programs.
+
+    It measures milliseconds: held up for half a second by somebody's busy loop, it ends INVALID, as it should.
+    """
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, before - 5)
+    yield
+    os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def stop(running: dict[str, Process]) -> dict[str, int]:
     """Send SIGTERM to all and return their exit codes."""
     for process in running.values():
         process.terminate()
-    return {key: process.wait(10) for key, process in running.items()}
+    return {key: process.wait(60) for key, process in running.items()}
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
