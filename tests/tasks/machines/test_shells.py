@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shlex
 import shutil
 import subprocess
@@ -93,6 +95,9 @@ def test_a_login_file_that_starts_another_shell_is_named(tmp_path: Path) -> None
 
 
 @needs_sshd
+@pytest.mark.skipif(
+    not pwd.getpwuid(os.getuid()).pw_shell.endswith("bash"), reason="this user's login shell reads no .bashrc"
+)
 def test_a_login_file_that_reads_a_file_of_ours_is_named(tmp_path: Path) -> None:
     """What it takes of a file that is put there is missing, and that is said; nothing lands."""
     with sshd(tmp_path) as server:
