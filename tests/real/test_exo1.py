@@ -70,8 +70,8 @@ def test_three_campaigns_in_a_row_against_a_genuine_ollama(real: Bed) -> None:
 LINK_CUT_S = 20
 
 
-def _kill(machine: Machine, pattern: str) -> Callable[[Lab], None]:
-    return lambda lab: (lab.run(machine, ["pkill", "-KILL", "-f", pattern], cwd=Path("/"), timeout_s=20), None)[1]
+def _kill(machine: Machine, pattern: str) -> Callable[[Lab], object]:
+    return lambda lab: lab.run(machine, ["pkill", "-KILL", "-f", pattern], cwd=Path("/"), timeout_s=20)
 
 
 def _cut(lab: Lab) -> None:
@@ -80,7 +80,7 @@ def _cut(lab: Lab) -> None:
     network.mend(lab, SRV2)
 
 
-FALLS: dict[str, tuple[Machine, Callable[[Lab], None]]] = {
+FALLS: dict[str, tuple[Machine, Callable[[Lab], object]]] = {
     "a runner is killed": (SRV2, _kill(SRV2, "multiprocessing.spawn")),
     "a node's EXO is killed": (SRV2, _kill(SRV2, "/venv/bin/exo ")),
     "a link is cut for 20 s": (SRV2, _cut),

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from getpass import getuser
 from pathlib import Path
 
@@ -158,6 +159,21 @@ def test_a_user_who_keeps_no_host_keys_stays_strict(
     assert "nodes.srv1.known_hosts" in refused("node").problem.do
 
 
+@contextmanager
+def agent_with(sock: Path, *words: str | Path) -> Iterator[None]:
+    """Run an agent at `sock` that was given what `ssh-add` makes of the words."""
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", sock], stdout=subprocess.DEVNULL)
+    try:
+        while not sock.exists():
+            assert agent.poll() is None
+        environment = {"SSH_AUTH_SOCK": str(sock), "PATH": "/usr/bin"}
+        subprocess.run(["ssh-add", "-q", *words], check=True, env=environment, capture_output=True)
+        yield
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
 def test_an_agent_opens_a_locked_key(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A locked IdentityFile whose key the agent holds enters, also by its .pub alone; without the agent it is named."""
     locked, sock = tmp_path / "locked", tmp_path / "agent"
@@ -173,39 +189,22 @@ def test_an_agent_opens_a_locked_key(server: Server, tmp_path: Path, monkeypatch
     problem = refused("node").problem
     assert f"{locked} (wants a passphrase)" in problem.found
     assert problem.do.startswith(f"ssh-add {locked}")
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", sock], stdout=subprocess.DEVNULL)
-    try:
-        for number in range(6):  # more than the server lets anybody try
-            new_key(tmp_path / f"k{number}")
-        while not sock.exists():
-            assert agent.poll() is None
-        keys = [*(tmp_path / f"k{number}" for number in range(6)), server.key]
-        subprocess.run(["ssh-add", "-q", *keys], check=True, env={"SSH_AUTH_SOCK": str(sock), "PATH": "/usr/bin"})
+    others = [new_key(tmp_path / f"k{number}") for number in range(6)]  # more than the server lets anybody try
+    with agent_with(sock, *others, server.key):
         assert ssh_enters("node")
         assert (enter("node"), enter("pub")) == ("in", "in")
         own_config(tmp_path, block("node", server, f"IdentityAgent {sock}", "IdentityFile none"), monkeypatch)
         assert not ssh_enters("node")
         assert "IdentitiesOnly yes" in refused("node").problem.do
-    finally:
-        agent.terminate()
-        agent.wait()
 
 
 def test_an_agent_that_will_not_sign_is_named(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that wants its owner's yes for each use, and nobody to ask: the advice is not to copy the key once more."""
     sock = tmp_path / "agent"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", sock], stdout=subprocess.DEVNULL)
-    try:
-        while not sock.exists():
-            assert agent.poll() is None
-        environment = {"SSH_AUTH_SOCK": str(sock), "PATH": "/usr/bin"}
-        subprocess.run(["ssh-add", "-q", "-c", server.key], check=True, env=environment, capture_output=True)
+    with agent_with(sock, "-c", server.key):
         own_config(tmp_path, block("node", server, f"IdentityAgent {sock}", "IdentityFile none"), monkeypatch)
         assert not ssh_enters("node")
         assert "the agent must sign" in refused("node").problem.do
-    finally:
-        agent.terminate()
-        agent.wait()
 
 
 @pytest.fixture(scope="module")
