@@ -224,31 +224,34 @@ def stop(node: Node, folder: str) -> Ending:
 def stop_script(folder: str, process: Daemon | None) -> str:
     """Return the command that ends what is ours with its group and prints how, in how many ms, and what is left."""
     note, mark = shlex.quote(note_path(folder)), shlex.quote(folder)
-    identity = _identity(process) if process else "0 0 none none"
-    pid = process.pid if process else 0
-    venv = shlex.quote(posixpath.dirname(posixpath.dirname(process.executable))) if process else "/nowhere"
+    state = group = ask = ""  # without a note only the mark tells
+    if process:
+        pid, venv = process.pid, shlex.quote(posixpath.dirname(posixpath.dirname(process.executable)))
+        state = f"$(probe {_identity(process)})"
+        group = f"case $state in alive) members {pid};; gone|zombie) orphans {pid} {venv};; esac"
+        ask = f'[ "$state" = alive ] && {{ grace={TERM_GRACE_S}; kill -TERM -- -{pid}; }}'
     return f"""{PROCESSES}
 {NOW}
-state=$(probe {identity}); grace={ORPHAN_GRACE_S}
+state={state}; grace={ORPHAN_GRACE_S}
 ours() {{
   marked {mark}
-  case $state in alive) members {pid};; gone|zombie) orphans {pid} {venv};; esac
+  {group}
 }}
-all() {{ ours | sort -un | tr '\n' ' '; }}
+all() {{ ours | sort -un; }}
 gone_within() {{
   now; local end=$((now + $1 * 100))
   while left=$(all); [ -n "$left" ] && now && [ $now -lt $end ]; do sleep 0.1; done
 }}
 left=$(all); how=TERM; now; begin=$now
 [ -n "$left" ] || {{ rm -f {note}; echo none; exit 0; }}
-[ "$state" = alive ] && {{ grace={TERM_GRACE_S}; kill -TERM -- -{pid}; }}
+{ask}
 kill -TERM $left 2>/dev/null
 gone_within $grace
 if [ -n "$left" ]; then
   how=KILL; kill -KILL $left 2>/dev/null
   gone_within 5
 fi
-now; echo "$how $(((now - begin) * 10)) $left"
+now; echo "$how $(((now - begin) * 10))" $left
 [ -z "$left" ] && rm -f {note}"""
 
 

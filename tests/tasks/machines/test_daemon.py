@@ -187,6 +187,14 @@ ctypes.CDLL(None).pthread_exit(None)
 """
 
 
+def test_a_stop_without_a_note_looks_at_no_process_one_by_one(folder: Path) -> None:
+    """Where nothing was noted the shell does a dozen things, not some for each thread of the kernel (group 0)."""
+    script = daemon.stop_script(str(folder), None)
+    ran = subprocess.run(["bash", "-xc", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "none\n"
+    assert len(ran.stderr.splitlines()) < 20
+
+
 def test_a_zombie_leader_whose_threads_live_is_not_gone(node: LocalNode, folder: Path) -> None:
     """A process whose first thread has ended still holds its ports; it is found, and its port is free after stop."""
     started = daemon.start(node, str(folder), launch([program(folder, LEADERLESS)]))
