@@ -8,6 +8,7 @@ wrongly taken for a quick one is refused the programs of a rehearsal.
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import linecache
 import re
@@ -73,6 +74,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         _running.pop()
+
+
+def pytest_collection_finish() -> None:
+    """Look no more for garbage among what has been imported and collected: it took a tenth of all processor time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _starts_a_rehearsal(item: pytest.Function) -> bool:

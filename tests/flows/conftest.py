@@ -23,7 +23,7 @@ def served_first() -> Iterator[None]:
     """
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, before - 5)
+        os.setpriority(os.PRIO_PROCESS, 0, before - 10)
     yield
     os.setpriority(os.PRIO_PROCESS, 0, before)
 
