@@ -46,7 +46,14 @@ def interrupted(root: Path, after: int, how: signal.Signals) -> int:
         return running.wait(60)
 
 
-@pytest.mark.parametrize(("after", "how"), [(1, signal.SIGKILL), (5, signal.SIGKILL), (9, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("after", "how"),
+    [
+        pytest.param(1, signal.SIGKILL, marks=pytest.mark.long),
+        (5, signal.SIGKILL),
+        pytest.param(9, signal.SIGINT, marks=pytest.mark.long),
+    ],
+)
 def test_interrupted_baseline_is_taken_up(root: Path, after: int, how: signal.Signals) -> None:
     """Whether killed in the first run or interrupted in the third, the second call adds exactly what was missing."""
     interrupted(root, after, how)
