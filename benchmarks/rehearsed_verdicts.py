@@ -119,7 +119,7 @@ def reseed(layout: Layout, lab: Lab, seed: int, lasts_s: float = FIRST_LASTS_S) 
 def campaign(lab: Lab, runs: int) -> Outcome:
     """Run step 12 with `runs` runs an arm and return what the report would say of it."""
     try:
-        bench_comparison(lab, runs=str(runs))
+        bench_comparison(lab, runs=str(runs), fresh=True)  # the one before moves to the archive
     except StepError as error:
         return Outcome("failed", str(error))
     decision = decide(load_campaign(lab.logs))
