@@ -9,8 +9,10 @@ from tasks.errors import StepError
 from tasks.machines.daemon import Daemon
 from tasks.machines.node import Node
 
-TABLE = "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null"
-WHO_LISTENS = f"{TABLE}; echo ====; id -u; ss -Hltnp 2>/dev/null"
+_TABLE = "grep -hE 'local_address| %s [0-9A-F]+:' /proc/net/tcp /proc/net/tcp6 2>/dev/null"
+LISTENING = _TABLE % "0A"
+"""Prints the sockets that listen. A server's ended connections, which the kernel lists too, may be a megabyte."""
+WHO_LISTENS = f"{LISTENING}; echo ====; id -u; ss -Hltnp 2>/dev/null"
 _LISTEN = re.compile(
     r"^\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+\s+(\d+)\s+\d+ (\d+)", re.MULTILINE
 )
@@ -76,12 +78,12 @@ def listens_command(process: Daemon) -> str:
         "for s in /proc/[0-9]*/stat; do { read -r line <$s; } 2>/dev/null || continue; pid=${line%% *};"
         f' set -- ${{line##*) }}; [ "$3" = {process.pid} ] && readlink /proc/$pid/fd/* 2>/dev/null; done'
     )
-    return f"{TABLE}; echo ====; {links}"
+    return f"{LISTENING}; echo ====; {links}"
 
 
 def connections(node: Node, port: int) -> frozenset[str]:
     """Return the established connections of `port`, on either side, as `local remote` in the kernel's hexadecimal."""
-    table = node.run(TABLE, check=False).stdout
+    table = node.run(_TABLE % "01", check=False).stdout
     ends = (match for match in _ESTABLISHED.finditer(table) if port in (int(match[2], 16), int(match[4], 16)))
     return frozenset(f"{match[1]}:{match[2]} {match[3]}:{match[4]}" for match in ends)
 

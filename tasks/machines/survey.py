@@ -17,7 +17,7 @@ from tasks.machines.daemon import MARK, TERM_GRACE_S
 from tasks.machines.functions import NOW
 from tasks.machines.node import Node
 from tasks.machines.paths import ROOT
-from tasks.machines.ports import TABLE, listening, table_and_more
+from tasks.machines.ports import LISTENING, listening, table_and_more
 
 KILL_GRACE_S = 5
 _AT_WORK = re.compile(r"(python|pypy)[0-9.]*|uv|uvx|pip[0-9.]*|git|cargo|rustc|npm|node|env|setsid|nohup")
@@ -145,6 +145,6 @@ def listening_ports(node: Node, processes: list[Process]) -> set[int]:
         return set()
     pids = " ".join(str(process.pid) for process in processes)
     links = f"for p in {pids}; do readlink /proc/$p/fd/* 2>/dev/null; done"
-    table, files = table_and_more(node, f"{TABLE}; echo ====; {links}")
+    table, files = table_and_more(node, f"{LISTENING}; echo ====; {links}")
     ours = set(re.findall(r"socket:\[(\d+)\]", files))
     return {listener.port for listener in listening(table) if listener.inode in ours}
