@@ -57,7 +57,8 @@ def warm(campaign: Campaign, step: int) -> Check:
         constant += [f"{arm}: {overhead.words}"] if overhead else []
         silent = [s for s in good if s.load_s is None]
         cold += [
-            f"{arm} run {s.run} request {s.request}: first token after {s.first_token_s:.2f} s" for s in _cold(silent)
+            f"{arm} run {s.run} request {s.request}: first token after {s.first_token_s:.2f} s"
+            for s in cold_firsts(silent)
         ]
         uneven += _uneven(arm, good)
         bare = sorted({s.run for s in silent if (arm, s.run) not in warmed})
@@ -258,8 +259,8 @@ def _quick_prompts(campaign: Campaign, step: int) -> list[str]:
     return named
 
 
-def _cold(silent: list[Sample]) -> list[Sample]:
-    """Return the first timed requests of a run that look like loads, among requests whose server tells none."""
+def cold_firsts(silent: Sequence[Sample]) -> list[Sample]:
+    """Return the first timed requests of a run that look like loads, among an arm's whose server tells none."""
     waits = sorted(s.first_token_s for s in silent if s.first_token_s is not None)
     totals = sorted(s.total_s for s in silent if s.total_s is not None)
     if len(waits) < 3:

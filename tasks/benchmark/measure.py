@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from records.samples import Conditions, LoadedModel, Sample, append_conditions, append_sample
+from records.samples import Conditions, LoadedModel, Sample, append_conditions, append_sample, each_sample
 from records.settings import Settings, settings_carried
 from reports.checks.check import Check
 from reports.checks.memory import kept_its_engine, strangers
@@ -197,6 +197,7 @@ class ScheduleRun:
             conditions = msgspec.structs.replace(conditions, gpu_busy_percent=watch.busy, gpu_power_w=watch.power_w)
             conditions = self._conditions_after(arm, conditions)
             failures += let_go_in(samples, conditions)
+            failures += cold_in(samples, [s for s in each_sample(self.job.samples, []) if s.arm == arm])
         except OllamaError as error:
             failures.append(error.problem.found)
             do = error.problem.do
@@ -283,6 +284,23 @@ def let_go_in(samples: Sequence[Sample], note: Conditions) -> list[str]:
     return [
         f"request {s.request}: {s.load_s:.2f} s of loading inside: its server loaded the model anew in the run"
         for s in loading([s for s in samples if not s.warmup and is_good(s)], note.load_s)
+    ]
+
+
+def cold_in(samples: Sequence[Sample], of_arm: Sequence[Sample]) -> list[str]:
+    """Return why a run is lost whose first timed request looks like a load beside all that its arm was asked.
+
+    A machine that stands still for half a second, once in a night, looks the same: measured again, it does not.
+    """
+    from reports.checks.prefill import cold_firsts
+    from reports.stats.runs import is_good
+
+    silent = [s for s in of_arm if not s.warmup and s.load_s is None and is_good(s)]
+    mine = {(s.run, s.attempt) for s in samples}
+    return [
+        f"request {s.request}: first token after {s.first_token_s:.2f} s: something was loaded in it, or stood still"
+        for s in cold_firsts(silent)
+        if (s.run, s.attempt) in mine
     ]
 
 
