@@ -30,7 +30,7 @@ class Node:
         while True:
             self._look()
             self._collect()
-            time.sleep(self.settings.number("look_every_s", 0.4))
+            time.sleep(self.settings.number("look_every_s", 0.8))
 
     def _look(self) -> None:
         """Ask every peer whether it is there; one that is lost is kept until it has been so for `stale_s`."""
