@@ -75,10 +75,14 @@ def to(layout: Layout, key: str, request: str, body: object = "", timeout_s: flo
 
 
 def stop(running: dict[str, Process]) -> dict[str, int]:
-    """Send SIGTERM to all and return their exit codes."""
+    """Send SIGTERM to all and return their exit codes; what does not end is killed, or it would serve the next test."""
     for process in running.values():
         process.terminate()
-    return {key: process.wait(60) for key, process in running.items()}
+    try:
+        return {key: process.wait(60) for key, process in running.items()}
+    finally:
+        for process in running.values():
+            process.kill()
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:

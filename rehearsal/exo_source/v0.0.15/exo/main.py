@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 import uuid
 from pathlib import Path
@@ -16,6 +15,7 @@ from .chat import Chat
 from .device import capabilities
 from .discovery import Manual, Nobody, Udp
 from .download import Downloads
+from .engine.ending import noted_signals, wait_for
 from .engine.gpu import Gpu
 from .engine.lines import serve as serve_peers
 from .engine.settings import Settings
@@ -69,9 +69,7 @@ def run() -> None:
 
 
 def _serve(node: Node, flags) -> None:
-    done = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
+    noted = noted_signals()
     downloads = Downloads(node)
     run_number = _count_start()
     chat = Chat(node, downloads, flags, run_number)
@@ -82,7 +80,7 @@ def _serve(node: Node, flags) -> None:
         serve_aside(listen(ADDRESS, flags.chatgpt_api_port), api.answer, api.broken)
     except OSError:
         print(ALREADY_BOUND.format(address=ADDRESS, port=flags.chatgpt_api_port))
-    done.wait()
+    wait_for(noted)
     print(f"Received exit signal SIGTERM...\nThank you for using exo.\n{BANNER}\n{CANCELLED}\033[?12l\033[?25h", end="")
     sys.stdout.flush()
     time.sleep(node.settings.number("stop_s", 0.5))

@@ -1,10 +1,8 @@
 """Start as EXO 1.0.71 does: no subcommands, peers by multiaddr, an API on the same port of every node."""
 
 import os
-import signal
 import socket
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 from .api import Api
 from .chat import Chat
 from .cluster import Cluster
+from .engine.ending import noted_signals, wait_for
 from .engine.lines import serve as serve_peers
 from .engine.wire import listen, serve_aside
 from .flags import addresses, parse
@@ -23,9 +22,7 @@ ADDRESS = os.environ.get("EXO_PHASE1_NODE_ADDRESS", "0.0.0.0")
 def main() -> None:
     """Be `exo`."""
     flags = parse(sys.argv[1:])
-    done = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
+    noted = noted_signals()
     peers = _peers(flags.libp2p_port)
     cluster = Cluster(ADDRESS, flags.api_port, peers.getsockname()[1], addresses(flags.bootstrap_peers), log)
     log(f"Starting node {cluster.id}")
@@ -40,7 +37,7 @@ def main() -> None:
         raise SystemExit(1) from error
     log(f"Running on http://{ADDRESS}:{flags.api_port} (CTRL + C to quit)")
     cluster.start()
-    done.wait()
+    wait_for(noted)
     log("Shutting down")
     cluster.runners.stop_all()
     time.sleep(cluster.settings.number("stop_s", 0.5))
