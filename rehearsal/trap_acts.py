@@ -44,11 +44,17 @@ def relay(layout: Layout, region: str) -> None:
         put(layout.node(key).bin / "tailscale", tailscale(layout, key, region))
 
 
-def lay_loginctl(layout: Layout) -> None:
-    """Put a `loginctl` on every node that can enable lingering."""
+def lay_logind(layout: Layout) -> None:
+    """Have logind tell on every node that it ends what a login leaves, and let `loginctl` enable lingering."""
     for node in layout.nodes():
         folder = shlex.quote(str(node.sysroot / "var/lib/systemd/linger"))
-        put(node.bin / "loginctl", f'[ "$1" = enable-linger ] && mkdir -p {folder} && : >{folder}/"${{2:-$USER}}"')
+        put(node.bin / "busctl", "echo b true")
+        put(
+            node.bin / "loginctl",
+            f'note={folder}/"${{2:-$USER}}"; case $1 in\n'
+            f'enable-linger) mkdir -p {folder} && : >"$note" ;;\n'
+            'show-user) [ -e "$note" ] && echo Linger=yes || echo Linger=no ;;\nesac',
+        )
 
 
 def redial(layout: Layout, key: str, exo: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ def _cache_prompts(layout: Layout) -> None:
 
 
 def _log_out(layout: Layout) -> None:
-    act.lay_loginctl(layout)
+    act.lay_logind(layout)
     tell(layout, NODES, "login", kills_user_processes=True)
 
 
