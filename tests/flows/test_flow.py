@@ -1,4 +1,4 @@
-"""The four literal commands of the plan against a rehearsal: fifteen records, a report, GO at a true 1.5."""
+"""The four literal commands of the plan against a rehearsal: fifteen records, a report, GO at a true 2.0."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from tests.support.fab import fab, marked
 
 COMMANDS = (("preflight", "install", "start"), ("bench", "--runs", "5"), ("report",), ("cleanup",))
 PROFILE = "llama-0015"
+SPEEDUP = 2.0
 Done = dict[tuple[str, ...], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Bring up a rehearsal at a true speed-up of 1.5."""
+    """Bring up a rehearsal at a true speed-up so far beyond the target that a busy machine hides nothing of it."""
     folder = tmp_path_factory.mktemp("flow")
-    cluster.up(folder, speedup=1.5)
+    cluster.up(folder, speedup=SPEEDUP)
     yield folder
     cluster.down(folder)
 
@@ -65,7 +66,7 @@ def test_fifteen_records_fit_their_schema(root: Path, done: Done) -> None:
     for step in STEPS:
         jsonschema.validate(json.loads((root / "logs" / PROFILE / step.record_name).read_bytes()), schema)
     assert {record.status for record in records.values()} == {"ok"}
-    assert all(record.rehearsal and record.rehearsal["speedup"] == 1.5 for record in records.values())
+    assert all(record.rehearsal and record.rehearsal["speedup"] == SPEEDUP for record in records.values())
     assert sum(len(record.deviations) for record in records.values()) >= 15
 
 
@@ -97,13 +98,13 @@ def test_the_arms_that_do_not_run_are_out_of_memory(root: Path, done: Done) -> N
     assert all(note.ollama_size_vram_bytes for note in notes if note.arm == "rog")
 
 
-def test_a_true_speedup_of_one_and_a_half_is_go(root: Path, done: Done) -> None:
-    """The report says GO with an interval that holds the true 1.5, under a banner that says it is a rehearsal."""
+def test_a_true_speedup_of_two_is_go(root: Path, done: Done) -> None:
+    """The report says GO with an interval that holds the true 2.0, under a banner that says it is a rehearsal."""
     results = json.loads((root / "docs" / "exo-phase1-results.json").read_text(encoding="utf-8"))
     assert results["decision"]["verdict"] == "GO"
     against_rog = next(c for c in results["decision"]["comparisons"] if c["baseline"] == "rog")
-    assert against_rog["lower"] < 1.55
-    assert against_rog["upper"] > 1.45
+    assert against_rog["lower"] < 1.05 * SPEEDUP
+    assert against_rog["upper"] > 0.95 * SPEEDUP
     text = (root / "docs" / "exo-phase1-results.md").read_text(encoding="utf-8")
     assert text.index("REHEARSAL") < text.index("GO")
 
