@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.faults import checker
-from tests.faults.case import Outcome, Runner
+from tests.faults.case import TRIES, Outcome, Runner
 from tests.faults.control import Typed, bed
 from tests.faults.faults import FAULTS
 from tests.faults.page import page
@@ -59,8 +59,14 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 @pytest.mark.skipif(bool(lab.missing()), reason=f"the lab needs {lab.missing()}")
 @pytest.mark.parametrize("name", ["black hole", "Ollama: answers half a JSON"])
 def test_preflight_names_what_befalls_it(runner: Runner, name: str) -> None:
-    """Step 1 ends in time and names the node or server; typed again it is done, and cleanup leaves nothing."""
+    """Step 1 ends in time and names the node or server; typed again it is done, and cleanup leaves nothing.
+
+    On a busy machine the node may have told all before the fault falls: then it is rightly done, and tried again.
+    """
     fault = next(fault for fault in FAULTS if fault.name == name)
-    outcome = runner.run(CASES["verify-python"], fault)
-    assert outcome.good, outcome
+    for _ in range(TRIES):
+        outcome = runner.run(CASES["verify-python"], fault)
+        assert outcome.good, outcome
+        if outcome.ended != "done":
+            break
     assert outcome.ended == "named", outcome
