@@ -12,6 +12,7 @@ import gc
 import inspect
 import linecache
 import re
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -74,6 +75,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         _running.pop()
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C where this was started in the background, which ignores it, as all would that tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
