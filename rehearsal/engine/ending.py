@@ -1,4 +1,4 @@
-"""The end of a stand-in: SIGTERM and SIGINT are noted by the first line of `main`, and awaited by its last."""
+"""The end of a stand-in: SIGTERM and SIGINT are noted from before it serves, and awaited when all else is up."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def warm(campaign: Campaign, step: int) -> Check:
         silent = [s for s in good if s.load_s is None]
         cold += [
             f"{arm} run {s.run} request {s.request}: first token after {s.first_token_s:.2f} s"
-            for s in cold_firsts(silent)
+            for s in cold_firsts(good)
         ]
         uneven += _uneven(arm, good)
         bare = sorted({s.run for s in silent if (arm, s.run) not in warmed})
@@ -259,8 +259,9 @@ def _quick_prompts(campaign: Campaign, step: int) -> list[str]:
     return named
 
 
-def cold_firsts(silent: Sequence[Sample]) -> list[Sample]:
-    """Return the first timed requests of a run that look like loads, among an arm's whose server tells none."""
+def cold_firsts(good: Sequence[Sample]) -> list[Sample]:
+    """Return those first timed requests of a run that look like loads, among an arm's good ones that tell of none."""
+    silent = [s for s in good if s.load_s is None]
     waits = sorted(s.first_token_s for s in silent if s.first_token_s is not None)
     totals = sorted(s.total_s for s in silent if s.total_s is not None)
     if len(waits) < 3:

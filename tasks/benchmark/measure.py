@@ -295,11 +295,11 @@ def cold_in(samples: Sequence[Sample], of_arm: Sequence[Sample]) -> list[str]:
     from reports.checks.prefill import cold_firsts
     from reports.stats.runs import is_good
 
-    silent = [s for s in of_arm if not s.warmup and s.load_s is None and is_good(s)]
+    good = [s for s in of_arm if not s.warmup and is_good(s)]
     mine = {(s.run, s.attempt) for s in samples}
     return [
         f"request {s.request}: first token after {s.first_token_s:.2f} s: something was loaded in it, or stood still"
-        for s in cold_firsts(silent)
+        for s in cold_firsts(good)
         if (s.run, s.attempt) in mine
     ]
 
