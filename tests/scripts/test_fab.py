@@ -35,3 +35,15 @@ def test_ssh_files_are_not_read_by_fabric(tmp_path: Path) -> None:
     (tmp_path / ".ssh" / "config").write_text("Match localnetwork 10.99.8.0/24\n  ProxyJump x\n", encoding="utf-8")
     (tmp_path / ".fabric.yaml").write_text("load_ssh_configs: true\nuser: other\n", encoding="utf-8")
     assert "install-srv2" in fab(tmp_path).stdout
+
+
+def test_a_reader_who_has_gone_sees_no_traceback() -> None:
+    """`fab --list | head` ends without a word of Python's about the pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, str(PROJECT / "scripts" / "fab"), "--list"],
+            cwd=PROJECT, stdout=closed, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
