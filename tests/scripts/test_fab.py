@@ -37,13 +37,15 @@ def test_ssh_files_are_not_read_by_fabric(tmp_path: Path) -> None:
     assert "install-srv2" in fab(tmp_path).stdout
 
 
-def test_a_reader_who_has_gone_sees_no_traceback() -> None:
-    """`fab --list | head` ends without a word of Python's about the pipe that nobody reads."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_has_gone_sees_no_traceback(unbuffered: str) -> None:
+    """`fab --list | head` ends without a word of Python's about the pipe that nobody reads, now or when it flushes."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as closed:
         done = subprocess.run(
             [sys.executable, str(PROJECT / "scripts" / "fab"), "--list"],
-            cwd=PROJECT, stdout=closed, stderr=subprocess.PIPE, text=True, check=False,
+            cwd=PROJECT, env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=closed, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "")
