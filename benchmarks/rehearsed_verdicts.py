@@ -35,6 +35,7 @@ from rehearsal import cluster
 from rehearsal.layout import Layout
 from rehearsal.speeds import settings
 from reports.verdict.decision import decide
+from tasks import console
 from tasks.benchmark.instrument import create_benchmark
 from tasks.benchmark.models import download_model
 from tasks.benchmark.steps import bench_comparison
@@ -154,6 +155,7 @@ def rehearse_all(folder: Path, speedups: Sequence[float], told: Settings) -> dic
                 ended.set()
                 for root in roots.values():
                     cluster.down(root)  # a campaign under way ends at once, for want of nodes
+                console.closing()  # else what a step says to type next would stand below the table
         return found
 
 
