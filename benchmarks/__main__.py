@@ -10,6 +10,7 @@ import os
 import sys
 
 from benchmarks.metronome import PROJECT
+from benchmarks.own_part import own_part
 from benchmarks.slow_nodes import lacking
 from benchmarks.waiting import Row, preflight, report, start_up
 
@@ -26,6 +27,7 @@ def main() -> int:
         rows.append(Row("preflight over OpenSSH", f"not measured: {missing} is missing", "-", None))
     else:
         rows += preflight(rounds)
+    rows += own_part(rounds)
     rows += report([size for size in (60, 1_000, 10_000, 100_000) if size <= largest])
     table = rendered(rows)
     print(table)

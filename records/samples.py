@@ -140,6 +140,8 @@ class Conditions(msgspec.Struct, frozen=True):
     """Whether the server was seen without the model and then with it; None for EXO and in older records."""
     load_s: float | None = None
     """What loading it took, at the run's start."""
+    placing_s: float | None = None
+    """What placing EXO's model took, and the chat that proves its ring; None where its first request loads it."""
     ollama_name: str = ""
     """The name under which the server lists the measured model."""
     ollama_version: str = ""

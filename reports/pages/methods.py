@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from records import facts
 from records.campaign import Campaign
 from records.facts import RULE
@@ -11,6 +9,7 @@ from reports.checks.evidence import lost_tries, timed_by_arm
 from reports.checks.prefill import overhead_of
 from reports.stats.runs import is_good
 from reports.stats.sample_size import plan_from_control
+from reports.stats.time_spent import time_spent
 from reports.text import format as fmt
 from reports.text.table import clip
 
@@ -50,7 +49,7 @@ def methods_said(campaign: Campaign) -> list[str]:
     for number, title in ((11, "Baseline (step 11)"), (12, "Comparison (step 12)"), (13, "Larger model (step 13)")):
         benchmark = campaign.benchmark(number)
         if benchmark:
-            sentences.append(f"{title}: {_schedule(benchmark)}{_time_spent(campaign, number, benchmark)}")
+            sentences.append(f"{title}: {_schedule(benchmark)}{_time_spent(campaign, number)}")
     return sentences
 
 
@@ -111,18 +110,15 @@ def _held_up(campaign: Campaign) -> list[str]:
     ]
 
 
-def _time_spent(campaign: Campaign, step: int, benchmark: facts.Benchmark) -> str:
-    """Return what became of the step's time; nothing where several calls made it, of which the last alone is known."""
-    elapsed_s = campaign.records[step].elapsed_s
-    requests_s = math.fsum((s.total_s or 0.0) + (s.connect_s or 0.0) for s in campaign.samples.get(step, []))
-    loading_s = math.fsum(note.reload_s or 0.0 for note in campaign.conditions.get(step, []))
-    rest_s = elapsed_s - requests_s - loading_s
-    if benchmark.resumed or not requests_s or rest_s < 0:
+def _time_spent(campaign: Campaign, step: int) -> str:
+    spent = time_spent(campaign, step)
+    if spent is None:
         return ""
+    requests, loading, rest = (s / spent.elapsed_s for s in (spent.requests_s, spent.loading_s, spent.rest_s))
     return (
-        f" Of its {fmt.duration(elapsed_s)}, requests and warm-ups took {fmt.fraction(requests_s / elapsed_s)}, taking "
-        f"models out of memory and restarting EXO {fmt.fraction(loading_s / elapsed_s)}, everything else "
-        f"{fmt.fraction(rest_s / elapsed_s)}."
+        f" Of its {fmt.duration(spent.elapsed_s)}, requests and warm-ups took {fmt.fraction(requests)}, emptying memory, "
+        f"restarting EXO and loading models {fmt.fraction(loading)}, everything else {fmt.fraction(rest)} "
+        f"({fmt.duration(spent.rest_s / spent.runs)} a run)."
     )
 
 

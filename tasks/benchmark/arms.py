@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from tasks.exo.cluster import ExoCluster
 from tasks.exo.first_answer import first_answer
 from tasks.exo.node import ExoNode
 from tasks.exo.serving import POLL_S, serve
+from tasks.machines.daemon import Member, family_command, read_family
 from tasks.machines.lab import Lab
 from tasks.ollama.servers import OllamaServer, servers_of
 
@@ -88,19 +89,23 @@ class ExoArm:
             self.cluster.each(lambda exo: exo.stop())
             self.fresh = True
 
-    def load(self) -> None:
-        """Bring the model where a run needs it, and prove by a chat that it answers; bring a lost ring back.
+    def load(self) -> float | None:
+        """Bring the model where a run needs it, and prove by a chat that it answers; return the seconds it took.
 
-        On 0.0.x the first (warm-up) request loads it. Raises StepError.
+        A lost ring is brought back. On 0.0.x the first (warm-up) request loads it: None. Raises StepError.
         """
-        if self.cluster.generation.CAN_RELOAD:
-            try:
-                self._place_and_prove()
-            except StepError as error:
-                console.note("exo", f"{error}; the cluster is looked at and the model placed again")
-                self.recover()
-                self._place_and_prove()
         self.fresh = False
+        if not self.cluster.generation.CAN_RELOAD:
+            return None
+        begin = time.monotonic()
+        try:
+            self._place_and_prove()
+        except StepError as error:
+            console.note("exo", f"{error}; the cluster is looked at and the model placed again")
+            self.recover()
+            self.fresh = False
+            self._place_and_prove()
+        return time.monotonic() - begin
 
     def recover(self) -> None:
         """Bring the cluster back after a loss, starting again what does not run or come together. Raises StepError."""
@@ -129,13 +134,12 @@ class ExoArm:
 
 def seen_of(cluster: ExoCluster) -> dict[str, ExoSeen]:
     """Return what of EXO is in the memory of every node now."""
+    return cluster.each(lambda exo: _seen(exo, exo.family()))
 
-    def look(exo: ExoNode) -> ExoSeen:
-        family = exo.family()
-        runners = [one for one in family if exo.generation.holds_model(one.command)]
-        return ExoSeen(len(family), sum(one.memory_bytes for one in family), len(runners))
 
-    return cluster.each(look)
+def _seen(exo: ExoNode, family: Sequence[Member]) -> ExoSeen:
+    runners = [one for one in family if exo.generation.holds_model(one.command)]
+    return ExoSeen(len(family), sum(one.memory_bytes for one in family), len(runners))
 
 
 def alone(lab: Lab, arm: str, exo: ExoArm, ollama_model: str) -> tuple[list[str], float]:
@@ -147,7 +151,7 @@ def alone(lab: Lab, arm: str, exo: ExoArm, ollama_model: str) -> tuple[list[str]
     for server in neighbours_of(lab, arm).values():
         server.unload(ollama_model)
     still = []
-    if arm != "exo" and any(seen.processes for seen in seen_of(exo.cluster).values()):
+    if arm != "exo" and not exo.fresh and any(seen.processes for seen in seen_of(exo.cluster).values()):
         exo.clear()
         if not exo.fresh:
             still.append(f"exo: {exo.pair.exo}")
@@ -176,8 +180,14 @@ def engines_of(lab: Lab, arm: str) -> list[str]:
 
 
 def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float, still: list[str]) -> Conditions:
-    """Return the conditions under which a run begins, asked of all nodes at once."""
-    told = lab.each(lambda node: node.run(CONDITIONS + ENGINES, check=False).stdout)
+    """Return the conditions under which a run begins, asked of all nodes at once, each by one command."""
+    cluster = ExoCluster(lab)
+
+    def ask(exo: ExoNode) -> str:
+        family = family_command(exo.run_folder) if arm != "exo" else ""
+        return exo.node.run(CONDITIONS + ENGINES + family, check=False).stdout
+
+    told = cluster.each(ask)
     facts = {key: _conditions(text) for key, text in told.items()}
     on = lab.inventory.ollama[arm].node if arm in lab.inventory.ollama else None
     still = still + [orphan for key, text in told.items() if on in (None, key) for orphan in orphans(key, text)]
@@ -194,8 +204,8 @@ def conditions_before(lab: Lab, arm: str, run: int, reload: str, reload_s: float
         memory_available_bytes=_column(facts, "memory", lambda kib: int(kib) * 1024),
         temperature_c=_column(facts, "temperature", lambda thousandths: float(thousandths) / 1000),
         clock_mhz=_column(facts, "clock", lambda khz: float(khz) / 1000),
-        topology_complete=ExoCluster(lab).complete_now() if arm == "exo" else {},
-        exo_seen=seen_of(ExoCluster(lab)) if arm != "exo" else {},
+        topology_complete=cluster.complete_now() if arm == "exo" else {},
+        exo_seen={} if arm == "exo" else {k: _seen(cluster.nodes[k], read_family(text)) for k, text in told.items()},
     )
 
 

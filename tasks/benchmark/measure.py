@@ -185,7 +185,7 @@ class ScheduleRun:
         do = LOOK
         try:
             if exo:
-                exo.load()
+                conditions = msgspec.structs.replace(conditions, placing_s=exo.load())
             else:
                 conditions = self._load(arm, conditions)
             conditions = msgspec.structs.replace(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -257,15 +258,23 @@ now; echo "$how $(((now - begin) * 10))" $left
 
 def family(node: Node, folder: str) -> list[Member]:
     """Return the live processes that carry the mark of `folder`, the leader and what it has started."""
-    ran = node.run(
-        f"""{PROCESSES}
+    return read_family(node.run(family_command(folder), check=False).stdout)
+
+
+def family_command(folder: str) -> str:
+    """Return the command that prints them, a line each."""
+    return f"""{PROCESSES}
+size=$(getconf PAGESIZE)
 for pid in $(marked {shlex.quote(folder)}); do
-  set -- $(cat /proc/$pid/statm 2>/dev/null); [ -n "$2" ] || continue
-  echo "$pid $(($2 * $(getconf PAGESIZE))) $(tr '\\0\\n' '  ' </proc/$pid/cmdline)"
-done""",
-        check=False,
-    )
-    rows = (line.split(" ", 2) for line in ran.stdout.splitlines())
+  {{ read -r _ pages _ </proc/$pid/statm; }} 2>/dev/null || continue
+  echo "member $pid $((pages * size)) $(tr '\\0\\n' '  ' </proc/$pid/cmdline)"
+done
+"""
+
+
+def read_family(printed: str) -> list[Member]:
+    """Read what `family_command` printed, whatever else stands between."""
+    rows = re.findall(r"^member (\d+) (\d+) (.*)$", printed, re.MULTILINE)
     return [Member(int(pid), int(size), command) for pid, size, command in rows]
 
 
