@@ -116,8 +116,8 @@ def _time_spent(campaign: Campaign, step: int) -> str:
         return ""
     requests, loading, rest = (s / spent.elapsed_s for s in (spent.requests_s, spent.loading_s, spent.rest_s))
     return (
-        f" Of its {fmt.duration(spent.elapsed_s)}, requests and warm-ups took {fmt.fraction(requests)}, emptying memory, "
-        f"restarting EXO and loading models {fmt.fraction(loading)}, everything else {fmt.fraction(rest)} "
+        f" Of its {fmt.duration(spent.elapsed_s)}, requests and warm-ups took {fmt.fraction(requests)}, emptying "
+        f"memory, restarting EXO and loading models {fmt.fraction(loading)}, everything else {fmt.fraction(rest)} "
         f"({fmt.duration(spent.rest_s / spent.runs)} a run)."
     )
 
