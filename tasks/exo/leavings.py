@@ -15,7 +15,7 @@ import msgspec
 
 from tasks.errors import StepError
 from tasks.machines.node import Node
-from tasks.machines.paths import ROOT
+from tasks.machines.paths import LOCK, ROOT
 
 Kind = Literal["ours", "working files", "models", "shared"]
 """`ours`: below ~/.exo-phase1. `working files` and `models`: EXO's. `shared`: caches of pip, uv, ... of this user."""
@@ -90,7 +90,7 @@ def look(node: Node, environment: Mapping[str, str]) -> list[Leaving]:
 def look_command(environment: Mapping[str, str]) -> str:
     """Return the command that prints which of the places there are, with their sizes."""
     wanted = places(environment)
-    lines = [f"[ -e {place.path} ] && printf '%s\\t%s\\t' {n} {place.path} && {_size(place, wanted)}" for n, place in
+    lines = [f"{_is_there(place)} && printf '%s\\t%s\\t' {n} {place.path} && {_size(place, wanted)}" for n, place in
              enumerate(wanted)]  # fmt: skip
     return "\n".join(lines) + "\ntrue"
 
@@ -174,6 +174,17 @@ def _refuse_wide(node: Node, path: str) -> None:
     home = node.home()
     if path.rstrip("/") in ("", home) or home.startswith(path.rstrip("/") + "/") or path.count("/") < 2:
         raise StepError(f"{path} is no folder of EXO's alone", "a folder of its own", "remove it by hand", who=node.key)
+
+
+def forget_lock(node: Node) -> None:
+    """Remove the folder in which nothing but the lock of this very command lies."""
+    node.run(f'rm -f "$HOME"/{ROOT}/{LOCK} && rmdir "$HOME"/{ROOT}', check=False)
+
+
+def _is_there(place: Place) -> str:
+    if place.kind == "ours":
+        return f'[ -n "$(ls -A {place.path} 2>/dev/null | grep -vx {LOCK})" ]'
+    return f"[ -e {place.path} ]"
 
 
 def _size(place: Place, wanted: list[Place]) -> str:

@@ -33,7 +33,7 @@ from tasks import console
 from tasks.decode import decode
 from tasks.errors import StepError, UnreachableError, all_of
 from tasks.machines.node import Node
-from tasks.machines.paths import ROOT
+from tasks.machines.paths import LOCK, ROOT
 from tasks.machines.threads import run_all
 
 LEASE_S = 900
@@ -302,7 +302,7 @@ def _read(told: str) -> Holder | None:
 
 
 def _keeper() -> str:
-    names = {"ROOT": ROOT, "FILE": f"{ROOT}/lock", "SAYS": _SAYS, "RETAKE": str(RETAKE_S), "LEASE": str(LEASE_S)}
+    names = {"ROOT": ROOT, "FILE": f"{ROOT}/{LOCK}", "SAYS": _SAYS, "RETAKE": str(RETAKE_S), "LEASE": str(LEASE_S)}
     script = _KEEPER
     for name, value in names.items():
         script = script.replace(f"@{name}@", value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tasks.machines.node import Node
 
 ROOT = ".exo-phase1"
+LOCK = "lock"
+"""Name, in ROOT, of the file that says who is at work; whoever asks holds it, so it is no sign of anything else."""
 OLLAMA_BEFORE = "ollama-before.json"
 TOOL_PATH = 'export PATH="$HOME/.local/bin:$HOME/.cargo/bin:$PATH"\n'
 """Where uv and cargo live for a user; non-login shells do not look there."""

@@ -232,3 +232,29 @@ def test_requests_at_once_are_a_separate_experiment(root: Path, done: Done) -> N
     assert dead.returncode == 1
     assert re.search(r"^exo +1 +1 .* not comparable: failed alone: no connection", dead.stdout, re.MULTILINE)
     assert re.search(r"^exo: could not go on\.\n +found: +no connection to", dead.stderr)
+
+
+def test_status_when_all_is_done(root: Path, done: Done) -> None:
+    """`fab status` tells of every node that its EXO does not run and what each Ollama has, and of the campaign."""
+    told = fab("status", "--json", hosts=root / "hosts.yaml")
+    assert (told.returncode, told.stderr) == (0, "")
+    status = json.loads(told.stdout)
+    jsonschema.validate(status, json.loads((PROJECT / "schemas" / "status.schema.json").read_text(encoding="utf-8")))
+    assert [node["node"] for node in status["nodes"]] == ["srv1", "srv2", "rog"]
+    shown = fab("status", hosts=root / "hosts.yaml")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert all(key in shown.stdout for key in ("srv1", "srv2", "rog"))
+
+
+def test_uninstall_asks_and_leaves_nothing_of_ours(root: Path, done: Done) -> None:
+    """With nobody at the keyboard nothing goes; told `--yes`, all of ours does, after it was listed; then none is."""
+    ours = [root / "nodes" / key / "home" / ".exo-phase1" for key in ("srv1", "srv2", "rog")]
+    asked = fab("uninstall", hosts=root / "hosts.yaml")
+    assert (asked.returncode, "nothing was removed" in asked.stdout) == (0, True)
+    assert all(folder.is_dir() for folder in ours)
+    told = fab("uninstall", "--models", "--yes", hosts=root / "hosts.yaml")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert all(re.search(rf"^{folder.parts[-3]}: remove +.*\.exo-phase1", told.stdout, re.MULTILINE) for folder in ours)
+    assert not any(folder.exists() for folder in ours)
+    assert "nothing of ours" in fab("uninstall", "--yes", hosts=root / "hosts.yaml").stdout
+    assert not any(folder.exists() for folder in ours)

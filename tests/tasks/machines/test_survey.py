@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,12 @@ def started(*argv: str, **environment: str) -> subprocess.Popen[bytes]:
     running = subprocess.Popen(argv, env=os.environ | environment, start_new_session=True)
     time.sleep(0.1)
     return running
+
+
+def _ignored(pid: int) -> int:
+    """Return the signals that a process ignores, as the bits that proc(5) tells."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.partition("SigIgn:")[2].split()[0], 16)
 
 
 def test_ours_without_a_note_and_nobody_else(node: LocalNode) -> None:
@@ -101,6 +108,8 @@ def test_one_that_ignores_term_is_killed(node: LocalNode, monkeypatch: pytest.Mo
     monkeypatch.setattr(survey, "KILL_GRACE_S", 1)
     code = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
     deaf = started(sys.executable, "-c", code, EXO_PHASE1_RUN=f"{node.home()}/.exo-phase1/p/run")
+    while not _ignored(deaf.pid) & 1 << signal.SIGTERM - 1:
+        time.sleep(0.05)  # Python has not come to the code yet
     survey.end(node, survey.survey(node))
     assert deaf.wait(5) == -9
     monkeypatch.setattr(survey, "_END", "echo 4242")
