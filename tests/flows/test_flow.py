@@ -240,7 +240,10 @@ def test_status_when_all_is_done(root: Path, done: Done) -> None:
     assert (told.returncode, told.stderr) == (0, "")
     status = json.loads(told.stdout)
     jsonschema.validate(status, json.loads((PROJECT / "schemas" / "status.schema.json").read_text(encoding="utf-8")))
-    assert [node["node"] for node in status["nodes"]] == ["srv1", "srv2", "rog"]
+    nodes = status["nodes"]
+    assert {key: (node["reachable"], node["pid"]) for key, node in nodes.items()} == dict.fromkeys(nodes, (True, None))
+    assert list(nodes) == ["srv1", "srv2", "rog"]
+    assert {step["step"] for step in status["steps"] if step["status"] in ("ok", "already")} >= set(range(1, 13))
     shown = fab("status", hosts=root / "hosts.yaml")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert all(key in shown.stdout for key in ("srv1", "srv2", "rog"))
