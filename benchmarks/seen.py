@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -38,9 +39,12 @@ def seen_of(timing: list[float]) -> Seen:
 
 
 def errors_of(slow: Sequence[tuple[Truth, Seen]], fast: Sequence[tuple[Truth, Seen]]) -> Errors:
-    """Compare first tokens of slow answers, rates and gaps of fast ones, with the truth."""
+    """Compare first tokens of slow answers, rates and gaps of fast ones, with the truth.
+
+    A client that was held up until all was there saw an answer of no length, at an infinite rate.
+    """
     first = [seen.first_s - truth.first_token_s for truth, seen in slow]
-    rates = [truth.span_s / seen.span_s - 1 for truth, seen in fast]
+    rates = [truth.span_s / seen.span_s - 1 if seen.span_s else math.inf for truth, seen in fast]
     kept = [(truth, seen.gaps_s) for truth, seen in fast if seen.gaps_s is not None]
     return Errors(
         first_token_mean_s=statistics.mean(first),

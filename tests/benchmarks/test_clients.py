@@ -1,5 +1,6 @@
 """The benchmark that puts other clients beside ours: what they saw, and how it is held against the truth."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,12 @@ def test_what_the_metronome_does_not_know_is_not_the_clients_error() -> None:
     assert truth.gaps_nearest([0.2, 0.01]) == pytest.approx([0.13, 0.07])
     assert p99_error([(truth, [0.12, 0.08])]) == pytest.approx(0.0)
     assert p99_error([(truth, [0.26, 0.01])]) > 0.5
+
+
+def test_an_answer_that_came_all_at_once_is_an_infinite_rate() -> None:
+    """A client that did not run while the answer came saw no time pass in it; that is its error, and no crash."""
+    truth = Truth("m", 0.0, [1.0, 1.1, 1.2], [1.0, 1.1, 1.2])
+    assert errors_of([(truth, Seen(1.2, 0.0))], [(truth, Seen(1.2, 0.0))]).rate_mean_fraction == math.inf
 
 
 def test_client_is_measured_in_a_process_of_its_own() -> None:
