@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import tempfile
 from pathlib import Path
 
 from benchmarks.metronome import PROJECT
-from benchmarks.waiting import FAB, Row, cpu_s
+from benchmarks.waiting import FAB, Row, cpu_s, fab
 from records.campaign import load_campaign
+from records.plan import steps_by_node
 from rehearsal import cluster
 from reports.stats.time_spent import time_spent
 
 MANY = 30
 PROFILE = "llama-0015"
-STARTS = (("srv1", 5), ("srv2", 6), ("rog", 7))
 
 
 def own_part(rounds: int) -> list[Row]:
@@ -25,7 +23,7 @@ def own_part(rounds: int) -> list[Row]:
         root = Path(name) / "rehearsal"
         cluster.up(root)
         try:
-            _fab(root, "preflight", "install")
+            fab(root / "hosts.yaml", "preflight", "install")
             rows = [_starting(root, rounds), *_campaign(root)]
             few_s = _preflight_s(root, rounds)
         finally:
@@ -41,20 +39,20 @@ def own_part(rounds: int) -> list[Row]:
 
 
 def _starting(root: Path, rounds: int) -> Row:
-    """Take the slowest of three nodes that are started side by side; one process serves at once, EXO's own time."""
-    took = []
+    """Take the slowest of three nodes that are started side by side, less the time until its own process served."""
+    took, steps = [], steps_by_node("start").items()
     for _ in range(rounds):
-        _fab(root, "start")
+        fab(root / "hosts.yaml", "start")
         campaign = load_campaign(root / "logs" / PROFILE)
-        took.append(max(campaign.records[step].elapsed_s - campaign.started[key].ready_s for key, step in STARTS))
-        _fab(root, "stop-cluster")
+        took.append(max(campaign.records[s.number].elapsed_s - campaign.started[key].ready_s for key, s in steps))
+        fab(root / "hosts.yaml", "stop-cluster")
     seconds = statistics.median(took)
     return Row("`fab start` of a node, beside EXO's own time", f"{seconds:.2f} s", "<= 0.4 s", seconds <= 0.4)
 
 
 def _campaign(root: Path) -> list[Row]:
     """Run the comparison once; tell what of its time was neither a request nor loading, and how large it is."""
-    _fab(root, "start", "download-model", "create-benchmark", "bench-comparison", "--runs", "5")
+    fab(root / "hosts.yaml", "start", "download-model", "create-benchmark", "bench-comparison", "--runs", "5")
     logs = root / "logs" / PROFILE
     spent = time_spent(load_campaign(logs), 12)
     assert spent, "the comparison ran in one call"
@@ -72,11 +70,6 @@ def _campaign(root: Path) -> list[Row]:
 
 
 def _preflight_s(root: Path, rounds: int) -> float:
-    _fab(root, "preflight")
+    fab(root / "hosts.yaml", "preflight")
     command = ["env", f"FABRIC_EXO_INVENTORY={root / 'hosts.yaml'}", FAB, "preflight"]
     return min(cpu_s(command, PROJECT) for _ in range(rounds))
-
-
-def _fab(root: Path, *words: str) -> None:
-    environment = {**os.environ, "FABRIC_EXO_INVENTORY": str(root / "hosts.yaml")}
-    subprocess.run([FAB, *words], cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)

@@ -96,7 +96,7 @@ def preflight(rounds: int) -> list[Row]:
         with tempfile.TemporaryDirectory() as name, slow_nodes(Path(name), away_ms / 1000) as nodes:
             asked = _questions(nodes)
             jobs: dict[str, Callable[[], object]] = {
-                "fab": partial(_fab, nodes),
+                "fab": partial(fab, nodes.hosts, "preflight"),
                 "ssh": partial(_ssh, nodes, asked),
             }
             jobs |= _peers(nodes, asked) if away_ms == 0 else {}
@@ -120,9 +120,10 @@ def preflight(rounds: int) -> list[Row]:
     return rows
 
 
-def _fab(nodes: SlowNodes) -> None:
-    environment = {**os.environ, "FABRIC_EXO_INVENTORY": str(nodes.hosts)}
-    subprocess.run([FAB, "preflight"], cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)
+def fab(hosts: Path, *words: str) -> None:
+    """Type `fab` at the nodes of a hosts file. Raises CalledProcessError where it does not end well."""
+    environment = {**os.environ, "FABRIC_EXO_INVENTORY": str(hosts)}
+    subprocess.run([FAB, *words], cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 def _questions(nodes: SlowNodes) -> dict[str, list[str]]:

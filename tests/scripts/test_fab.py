@@ -6,24 +6,27 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from tests import PROJECT
 
 
-def fab(home: Path) -> subprocess.CompletedProcess[str]:
-    """Type `fab --list` as a user of that home folder."""
+def fab(stdout: int | IO[str] = subprocess.PIPE, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Type `fab --list` with these variables in its environment."""
     command = [sys.executable, str(PROJECT / "scripts" / "fab"), "--list"]
-    environment = os.environ | {"HOME": str(home)}
-    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    environment = os.environ | variables
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("content", ["run: [oops\n", "- a\n- b\n", "run: 3\n", "a: \xfc\n"])
 def test_a_broken_fabric_yaml_is_one_message(content: str, tmp_path: Path) -> None:
     """Whatever is wrong with ~/.fabric.yaml, it is named, and no traceback is shown."""
     (tmp_path / ".fabric.yaml").write_bytes(content.encode("latin-1"))
-    done = fab(tmp_path)
+    done = fab(HOME=str(tmp_path))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "~/.fabric.yaml" in done.stderr
@@ -34,7 +37,7 @@ def test_ssh_files_are_not_read_by_fabric(tmp_path: Path) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text("Match localnetwork 10.99.8.0/24\n  ProxyJump x\n", encoding="utf-8")
     (tmp_path / ".fabric.yaml").write_text("load_ssh_configs: true\nuser: other\n", encoding="utf-8")
-    assert "install-srv2" in fab(tmp_path).stdout
+    assert "install-srv2" in fab(HOME=str(tmp_path)).stdout
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -43,9 +46,5 @@ def test_a_reader_who_has_gone_sees_no_traceback(unbuffered: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as closed:
-        done = subprocess.run(
-            [sys.executable, str(PROJECT / "scripts" / "fab"), "--list"],
-            cwd=PROJECT, env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
-            stdout=closed, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+        done = fab(closed, PYTHONUNBUFFERED=unbuffered)
     assert (done.returncode, done.stderr) == (1, "")
