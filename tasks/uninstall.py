@@ -27,7 +27,6 @@ def uninstall(lab: Lab, *, models: bool, yes: bool, ask: Callable[[str], str] = 
         for leaving in there:
             console.text(f"{key}: {'remove' if leaving.kind in wanted else 'keep'}  {leaving.words}")
     if not any(going.values()):
-        lab.each(leavings.forget_lock)
         console.text("nothing of ours is on these nodes")
         return
     if not yes and _answer(ask) != "yes":

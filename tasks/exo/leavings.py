@@ -145,6 +145,7 @@ _REMOVE = """remove() {  # $1, but not the folders after it
     for entry in "$root"/* "$root"/.[!.]* "$root"/..?*; do
       [ -e "$entry" ] || [ -L "$entry" ] && remove "$entry" "$@"
     done
+    rmdir "$root" 2>/dev/null
     return;;
   esac; done
   rm -rf -- "$root" || failed=1
@@ -154,10 +155,14 @@ failed=0
 
 
 def remove(node: Node, leavings: list[Leaving], kept: list[Leaving]) -> None:
-    """Remove what was found, but not what of `kept` lies inside it. Raises StepError where something else stays."""
+    """Remove what was found, but not what of `kept` lies inside it. Raises StepError where something else stays.
+
+    The lock stays while this command holds it, and goes at its end.
+    """
     for leaving in leavings:
         _refuse_wide(node, leaving.path)
-    paths, spared = (shlex.join(leaving.path for leaving in some) for some in (leavings, kept))
+    paths = shlex.join(leaving.path for leaving in leavings)
+    spared = shlex.join([f"{node.home()}/{ROOT}/{LOCK}", *(leaving.path for leaving in kept)])
     each = "\n".join(f"remove {shlex.quote(leaving.path)} {spared}" for leaving in leavings)
     ran = node.run(f"{_REMOVE}{each}\nexit $failed", check=False, timeout_s=600)
     if not ran.ok:
@@ -174,11 +179,6 @@ def _refuse_wide(node: Node, path: str) -> None:
     home = node.home()
     if path.rstrip("/") in ("", home) or home.startswith(path.rstrip("/") + "/") or path.count("/") < 2:
         raise StepError(f"{path} is no folder of EXO's alone", "a folder of its own", "remove it by hand", who=node.key)
-
-
-def forget_lock(node: Node) -> None:
-    """Remove the folder in which nothing but the lock of this very command lies."""
-    node.run(f'rm -f "$HOME"/{ROOT}/{LOCK} && rmdir "$HOME"/{ROOT}', check=False)
 
 
 def _is_there(place: Place) -> str:

@@ -4,7 +4,8 @@ A lock is flock(2) on a file, so the kernel gives it back when the process that 
 booted again; nothing stale can stand in the way. On this machine `fab` holds it itself. On a node a small shell (the
 keeper) holds it at the other end of the SSH link: it ends with the link, and where the link dies in silence, once it
 has heard nothing for LEASE_S. A link that `fab` opens again takes its own lock from the keeper of the dead one, and so
-does a later `fab` of the same machine where the one before has ended.
+does a later `fab` of the same machine where the one before has ended. A folder of ours in which nothing but the lock
+lies goes with it.
 
 Format of the file: what the holder says of itself (JSON), its token, and the keeper's PID and start time.
 """
@@ -47,18 +48,22 @@ _SAYS = "exo-phase1-lock"
 
 # $1 what the holder says of itself, $2 its token, $3 1 where it had the lock before, $4 what one that is gone had said.
 _KEEPER = r"""
-umask 077; cd && mkdir -p @ROOT@ && chmod 700 @ROOT@ && exec 9>>@FILE@ || { echo '@SAYS@ error'; exit 1; }
-type flock >/dev/null || { echo '@SAYS@ error'; exit 1; }
+umask 077; cd && type flock >/dev/null || { echo '@SAYS@ error'; exit 1; }
 ticks() { { read -r line <"/proc/$1/stat"; } 2>/dev/null || return; set -- ${line##*) }; echo "${20}"; }
-if ! flock -n 9; then
+tries=3
+until [ @FILE@ -ef /dev/fd/9 ]; do  # else whoever had it before has removed it
+  mkdir -p @ROOT@ && chmod 700 @ROOT@ && exec 9>>@FILE@ ||
+    { [ $((tries -= 1)) -gt 0 ] && continue; echo '@SAYS@ error'; exit 1; }
+  flock -n 9 && continue
   { read -r told; read -r token; read -r pid start; } <@FILE@
   { [ "$token" = "$2" ] || [ "$told" = "$4" ]; } && [ -n "$start" ] && [ "$(ticks "$pid")" = "$start" ] && kill "$pid"
   { [ "$token" = "$2" ] || [ "$told" = "$4" ] || [ "$3" != 0 ]; } && flock -w @RETAKE@ 9 ||
     { sleep 0.2; read -r told <@FILE@; printf '@SAYS@ busy %s\n' "$told"; exit 1; }
-fi
+done
 read -r told <@FILE@; printf '@SAYS@ held %s\n' "$told"
 printf '%s\n%s\n%s %s\n' "$1" "$2" $$ "$(ticks $$)" >@FILE@
-while read -r -t @LEASE@ line; do [ "$line" = bye ] && : >@FILE@ && break; done
+while read -r -t @LEASE@ line; do [ "$line" = bye ] && break; done
+[ "$line" = bye ] && : >@FILE@ && [ "$(ls -A @ROOT@)" = @LOCK@ ] && rm @FILE@ && rmdir @ROOT@
 """
 
 
@@ -302,7 +307,8 @@ def _read(told: str) -> Holder | None:
 
 
 def _keeper() -> str:
-    names = {"ROOT": ROOT, "FILE": f"{ROOT}/{LOCK}", "SAYS": _SAYS, "RETAKE": str(RETAKE_S), "LEASE": str(LEASE_S)}
+    names = {"ROOT": ROOT, "LOCK": LOCK, "FILE": f"{ROOT}/{LOCK}", "SAYS": _SAYS}
+    names |= {"RETAKE": str(RETAKE_S), "LEASE": str(LEASE_S)}
     script = _KEEPER
     for name, value in names.items():
         script = script.replace(f"@{name}@", value)

@@ -34,10 +34,62 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNode:
 def until_empty(path: Path) -> None:
     """Wait until the keeper has given the lock back."""
     for _ in range(100):
-        if not path.read_text(encoding="utf-8"):
+        if not path.exists() or not path.read_text(encoding="utf-8"):
             return
         time.sleep(0.02)
     raise AssertionError(path.read_text(encoding="utf-8"))
+
+
+def test_a_folder_with_nothing_but_the_lock_goes_with_it(node: LocalNode) -> None:
+    """Whoever changed nothing on a node leaves nothing there; beside anything of ours an empty lock stays."""
+    folder = Path(node.home(), ".exo-phase1")
+    for other in ("", "scripts"):
+        first = NodeLock(node, ANNA, "a")
+        first.take()
+        assert (folder.stat().st_mode & 0o777, (folder / "lock").stat().st_mode & 0o777) == (0o700, 0o600)
+        if other:
+            (folder / other).mkdir()
+        first.release()
+        until_empty(folder / "lock")
+        for _ in range(100):
+            if folder.exists() is bool(other):
+                break
+            time.sleep(0.02)
+        assert folder.exists() is bool(other)
+
+
+WAITS = """
+import sys
+from pathlib import Path
+from records.settings import NodeSpec
+from tasks.machines.local import LocalNode
+from tasks.machines.lock import ClusterLock
+nodes = {"srv1": LocalNode("srv1", NodeSpec(host="localhost", local=True))}
+for number in range(int(sys.argv[2])):
+    lock = ClusterLock(Path(sys.argv[1]), nodes, "srv1")
+    lock.take(wait=True)
+    with open(sys.argv[1] + "/../alone", "x"):
+        pass
+    Path(sys.argv[1] + "/../alone").unlink()
+    lock.release()
+"""
+
+
+def test_those_who_wait_take_turns_on_a_lock_that_is_removed_each_time(node: LocalNode, tmp_path: Path) -> None:
+    """A file that its holder removes is no lock any more for those who had opened it: two never hold it at once."""
+    code = f"from tasks.machines import lock; lock.WAIT_POLL_S = 0; lock.random.random = lambda: 0.01\n{WAITS}"
+    callers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / name), "20"],
+            cwd=PROJECT,
+            env=os.environ | {"HOME": node.home()},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for name in ("one", "two", "three")
+    ]
+    for caller in callers:
+        assert (caller.communicate(timeout=60)[1], caller.returncode) == (b"", 0)
 
 
 def test_a_live_operator_is_named_and_keeps_the_lock(node: LocalNode) -> None:
