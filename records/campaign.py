@@ -57,8 +57,11 @@ class Unreadable(msgspec.Struct, frozen=True):
         return f"{self.file}: {self.reason}"
 
 
-class Campaign(msgspec.Struct, frozen=True):
-    """Records and raw samples of one profile. Keys of the dicts are step numbers unless said otherwise."""
+class Campaign(msgspec.Struct, frozen=True, dict=True):
+    """Records and raw samples of one profile. Keys of the dicts are step numbers unless said otherwise.
+
+    What is reckoned from all samples is kept beside them (`reports.checks.evidence`); a changed copy starts without it.
+    """
 
     profile: str
     records: dict[int, Record] = {}

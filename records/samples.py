@@ -167,7 +167,7 @@ class TornLine(msgspec.Struct, frozen=True):
     reason: str
 
 
-_SHARED = ("arm", "model_asked", "model_answered", "campaign", "finish_reason")
+_SHARED = ("arm", "model_asked", "model_answered", "campaign", "finish_reason", "prompt_sha256")
 
 
 def marked(samples: Iterable[Sample], conditions: Iterable[Conditions]) -> list[Sample]:
@@ -214,9 +214,9 @@ def each_sample(path: Path, torn: list[TornLine]) -> Iterator[Sample]:
 
 
 def compact(sample: Sample) -> Sample:
-    """Return the sample in a third of the memory: times as plain doubles, words that all samples share kept once."""
+    """Return the sample in a third of the memory: times as plain doubles, words that many share kept once, no text."""
     words = {name: sys.intern(word) for name in _SHARED if isinstance(word := getattr(sample, name), str)}
-    return msgspec.structs.replace(sample, frame_times_s=array("d", sample.frame_times_s), **words)
+    return msgspec.structs.replace(sample, frame_times_s=array("d", sample.frame_times_s), text_head="", **words)
 
 
 def read_conditions(path: Path) -> tuple[list[Conditions], list[TornLine]]:

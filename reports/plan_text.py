@@ -6,6 +6,8 @@ The file names are the plan's; the model that was really run is named at the top
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from records import facts, plan
 from records.campaign import Campaign
 from records.samples import Sample
@@ -40,12 +42,10 @@ def plan_text(campaign: Campaign, step: int, banner: str = "", verdict: str = "n
 
 
 def _models(benchmark: facts.Benchmark | None, timed: list[Sample], step: int) -> list[str]:
-    asked = {e: sorted({_plain(s.model_asked, 80) for s in timed if s.engine == e}) for e in ("exo", "ollama")}
+    asked = {e: {s.model_asked for s in timed if s.engine == e} for e in ("exo", "ollama")}
     exo = f" ({_plain(benchmark.exo_precision, 40)})" if benchmark and benchmark.exo_precision else ""
-    words = [
-        f"model pair really run: EXO {', '.join(asked['exo']) or 'none'}{exo} against Ollama "
-        f"{', '.join(asked['ollama']) or 'none'}"
-    ]
+    exo_models, models = (", ".join(sorted(_plain(name, 80) for name in names)) for names in asked.values())
+    words = [f"model pair really run: EXO {exo_models or 'none'}{exo} against Ollama {models or 'none'}"]
     if PLANNED_MODELS[step] not in asked["ollama"]:
         words.append("this is not the plan's model; the file's name is the plan's, docs/exo-phase1-results.md says why")
     return words
@@ -84,6 +84,7 @@ def _speedup(timed: list[Sample], verdict: str) -> list[str]:
     ]
 
 
+@lru_cache  # every row names its arm and model
 def _plain(text: str, cap: int) -> str:
     """One line of visible characters; the table's layout holds whatever a server said."""
     line = one_line(text, 10 * cap)

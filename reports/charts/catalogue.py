@@ -11,7 +11,8 @@ from reports.charts.rounds import RoundsChart
 from reports.charts.speedup import SpeedupChart
 from reports.charts.token_time import TokenTimeChart
 from reports.charts.within_run import WithinRunChart
-from reports.stats.runs import in_schedule, start_order
+from reports.checks.evidence import schedule_samples, within_runs_of
+from reports.stats.runs import start_order
 from reports.verdict.decision import Decision
 from reports.verdict.estimates import Estimates
 
@@ -31,12 +32,12 @@ def charts_of(campaign: Campaign, decision: Decision, estimates: Estimates) -> l
     step = next((step for step in (12, 11) if estimates.arms.get(step)), 12)
     arms = estimates.arms.get(step, [])
     marks = arm_marks(arms)
-    samples = sorted((s for s in campaign.samples.get(step, []) if in_schedule(s)), key=start_order)
+    samples = sorted(schedule_samples(campaign, step), key=start_order)
     charts: list[Chart | None] = [
         SpeedupChart.of(decision),
         RoundsChart.of(decision, marks),
         RequestsChart.of(samples, arms, marks),
-        WithinRunChart.of(samples, marks),
+        WithinRunChart.of(within_runs_of(campaign, step), marks),
         LatencyChart.of(samples, arms, marks),
         TokenTimeChart.of(arms, estimates.pipeline, campaign.limits.target_ratio),
         NodesChart.of(campaign, marks, step),

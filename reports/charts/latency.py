@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from records.samples import Sample
-from reports.charts.figure import INK, SMALL, ArmMark, log_axis, name_rows
+from reports.charts.figure import INK, SMALL, ArmMark, log_axis, name_rows, some_of
 from reports.stats.arms import ArmEstimate
 from reports.stats.runs import inter_token_gaps_s, is_good
 from reports.stats.summary import Summary
@@ -17,14 +17,12 @@ from reports.text import format as fmt
 if TYPE_CHECKING:
     from reports.charts.figure import Axes, Figure
 
-DOTS = 120
-"""Single times that one row of a distribution shows at most."""
 LEAST_MS = 1e-3
 """What a time of zero is drawn as: the axis is logarithmic."""
 
 
 class LatencyRow(msgspec.Struct, frozen=True):
-    """One arm's times; `shown_ms` are DOTS of the single ones at most, evenly taken from the sorted list."""
+    """One arm's times; `shown_ms` are some of the single ones."""
 
     mark: ArmMark
     times_s: Summary
@@ -53,9 +51,11 @@ class LatencyChart(msgspec.Struct, frozen=True):
         cls, samples: Sequence[Sample], arms: Sequence[ArmEstimate], marks: dict[str, ArmMark]
     ) -> LatencyChart | None:
         """Return the chart of the good requests among `samples`; None where no latency is known."""
-        ttft, itl = [], []
+        ttft, itl, of_arm = [], [], dict[str, list[Sample]]()
+        for sample in filter(is_good, samples):
+            of_arm.setdefault(sample.arm, []).append(sample)
         for arm in arms:
-            good = [s for s in samples if s.arm == arm.arm and is_good(s)]
+            good = of_arm.get(arm.arm, [])
             if arm.first_token_s:
                 waits = (s.first_token_s for s in good if s.first_token_s is not None)
                 ttft.append(LatencyRow(marks[arm.arm], arm.first_token_s, _shown_ms(waits)))
@@ -109,7 +109,4 @@ def _distributions(axes: Axes, rows: list[LatencyRow]) -> None:
 
 
 def _shown_ms(times_s: Iterable[float]) -> list[float]:
-    ordered = sorted(time * 1000 for time in times_s if time > 0)
-    if len(ordered) <= DOTS:
-        return ordered
-    return [ordered[round(place * (len(ordered) - 1) / (DOTS - 1))] for place in range(DOTS)]
+    return some_of(time * 1000 for time in times_s if time > 0)

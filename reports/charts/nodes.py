@@ -9,7 +9,7 @@ import msgspec
 
 from records.campaign import Campaign
 from records.samples import Conditions
-from reports.charts.figure import COLOURS, INK, SMALL, ArmMark, name_rows
+from reports.charts.figure import COLOURS, INK, SMALL, ArmMark, name_rows, some_of
 from reports.text.escape import one_line
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ class NodesChart(msgspec.Struct, frozen=True):
 
 def _load(axes: Axes, place: int, row: NodeRow) -> None:
     # Equal values must not hide each other, and never at random.
-    heights = [place + 0.055 * ((number * 3) % 7 - 3) for number in range(len(row.load_per_cpu))]
-    axes.plot(row.load_per_cpu, heights, "o", color=COLOURS[0], markersize=4.5, alpha=0.6, markeredgewidth=0)
+    shown = some_of(row.load_per_cpu)
+    heights = [place + 0.055 * ((number * 3) % 7 - 3) for number in range(len(shown))]
+    axes.plot(shown, heights, "o", color=COLOURS[0], markersize=4.5, alpha=0.6, markeredgewidth=0)
     if not row.load_per_cpu:
         axes.text(0.02, place, "not read", va="center", **SMALL)
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from records.samples import Sample
-from reports.charts.figure import CARD, QUIET, SMALL, ArmMark
-from reports.stats.within_run import WithinRun, within_runs
+from reports.charts.figure import CARD, QUIET, SMALL, ArmMark, some_of
+from reports.stats.within_run import WithinRun
 from reports.text import format as fmt
 
 if TYPE_CHECKING:
@@ -28,9 +27,9 @@ class WithinRunChart(msgspec.Struct, frozen=True):
     rows: list[tuple[ArmMark, WithinRun]]
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], marks: dict[str, ArmMark]) -> WithinRunChart | None:
+    def of(cls, found: Sequence[WithinRun], marks: dict[str, ArmMark]) -> WithinRunChart | None:
         """Return the chart of the arms that have enough runs of several requests; None where none has."""
-        rows = [(marks[row.arm], row) for row in within_runs(samples) if row.arm in marks]
+        rows = [(marks[row.arm], row) for row in found if row.arm in marks]
         return cls(rows) if rows else None
 
     def alternative(self) -> str:
@@ -51,7 +50,7 @@ class WithinRunChart(msgspec.Struct, frozen=True):
             shift = APART * (order - (len(self.rows) - 1) / 2)
             at = [place + 1 + shift for place, values in enumerate(row.places) if values]
             for x, values in zip(at, filter(None, row.places), strict=True):
-                shares = [100 * value for value in values]
+                shares = [100 * value for value in some_of(values)]
                 axes.plot([x] * len(shares), shares, mark.shape, color=CARD, markeredgecolor=mark.colour, markersize=4)
             means = [100 * statistics.fmean(values) for values in row.places if values]
             axes.plot(at, means, mark.shape, color=mark.colour, linestyle="-", linewidth=1.3, markersize=7.5)

@@ -2,32 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import wraps
+from typing import TypeVar
 
 import msgspec
 
 from records.campaign import Campaign
 from records.samples import Conditions, Sample
+from reports.stats.arms import ArmEstimate, ArmRuns, arm_estimates, by_arm, runs_of_arms
 from reports.stats.runs import in_schedule
+from reports.stats.within_run import WithinRun, within_runs
 
 SHOWN = 6
 """So many single findings an evidence names; the raw data has the rest."""
+FoundT = TypeVar("FoundT")
 
 
+def _once(find: Callable[[Campaign, int], FoundT]) -> Callable[[Campaign, int], FoundT]:
+    """Have it reckoned once a campaign and step: twenty checks ask for it, and there may be 100 000 samples."""
+
+    @wraps(find)
+    def found(campaign: Campaign, step: int) -> FoundT:
+        kept, key = campaign.__dict__, f"{find.__name__} {step}"
+        if key not in kept:
+            kept[key] = find(campaign, step)
+        return kept[key]  # type: ignore[no-any-return]
+
+    return found
+
+
+@_once
+def arms_of(campaign: Campaign, step: int) -> list[ArmEstimate]:
+    """Return one estimate an arm of what `step` measured, EXO first."""
+    return arm_estimates(campaign.samples.get(step, []))
+
+
+@_once
+def runs_of(campaign: Campaign, step: int) -> ArmRuns:
+    """Return EXO's runs of `step` and every baseline's."""
+    return runs_of_arms(arms_of(campaign, step))
+
+
+@_once
+def within_runs_of(campaign: Campaign, step: int) -> list[WithinRun]:
+    """Return how every arm's rate changes within the runs of `step`."""
+    return within_runs(schedule_samples(campaign, step))
+
+
+@_once
 def schedule_samples(campaign: Campaign, step: int) -> list[Sample]:
     """Return the samples of the schedule, warm-ups and failed ones included."""
     return [sample for sample in campaign.samples.get(step, []) if in_schedule(sample)]
 
 
-def timed_by_arm(campaign: Campaign, step: int, *, lost: bool = False) -> dict[str, list[Sample]]:
-    """Return every arm's timed requests, failed ones included, EXO first; with `lost` those of lost runs, too."""
-    by_arm: dict[str, list[Sample]] = {}
-    every = campaign.samples.get(step, []) if lost else schedule_samples(campaign, step)
-    for sample in every:
-        if not sample.warmup:
-            by_arm.setdefault(sample.arm, []).append(sample)
-    return dict(sorted(by_arm.items(), key=lambda item: (item[1][0].engine != "exo", item[0])))
+@_once
+def sent_by_arm(campaign: Campaign, step: int) -> dict[str, list[Sample]]:
+    """Return every arm's requests of the schedule, warm-ups and failed ones included, EXO first."""
+    return by_arm(schedule_samples(campaign, step))
+
+
+@_once
+def timed_by_arm(campaign: Campaign, step: int) -> dict[str, list[Sample]]:
+    """Return every arm's timed requests of the schedule, failed ones included, EXO first."""
+    return by_arm(s for s in schedule_samples(campaign, step) if not s.warmup)
+
+
+@_once
+def timed_with_lost(campaign: Campaign, step: int) -> dict[str, list[Sample]]:
+    """Return the same with those of lost runs."""
+    return by_arm(s for s in campaign.samples.get(step, []) if not s.warmup)
 
 
 def lost_tries(campaign: Campaign, step: int) -> list[Conditions]:
@@ -46,6 +91,8 @@ def lost_runs(campaign: Campaign, step: int) -> set[tuple[str, int]]:
 
 def with_last_tries(campaign: Campaign, step: int) -> Campaign:
     """Return the campaign with every run's last try taken as one that counts, lost or not."""
+    if not any(s.lost for s in campaign.samples.get(step, [])):
+        return campaign
     last: dict[tuple[str, int], int] = {}
     for s in campaign.samples.get(step, []):
         last[s.arm, s.run] = max(s.attempt, last.get((s.arm, s.run), 1))

@@ -9,11 +9,9 @@ from scipy.special import stdtrit
 
 from records.campaign import Campaign
 from reports.checks.check import Check
-from reports.checks.evidence import schedule_samples
-from reports.stats.arms import arm_runs
+from reports.checks.evidence import runs_of, within_runs_of
 from reports.stats.comparison import compare
 from reports.stats.rounds import FEWEST_ROUNDS, order_effect
-from reports.stats.within_run import within_runs
 
 ORDER_ERROR = 0.05
 """Probability of calling an effect of the order where there is none, per baseline."""
@@ -30,7 +28,7 @@ def within_run(campaign: Campaign, step: int) -> Check:
     stand beside it, as far as they were noted.
     """
     name, why = "within runs", "An arm that slows down within a run is measured by how many requests a run has."
-    found = within_runs(schedule_samples(campaign, step))
+    found = within_runs_of(campaign, step)
     if not found:
         return Check(name, "unknown", "no arm has two runs of two timed requests", why, essential=False)
     trends = [row for row in found if abs(row.t) >= stdtrit(len(row.changes) - 1, 1 - WITHIN_ERROR / 2)]
@@ -63,7 +61,7 @@ def order(campaign: Campaign, step: int) -> Check:
         "order",
         "A machine that one arm's run leaves hot makes the next arm's run slower, and the ratio wrong.",
     )
-    exo, baselines = arm_runs(campaign.samples.get(step, []))
+    exo, baselines = runs_of(campaign, step)
     warned, evidence = [], []
     for c in compare(exo, baselines, campaign.limits.target_ratio, 1 - campaign.limits.confidence):
         places = np.array([[0, 1] if round_.exo_first else [1, 0] for round_ in c.rounds]).T

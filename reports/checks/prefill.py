@@ -11,7 +11,14 @@ import msgspec
 from records.campaign import Campaign
 from records.samples import Sample
 from reports.checks.check import Check
-from reports.checks.evidence import conditions_by_run, first_few, schedule_samples, timed_by_arm, with_last_tries
+from reports.checks.evidence import (
+    conditions_by_run,
+    first_few,
+    schedule_samples,
+    sent_by_arm,
+    timed_by_arm,
+    with_last_tries,
+)
 from reports.checks.memory import kept_its_engine
 from reports.stats.runs import is_good
 
@@ -149,7 +156,7 @@ def no_cache(campaign: Campaign, step: int) -> Check:
         for s in members:
             if _cached(s, template) or _says_hit(s):
                 wrong.append(f"{arm} run {s.run} request {s.request}: {s.cached_prompt_tokens} of {s.prompt_tokens}")
-        sent = [s for s in schedule_samples(campaign, step) if s.arm == arm]
+        sent = sent_by_arm(campaign, step)[arm]
         wrong += _unevaluated(sent)
         wrong += [f"{arm} {words}" for words in _quick_requests(members)]
         kept = benchmark is not None and benchmark.reload.get(arm) == "keep"
@@ -241,10 +248,10 @@ def _quick_prompts(campaign: Campaign, step: int) -> list[str]:
     measure; that it also warms up the server is why this only warns.
     """
     named = []
-    for arm in sorted({s.arm for s in schedule_samples(campaign, step)}):
+    for arm, sent in sorted(sent_by_arm(campaign, step).items()):
         firsts: dict[int, float] = {}
         later: list[float] = []
-        for s in (s for s in schedule_samples(campaign, step) if s.arm == arm and s.error is None):
+        for s in (s for s in sent if s.error is None):
             spent_s = evaluation_s_per_token(s)
             if spent_s is None:
                 continue

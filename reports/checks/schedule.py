@@ -11,8 +11,7 @@ from records import plan
 from records.campaign import Campaign
 from records.facts import Calibration
 from reports.checks.check import Check
-from reports.checks.evidence import first_few, lost_runs, schedule_samples, unreadable_of
-from reports.stats.arms import arm_estimates, arm_runs
+from reports.checks.evidence import arms_of, first_few, lost_runs, runs_of, schedule_samples, unreadable_of
 from reports.stats.rounds import FEWEST_ROUNDS
 from reports.stats.runs import is_good
 from reports.stats.sample_size import compare_control
@@ -71,7 +70,7 @@ def baselines(campaign: Campaign, step: int) -> Check:
 def interleaved(campaign: Campaign, step: int) -> Check:
     """Tell whether the arms took turns: EXO's runs neither all before nor all after a baseline's."""
     name, why = "interleaved", "With one arm after the other, a drift of the machines decides: 10-25 % false GO."
-    of_exo, runs = arm_runs(campaign.samples.get(step, []))
+    of_exo, runs = runs_of(campaign, step)
     exo = [run.start_utc for run in of_exo]
     blocks, untold = [], []
     for arm, values in runs.items():
@@ -94,7 +93,7 @@ def instrument(campaign: Campaign, step: int) -> Check:
     """
     name, why = "instrument", "No result is finer than the error of what it was measured with."
     ready = campaign.script
-    arms = [a for a in arm_estimates(campaign.samples.get(step, [])) if a.rate_tokens_per_s and a.first_token_s]
+    arms = [a for a in arms_of(campaign, step) if a.rate_tokens_per_s and a.first_token_s]
     if ready is None or not ready.calibration or not arms:
         unread = first_few(unreadable_of(campaign, [10]))
         return Check(name, "unknown", unread or "no calibration (step 10) or nothing measured", why)
@@ -123,7 +122,7 @@ def drift(campaign: Campaign, step: int) -> Check:
     """Tell whether an arm's runs went up or down over time: the slope of log rate over the run's place, by t test."""
     name, why = "drift", "A machine that warms up or fills up measures the hour; the interleaved order only halves it."
     trends, evidence = [], []
-    exo, baselines = arm_runs(campaign.samples.get(step, []))
+    exo, baselines = runs_of(campaign, step)
     for arm, runs in {"exo": exo, **baselines}.items():
         values = sorted(runs, key=lambda run: (run.start_utc, run.start_monotonic_s or 0.0, run.run))
         if len(values) < DRIFT_RUNS:

@@ -39,7 +39,7 @@ class ArmEstimate(msgspec.Struct, frozen=True):
 
 def arm_estimates(samples: Iterable[Sample]) -> list[ArmEstimate]:
     """Return one estimate an arm, EXO first, the baselines by name. The order of `samples` does not matter."""
-    return [_estimate(arm, members) for arm, members in _by_arm(samples)]
+    return [_estimate(arm, members) for arm, members in by_arm(filter(in_schedule, samples)).items()]
 
 
 class ArmRuns(NamedTuple):
@@ -50,24 +50,23 @@ class ArmRuns(NamedTuple):
     """Arm -> its runs."""
 
 
-def arm_runs(samples: Iterable[Sample]) -> ArmRuns:
-    """Return EXO's runs and every baseline's; the order of `samples` does not matter."""
+def runs_of_arms(arms: Iterable[ArmEstimate]) -> ArmRuns:
+    """Return EXO's runs and every baseline's."""
     found = ArmRuns([], {})
-    for arm, members in _by_arm(samples):
-        if members[0].engine == "exo":
-            found.exo.extend(run_values(members))
+    for arm in arms:
+        if arm.engine == "exo":
+            found.exo.extend(arm.runs)
         else:
-            found.baselines[arm] = run_values(members)
+            found.baselines[arm.arm] = arm.runs
     return found
 
 
-def _by_arm(samples: Iterable[Sample]) -> list[tuple[str, list[Sample]]]:
-    """Return every arm with its samples of the schedule, EXO first."""
-    by_arm: dict[str, list[Sample]] = {}
+def by_arm(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Return every arm with its samples, EXO first, the baselines by name."""
+    arms: dict[str, list[Sample]] = {}
     for sample in samples:
-        if in_schedule(sample):
-            by_arm.setdefault(sample.arm, []).append(sample)
-    return sorted(by_arm.items(), key=lambda item: (item[1][0].engine != "exo", item[0]))
+        arms.setdefault(sample.arm, []).append(sample)
+    return dict(sorted(arms.items(), key=lambda item: (item[1][0].engine != "exo", item[0])))
 
 
 def _estimate(arm: str, samples: list[Sample]) -> ArmEstimate:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -23,23 +25,14 @@ class Summary(msgspec.Struct, frozen=True):
 
 def summary_of_values(values: Iterable[float]) -> Summary | None:
     """Summarise `values`; percentiles by linear interpolation (numpy's default). None for none."""
-    ordered = sorted(values)
-    if not ordered:
+    ordered = in_order(values)
+    if not ordered.size:
         return None
-    return Summary(
-        n=len(ordered),
-        mean=math.fsum(ordered) / len(ordered),
-        median=_percentile(ordered, 0.5),
-        p10=_percentile(ordered, 0.1),
-        p90=_percentile(ordered, 0.9),
-        p99=_percentile(ordered, 0.99),
-        minimum=ordered[0],
-        maximum=ordered[-1],
-    )
+    minimum, p10, median, p90, p99, maximum = map(float, np.percentile(ordered, [0, 10, 50, 90, 99, 100]))
+    mean = math.fsum(ordered.data) / len(ordered)
+    return Summary(len(ordered), mean, median, p10, p90, p99, minimum, maximum)
 
 
-def _percentile(ordered: Sequence[float], share: float) -> float:
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+def in_order(values: Iterable[float]) -> NDArray[np.float64]:
+    """Return `values` in order, in eight bytes each: an arm may have millions of gaps between tokens."""
+    return np.sort(np.fromiter(values, np.float64))

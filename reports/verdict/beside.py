@@ -8,7 +8,7 @@ import msgspec
 
 from records.campaign import Campaign
 from records.samples import Sample
-from reports.checks.evidence import timed_by_arm
+from reports.checks.evidence import timed_with_lost
 from reports.stats.arms import ArmEstimate
 from reports.stats.comparison import Comparison
 from reports.stats.runs import is_good
@@ -47,7 +47,7 @@ def beside(campaign: Campaign, decision: Decision, arms: list[ArmEstimate], step
     ttft = None
     if exo and best and exo.first_token_s and best.first_token_s and best.first_token_s.median > 0:
         ttft = exo.first_token_s.median / best.first_token_s.median
-    timed = timed_by_arm(campaign, step, lost=True)
+    timed = timed_with_lost(campaign, step)
     return Beside(
         best_node=binding.baseline,
         best_rate_tokens_per_s=best.rate_tokens_per_s if best else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from records import plan
 from records.campaign import Campaign
 from records.record import Record
-from reports.checks.evidence import first_few, timed_by_arm
+from reports.checks.evidence import first_few, timed_by_arm, timed_with_lost
 from reports.stats.runs import is_good
 
 LAST_PREPARATION = 9
@@ -41,7 +41,7 @@ def exo_never_answered(campaign: Campaign, step: int) -> str:
 
     An EXO that nobody could connect to is down, which its operator mends; it must have taken a request to fail at it.
     """
-    by_arm = timed_by_arm(campaign, step, lost=True)
+    by_arm = timed_with_lost(campaign, step)
     exo = [s for members in by_arm.values() for s in members if s.engine == "exo"]
     ollama = [s for members in by_arm.values() for s in members if s.engine != "exo"]
     if step not in campaign.records or any(map(is_good, exo)) or not any(map(is_good, ollama)):

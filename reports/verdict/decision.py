@@ -17,9 +17,8 @@ from records.record import Record
 from records.settings import Limits
 from reports.checks.catalogue import check_all
 from reports.checks.check import Check
-from reports.checks.evidence import first_few, schedule_samples, timed_by_arm
+from reports.checks.evidence import first_few, runs_of, schedule_samples, timed_by_arm, timed_with_lost
 from reports.stats import sample_size
-from reports.stats.arms import arm_runs
 from reports.stats.comparison import Comparison
 from reports.stats.naive import NaiveRule, PlanWord, naive_rules, plan_word
 from reports.verdict import reasons
@@ -102,7 +101,8 @@ def decide(campaign: Campaign, step: int = 12) -> Decision:
     if record is not None and (said := words_of_exo(record)):
         needed = "; ".join(dict.fromkeys(problem.needed for problem in record.errors)) or "the step done"
         return _blocked(base, record, said, needed)
-    if not timed_by_arm(campaign, step, lost=bool(fatal)):  # every run may have been lost, and that for good
+    sent = timed_with_lost if fatal else timed_by_arm  # every run may have been lost, and that for good
+    if not sent(campaign, step):
         return _not_yet(base, campaign, step)
     silence = exo_never_answered(campaign, step)
     if silence and not any(check.name not in COUNTS_OF_FAILURE for check in fatal):
@@ -210,7 +210,7 @@ def _not_yet(base: Decision, campaign: Campaign, step: int) -> Decision:
 
 def _rates(campaign: Campaign, step: int) -> RateDecision:
     """Apply the rule, with the looks that the campaign was planned with."""
-    exo, baselines = arm_runs(campaign.samples.get(step, []))
+    exo, baselines = runs_of(campaign, step)
     benchmark = campaign.benchmark(step)
     if benchmark is not None and benchmark.until_decided:
         return decide_looks(exo, baselines, campaign.limits, benchmark.runs)

@@ -6,7 +6,8 @@ import msgspec
 
 from records.campaign import Campaign
 from records.facts import Preflight
-from reports.stats.arms import ArmEstimate, arm_estimates
+from reports.checks.evidence import arms_of
+from reports.stats.arms import ArmEstimate
 from reports.stats.estimate import PipelineEstimate, pipeline_estimate, stages_of
 from reports.stats.spread import Spread, spread_of
 from reports.verdict.beside import Beside, beside
@@ -25,7 +26,7 @@ class Estimates(msgspec.Struct, frozen=True):
 
 def estimates_of(campaign: Campaign, decision: Decision | None = None) -> Estimates:
     """Return the arms of every step that measured and, where step 13 did, its own decision."""
-    arms = {step: arm_estimates(campaign.samples[step]) for step in sorted(campaign.samples)}
+    arms = {step: arms_of(campaign, step) for step in sorted(campaign.samples)}
     large = decide(campaign, 13) if 13 in campaign.samples else None
     pipeline = campaign_estimate(campaign, arms.get(12) or arms.get(11) or [])
     spread = spread_of(campaign.spread_alone, campaign.spread_together, 1 - campaign.limits.confidence)

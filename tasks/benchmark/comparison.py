@@ -74,14 +74,14 @@ def _until_decided(
 ) -> tuple[Job, Measured]:
     """Measure up to the first look that decides."""
     from records.samples import marked, read_samples
-    from reports.stats.arms import arm_runs
+    from reports.stats.arms import arm_estimates, runs_of_arms
     from reports.verdict.rule import LOOKS, RateDecision, decide_looks
 
     def decision(job: Job, rounds: int | None = None) -> RateDecision:
         samples = marked(read_samples(job.samples)[0], read_conditions(job.conditions)[0])
         samples = [s for s in samples if s.campaign == job.label]
         finished = rounds or finished_rounds(samples, job.arms, lab.inventory.bench.requests)
-        return decide_looks(*arm_runs(samples), lab.inventory.decision, finished)
+        return decide_looks(*runs_of_arms(arm_estimates(samples)), lab.inventory.decision, finished)
 
     for rounds in LOOKS:
         job = job_for(lab, step, pair, arms, rounds, LOOKS[-1])
