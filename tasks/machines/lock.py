@@ -55,10 +55,12 @@ until [ @FILE@ -ef /dev/fd/9 ]; do  # else whoever had it before has removed it
   mkdir -p @ROOT@ && chmod 700 @ROOT@ && exec 9>>@FILE@ ||
     { [ $((tries -= 1)) -gt 0 ] && continue; echo '@SAYS@ error'; exit 1; }
   flock -n 9 && continue
-  { read -r told; read -r token; read -r pid start; } <@FILE@
+  { read -r told; read -r token; read -r pid start; } 2>/dev/null <@FILE@
   { [ "$token" = "$2" ] || [ "$told" = "$4" ]; } && [ -n "$start" ] && [ "$(ticks "$pid")" = "$start" ] && kill "$pid"
-  { [ "$token" = "$2" ] || [ "$told" = "$4" ] || [ "$3" != 0 ]; } && flock -w @RETAKE@ 9 ||
-    { sleep 0.2; read -r told <@FILE@; printf '@SAYS@ busy %s\n' "$told"; exit 1; }
+  { [ "$token" = "$2" ] || [ "$told" = "$4" ] || [ "$3" != 0 ]; } && flock -w @RETAKE@ 9 && continue
+  sleep 0.2; told=; read -r told 2>/dev/null <@FILE@
+  [ -z "$told" ] && [ $((tries -= 1)) -gt 0 ] && continue  # it is just being given back, or taken
+  printf '@SAYS@ busy %s\n' "$told"; exit 1
 done
 read -r told <@FILE@; printf '@SAYS@ held %s\n' "$told"
 printf '%s\n%s\n%s %s\n' "$1" "$2" $$ "$(ticks $$)" >@FILE@

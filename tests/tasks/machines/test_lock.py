@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from records.settings import NodeSpec
@@ -56,6 +57,20 @@ def test_a_folder_with_nothing_but_the_lock_goes_with_it(node: LocalNode) -> Non
                 break
             time.sleep(0.02)
         assert folder.exists() is bool(other)
+
+
+def test_a_lock_that_is_just_being_given_back_is_waited_for(node: LocalNode) -> None:
+    """Over a slow link the holder's word that it is done comes after its end: nobody is refused because of nobody."""
+    folder = Path(node.home(), ".exo-phase1")
+    folder.mkdir(mode=0o700)
+    (folder / "lock").write_bytes(msgspec.json.encode(BERT) + b"\nb\n")
+    ends = f"echo held; sleep 0.1; : >{folder / 'lock'}; exec sleep 0.2"
+    with subprocess.Popen(["flock", folder / "lock", "sh", "-c", ends], stdout=subprocess.PIPE) as ending:
+        assert ending.stdout is not None
+        assert ending.stdout.readline() == b"held\n"
+        first = NodeLock(node, ANNA, "a")
+        first.take()
+    first.release()
 
 
 WAITS = """
