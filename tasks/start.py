@@ -17,8 +17,8 @@ from tasks.machines.lab import Lab
 from tasks.steps import Step, StepNotes, run_side_by_side, step
 
 SHOWN = 5
-LOGOUT_S = 0.5
-"""logind ends what a session leaves as soon as the session is closed."""
+LOGOUT_S = 0.2
+"""logind ends what a session leaves as soon as the session is closed; where it says that it will, ENDING_S hold."""
 ENDING_S = 30.0
 """For EXO to end then: 0.0.15 took up to 12 s after SIGTERM."""
 LOGIND = (

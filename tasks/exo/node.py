@@ -10,7 +10,7 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import msgspec
@@ -31,6 +31,7 @@ from tasks.machines.http import Line, call
 from tasks.machines.node import Node
 from tasks.machines.paths import state_folder
 from tasks.machines.pythons import Python, fits, fitting_python
+from tasks.machines.threads import Outcome, run_all
 from tasks.machines.wire import Reply, Request, expect_ok
 
 _GPU_SWITCHES = ("AMD", "HIP", "CUDA", "NV", "GPU")
@@ -295,7 +296,8 @@ class ExoNode:
     def restart(self, launch: Launch | None = None) -> Daemon:
         """Stop our EXO if it runs, see its ports free, and start it; returns at once. Raises StepError."""
         launch = launch or self.launch()
-        self.stop()
+        done: dict[str, Outcome[object]] = run_all({"stop": self.stop, "parts": self.installed_parts})
+        done["stop"].value()
         taken = self.ports_taken(PORTS_FREE_WITHIN_S)
         if taken:
             owners = ", ".join(f"port {port} is taken by {owner}" for port, owner in taken.items())
@@ -305,12 +307,16 @@ class ExoNode:
                 f"stop it on {self.node.spec.host}, or set other ports in profiles.{self.profile}.exo.ports",
                 who=self.key,
             )
-        return daemon.start(self.node, self.run_folder, launch, self.installed_parts())
+        parts = done["parts"].value()
+        assert isinstance(parts, dict)
+        return daemon.start(self.node, self.run_folder, launch, parts)
 
     def stop(self) -> Ending:
         """End our EXO with its whole process group, and its link. Raises StepError where something survives."""
-        daemon.stop(self.node, self.link_folder)
-        return daemon.stop(self.node, self.run_folder)
+        folders = (self.link_folder, self.run_folder)
+        ended = run_all({folder: partial(daemon.stop, self.node, folder) for folder in folders})
+        *_, ending = (outcome.value() for outcome in ended.values())
+        return ending
 
     def has_ended(self, process: Daemon) -> bool:
         """Tell whether `process` is alive no more."""
