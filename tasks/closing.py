@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from records import plan
 from records.record import Record
+from reports.text.format import few
 from tasks import console
 from tasks.machines.lab import Lab
 
@@ -34,10 +35,11 @@ def after_step(step: plan.PlanStep) -> None:
 def after_group(group: str, records: list[Record]) -> None:
     """Show which of the group's steps did something and which found all as it should be; remember what is next."""
     mine = [record for record in records if plan.step_numbered(record.step).group == group]
+    mine.sort(key=lambda record: record.step)
     shown = {"done": ("ok",), "already so": ("already",), "left out": ("skipped",)}
     parts = {words: [r.name for r in mine if r.status in statuses] for words, statuses in shown.items()}
     if mine:
-        console.text("; ".join(f"{words}: {', '.join(names)}" for words, names in parts.items() if names))
+        console.text("; ".join(f"{words}: {few(names)}" for words, names in parts.items() if names))
     console.next_is(AFTER[group])
 
 

@@ -40,6 +40,8 @@ _stdout_is_data = False
 _next = ""
 _verbose = False
 _hidden: list[str] = []
+_warned: set[str] = set()
+"""What was warned of already: every node of a step may say the same."""
 _ERASE = "\r\x1b[K"
 _STATUS_STYLE = {
     "ok": "green",
@@ -154,8 +156,9 @@ def summary(record: Record) -> None:
     with _lock:
         _take_live_away()
         _print(line, _STATUS_STYLE[record.status], 4)
-        for warning in record.warnings:
+        for warning in (words for words in record.warnings if words not in _warned):
             _print(f"    warning: {warning}", "yellow", 6)
+            _warned.add(warning)
 
 
 def live(line: str) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from records.facts import NodePython, OllamaState, Preflight
 from records.settings import Exo, exo_on, ports_of
+from reports.text.format import alike, few
 from tasks import console
 from tasks.errors import StepError, all_of
 from tasks.exo import leavings
@@ -67,14 +68,17 @@ def verify_python(lab: Lab, notes: StepNotes, strict: bool = False) -> Preflight
                 (r.free_bytes for r in rooms if r.kind == "models"), default=nodes[key].disk_free_bytes
             ),
         )
-        for words in (*leavings.cramped(key, rooms), _open_api(lab, key, said.get("firewall", ""))):
+        for words in leavings.cramped(key, rooms):
             notes.warn(words)
+    for words in _open_apis(lab, told):
+        notes.warn(words)
     nodes, ways = with_round_trips(lab, nodes, told)
     assessment = assess(lab.inventory, nodes, lab.addresses(), ways)
     for line in warnings_of(assessment, lab.inventory.profile, ways):
         notes.warn(line)
-    versions = ", ".join(f"{key} {node.python_version}" for key, node in nodes.items())
-    notes.summary = f"Python {versions}; Ollama {', '.join(f'{a} {s.version}' for a, s in servers.items())}"
+    pythons_seen = alike({key: node.python_version for key, node in nodes.items()})
+    ollamas_seen = alike({arm: server.version or "silent" for arm, server in servers.items()})
+    notes.summary = f"Python {pythons_seen}; Ollama {ollamas_seen}"
     if strict:
         refuse_infeasible(assessment, lab.inventory.profile)
     return Preflight(
@@ -121,12 +125,20 @@ def ready_to_build(lab: Lab, nodes: dict[str, NodePython]) -> list[str]:
     return [f"{key}: {lack.found}: {lack.do}" for key, lacks in lacking.items() for lack in lacks]
 
 
-def _open_api(lab: Lab, key: str, said: str) -> str:
-    """Return the warning that EXO's API on a node has no password, with the one line that lets only the cluster in."""
-    ports, addresses = ports_of(lab.profile.exo, key), lab.addresses()
-    others = [address for other, address in sorted(addresses.items()) if other != key]
-    line = firewall.line(said, (ports.api, ports.peer), addresses[key], others)
-    return f"{key}: EXO's API on port {ports.api} will have no password; let only the cluster in: {line}"
+def _open_apis(lab: Lab, told: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the warning that EXO's API has no password, with the one line that lets only the cluster in.
+
+    Nodes of the same ports and the same kind of firewall have the same line, which is said once.
+    """
+    typed: dict[tuple[int, str], list[str]] = {}
+    for key, said in told.items():
+        ports = ports_of(lab.profile.exo, key)
+        line = firewall.line(said.get("firewall", ""), (ports.api, ports.peer), [*lab.addresses().values()])
+        typed.setdefault((ports.api, line), []).append(key)
+    return [
+        f"EXO's API on port {api} of {few(keys)} will have no password; let only the cluster in, there: {line}"
+        for (api, line), keys in typed.items()
+    ]
 
 
 def _closed(lab: Lab, key: str, port: int, why: str) -> Lacking:

@@ -7,6 +7,7 @@ import time
 
 from records.facts import Cluster, Started
 from records.plan import command_for, node_step
+from reports.text.format import few
 from tasks import console
 from tasks.errors import StepError
 from tasks.exo.cluster import ExoCluster
@@ -16,7 +17,6 @@ from tasks.machines.daemon import Daemon
 from tasks.machines.lab import Lab
 from tasks.steps import Step, StepNotes, run_side_by_side, step
 
-SHOWN = 5
 LOGOUT_S = 0.2
 """logind ends what a session leaves as soon as the session is closed; where it says that it will, ENDING_S hold."""
 ENDING_S = 30.0
@@ -55,7 +55,7 @@ def verify_cluster(lab: Lab, notes: StepNotes) -> Cluster:
         "an island has a dashboard and lists 73 models as ready, and a healthy log holds no line that the grep finds",
     )
     cluster = ExoCluster(lab).stand(lab.profile.exo.cluster_timeout_s)
-    notes.summary = f"{len(cluster.nodes)} nodes see all of {', '.join(cluster.expected_nodes)}"
+    notes.summary = f"{len(cluster.nodes)} nodes see all of {few(cluster.expected_nodes)}"
     notes.summary += f", together for {cluster.stood_s:g} s"
     if cluster.joined_by:
         ways = "; ".join(f"{key} by {how}" for key, how in cluster.joined_by.items())
@@ -91,7 +91,7 @@ def start_on(exo: ExoNode, notes: StepNotes) -> Started:
         notes.warn(text)
     _refuse_another_install(exo)
     process = exo.process()
-    differs = _few(exo.differences(process, launch)) if process else ""
+    differs = few(exo.differences(process, launch)) if process else ""
     if process and not differs and exo.topology():
         notes.already()
         serving = wait_until_it_serves(exo, process)
@@ -122,16 +122,11 @@ def start_on(exo: ExoNode, notes: StepNotes) -> Started:
     )
 
 
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
 def _refuse_another_install(exo: ExoNode) -> None:
     note = exo.install_note()
     if note and (departs := note.departs(exo.wish())):
         raise StepError(
-            f"what is installed is not what hosts.yaml asks for; changed since: {_few(departs)}",
+            f"what is installed is not what hosts.yaml asks for; changed since: {few(departs)}",
             "an install as hosts.yaml has it",
             f"{command_for('install', exo.key)} {command_for('start', exo.key).removeprefix('fab ')}",
             who=exo.key,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from records import plan
@@ -102,14 +104,21 @@ def deviations(records: dict[int, Record]) -> list[DeviationView]:
 def trouble(campaign: Campaign) -> Trouble:
     """Collect failed steps, warnings, failed requests, torn lines and files that could not be read."""
     records = campaign.all_records
-    warnings = [
-        (f"Step {record.step} ({record.name})", clip(text, _file(record.step), cap=500))
-        for record in records
-        for text in record.warnings
-    ]
+    warned: dict[str, list[Record]] = {}
+    for record in records:
+        for text in record.warnings:
+            warned.setdefault(text, []).append(record)
+    warnings = [(_where(by), clip(text, _file(by[0].step), cap=500)) for text, by in warned.items()]
     problems = [view for record in records if record.status in UNDONE for view in _problems(record)]
     unread = [clip(words, cap=500) for words in campaign.unread]
     return Trouble(problems, warnings, _failed_requests(campaign.samples), unread)
+
+
+def _where(records: Sequence[Record]) -> str:
+    """Name the steps of these records."""
+    if len(records) == 1:
+        return f"Step {records[0].step} ({records[0].name})"
+    return f"Steps {fmt.few([record.name for record in records])}"
 
 
 def raw_files(hashes: dict[str, str], folder: str) -> Table | None:

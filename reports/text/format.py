@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from math import isfinite
 
@@ -126,3 +127,17 @@ def count(number: int, singular: str, plural: str = "") -> str:
 def listed(names: list[str]) -> str:
     """Join names: `a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def few(names: Sequence[str], shown: int = 5) -> str:
+    """Join names as far as a line holds them: `a, b`, or `a, b, c, d, e and 25 more`."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def alike(values: Mapping[str, str]) -> str:
+    """Say who has what, each value once: `3.11.7 (srv1, srv2), 3.12.3 (rog)`."""
+    who: dict[str, list[str]] = {}
+    for name, value in values.items():
+        who.setdefault(value, []).append(name)
+    return ", ".join(f"{value} ({few(names)})" for value, names in who.items())

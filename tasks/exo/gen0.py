@@ -118,8 +118,8 @@ def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_f
         files={discovery: discovery_file(peers, {key: ports_of(exo, key).peer for key in peers})},
         ports=(ports.api, ports.peer),
         unwanted=(
-            f"EXO's API listens on every address of {node}, port {ports.api}, asks for no password, and"
-            " `POST /quit` stops the node: let only the cluster reach that port",
+            f"EXO's API listens on every address, port {ports.api}, asks for no password, and `POST /quit` stops the"
+            " node: let only the cluster reach that port",
         ),
     )
 

@@ -110,7 +110,7 @@ def launch(exo: Exo, node: str, peers: Mapping[str, str], executable: str, run_f
         files={},
         ports=(ports.api, ports.peer),
         unwanted=(
-            f"EXO's API listens on every address of {node}, port {ports.api}, and asks for no password:"
+            f"EXO's API listens on every address, port {ports.api}, and asks for no password:"
             " let only the cluster reach that port",
             f"the nodes also need TCP {ports.api}, {ports.peer} and 49153 to 65535 open between them:"
             " the MLX ring takes a random port of that range",

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from records.facts import NodePython
-from reports.text.format import size
+from reports.text.format import alike, size
 from tasks.exo import dealing
 from tasks.exo.models import LINUX_0, Known
 
@@ -47,7 +47,7 @@ def deal(memory: Mapping[str, Memory], layers: int) -> dict[str, int]:
 
 def words(dealt: Mapping[str, int], memory: Mapping[str, Memory]) -> str:
     """Say who gets how many layers, and why."""
-    shares = ", ".join(f"{key} {count} ({size(memory[key].seen_bytes)})" for key, count in dealt.items())
+    shares = alike({key: f"{count} for {size(memory[key].seen_bytes)}" for key, count in dealt.items()})
     return f"EXO deals its {sum(dealt.values())} layers by the memory it sees: {shares}"
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from records.facts import NodePython
 from records.settings import Baseline, Exo, Inventory, ModelPair, exo_on, override_name
-from reports.text.format import size
+from reports.text.format import few, size
 from tasks.errors import StepError
 from tasks.exo import gen0, models
 from tasks.exo.interface import Generation
@@ -132,10 +132,10 @@ def devices(
         if gpu is not None:
             found.telling.append(f"{key} has a {gpu.name}, but its environment does not set AMD=1: CPU")
     if on_cpu:
-        found.telling.append(f"on the CPU tinygrad compiles with clang: {', '.join(on_cpu)} must have it")
+        found.telling.append(f"on the CPU tinygrad compiles with clang: {few(on_cpu)} must have it")
     if not on_gpu:
         return CPU_ONLY
-    words = f"GPU on {', '.join(on_gpu)}" + (f", CPU on {', '.join(on_cpu)}" if on_cpu else "")
+    words = f"GPU on {few(on_gpu)}" + (f", CPU on {few(on_cpu)}" if on_cpu else "")
     return Devices(words, on_amd=tuple(on_gpu))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 
 from records import plan
 from records.facts import Feasible
+from reports.text.format import listed
 from tasks import console
 from tasks.errors import StepError
 from tasks.feasibility.assess import Assessment
@@ -43,16 +46,26 @@ def _in_the_way(assessment: Assessment, profile: str) -> list[str]:
 def show_feasibility(assessment: Assessment) -> None:
     """Print a line a pair with what to expect below it, then why GO is out of reach and what could run instead."""
     console.text("\nfeasibility, by profile and pair:")
-    for row in assessment.feasible:
-        console.text(_line(row))
-        for reason in row.reasons:
-            console.text(f"      - {reason}")
+    for profile, of_profile in groupby(assessment.feasible, key=lambda row: row.profile):
+        rows = list(of_profile)
+        times = Counter(reason for row in rows for reason in row.reasons)
+        shared = [reason for reason, count in times.items() if count == len(rows) > 1]
+        for row in rows:
+            _show(_line(row), [reason for reason in row.reasons if times[reason] < len(rows) or len(rows) == 1])
+        if shared:
+            _show(f"  {profile} {listed([row.pair for row in rows])}:", shared)
     if assessment.go_unreachable_because:
         console.text(f"\n{assessment.go_unreachable_because}")
     if assessment.alternatives:
         console.text("what could run instead:")
         for alternative in assessment.alternatives:
             console.text(f"  - {alternative}")
+
+
+def _show(line: str, reasons: list[str]) -> None:
+    console.text(line)
+    for reason in reasons:
+        console.text(f"      - {reason}")
 
 
 def show_estimate(logs: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -76,7 +77,10 @@ def test_who_gets_which_layers_is_told() -> None:
     one = row(assess(load_inventory(HOSTS), cluster(with_gpu("rog", 31, 96)), TAILNET), "llama-0015")
     assert one.can_run is True
     assert one.layers == {"rog": 16, "srv2": 6, "srv1": 6}
-    assert any(reason.startswith("EXO deals its 28 layers by the memory it sees: rog 16 (") for reason in one.reasons)
+    said = next(
+        reason for reason in one.reasons if reason.startswith("EXO deals its 28 layers by the memory it sees: ")
+    )
+    assert re.fullmatch(r"16 for [\d.]+ GB \(rog\), 6 for [\d.]+ GB \(srv2, srv1\)", said.partition(": ")[2])
 
 
 def test_a_node_without_a_layer_prevents_a_run() -> None:

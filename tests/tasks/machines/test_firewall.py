@@ -14,7 +14,7 @@ from tests.support.lab import ROG, SRV1, SRV2, SYSTEM_PATH, Lab, Machine
 
 STRANGER = Machine("stranger", "stranger", "100.65.1.1", 0)
 EXO_PORTS, OTHER = (52416, 50051), 8080
-OTHERS = [SRV1.address, ROG.address]
+CLUSTER = [SRV1.address, SRV2.address, ROG.address]
 UFW_ON = (
     "cp -a /etc/ufw /run/ufw && mount --bind /run/ufw /etc/ufw && ufw allow in on eth0 >/dev/null && ufw --force enable"
 )
@@ -48,7 +48,7 @@ def test_only_the_cluster_gets_in(machines: Lab, tool: str) -> None:
     machines.shell(SRV2, UFW_ON if tool == "ufw" else "true")
     every = {*EXO_PORTS, OTHER}
     assert reached(machines, STRANGER) == every
-    typed = firewall.line(machines.shell(SRV2, f"{firewall.QUESTION}; true"), EXO_PORTS, SRV2.address, OTHERS)
+    typed = firewall.line(machines.shell(SRV2, f"{firewall.QUESTION}; true"), EXO_PORTS, CLUSTER)
     assert f"sudo {tool}" in typed
     command, _, undo = typed.replace("sudo ", "").partition(" (taken away again by: ")
     machines.shell(SRV2, command)
@@ -60,11 +60,11 @@ def test_only_the_cluster_gets_in(machines: Lab, tool: str) -> None:
 
 def test_without_a_firewall_it_is_tailscales() -> None:
     """A node that has neither is told what the policy of its tailnet is to let in."""
-    said = firewall.line("", EXO_PORTS, SRV2.address, OTHERS)
-    assert said.startswith("in Tailscale's policy, let only 100.77.248.9, 100.93.122.109 reach tcp:52416,50051 of")
+    said = firewall.line("", EXO_PORTS, CLUSTER)
+    assert said == f"in Tailscale's policy, let only {', '.join(CLUSTER)} reach tcp:52416,50051 of one another"
 
 
 def test_addresses_of_both_kinds() -> None:
     """IPv6 has a word of its own in nft."""
-    said = firewall.line("/usr/sbin/nft", EXO_PORTS, "fd7a::1", ["fd7a::2", "100.64.0.2"])
-    assert "ip6 saddr fd7a::2 accept; ip saddr 100.64.0.2 accept; tcp dport" in said
+    said = firewall.line("/usr/sbin/nft", EXO_PORTS, ["fd7a::1", "fd7a::2", "100.64.0.2"])
+    assert "ip saddr { 100.64.0.2 } accept; ip6 saddr { fd7a::1, fd7a::2 } accept; tcp dport" in said
