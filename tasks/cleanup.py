@@ -6,6 +6,7 @@ import shlex
 
 from records.facts import Cleaned, OllamaState, Stopped
 from records.settings import exo_on
+from reports.text.format import alike, few
 from tasks import console
 from tasks.errors import StepError, all_of
 from tasks.exo import leavings
@@ -137,12 +138,12 @@ def _summary(cleaned: Cleaned) -> str:
     nodes = cleaned.nodes
     ended = [f"{key} ({s.how}, {s.stopped_s:.1f} s)" for key, s in nodes.items() if s.was_running]
     strays = sum(len(stop.ended) for stop in nodes.values())
-    words = [f"stopped EXO on {', '.join(ended)}" if ended else "no EXO of ours was running by its note"]
+    words = [f"stopped EXO on {few(ended)}" if ended else "no EXO of ours was running by its note"]
     if strays:
         words.append(f"ended {strays} more processes of ours")
     held = [f"{key}:{port}" for key, stop in nodes.items() for port in stop.held_by]
-    looked = ", ".join(f"{key} {' '.join(stop.ports_free)}" for key, stop in nodes.items())
-    words.append(f"held by others: {', '.join(held)}" if held else f"ports free ({looked})" if nodes else "")
+    looked = alike({key: " ".join(stop.ports_free) for key, stop in nodes.items()})
+    words.append(f"held by others: {', '.join(held)}" if held else f"ports free: {looked}" if nodes else "")
     if cleaned.not_looked_at:
         words.append(f"NOT looked at: {', '.join(cleaned.not_looked_at)}")
     before = "unchanged" if cleaned.ollama_unchanged else "answers, its earlier state is not known"
