@@ -9,7 +9,7 @@ import msgspec
 
 from records.samples import Sample
 from reports.charts.figure import INK, SMALL, ArmMark, log_axis, name_rows, some_of
-from reports.stats.arms import ArmEstimate
+from reports.stats.arms import ArmEstimate, by_arm
 from reports.stats.runs import inter_token_gaps_s, is_good
 from reports.stats.summary import Summary
 from reports.text import format as fmt
@@ -51,11 +51,9 @@ class LatencyChart(msgspec.Struct, frozen=True):
         cls, samples: Sequence[Sample], arms: Sequence[ArmEstimate], marks: dict[str, ArmMark]
     ) -> LatencyChart | None:
         """Return the chart of the good requests among `samples`; None where no latency is known."""
-        ttft, itl, of_arm = [], [], dict[str, list[Sample]]()
-        for sample in filter(is_good, samples):
-            of_arm.setdefault(sample.arm, []).append(sample)
+        ttft, itl, good_by_arm = [], [], by_arm(filter(is_good, samples))
         for arm in arms:
-            good = of_arm.get(arm.arm, [])
+            good = good_by_arm.get(arm.arm, [])
             if arm.first_token_s:
                 waits = (s.first_token_s for s in good if s.first_token_s is not None)
                 ttft.append(LatencyRow(marks[arm.arm], arm.first_token_s, _shown_ms(waits)))
