@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -39,7 +40,28 @@ def test_a_wait_ticks_by_itself_and_fits(columns: int) -> None:
 def test_without_a_terminal_only_news_are_lines() -> None:
     """A log file gets each node's word once, however often it is repeated, and no ticking."""
     code = WAIT.replace("time.sleep(3.4)", 'console.doing("rog", "make a virtual environment")')
-    done = __import__("subprocess").run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert [line[:6] for line in done.stdout.splitlines()] == ["[srv1]", "[rog] ", "[srv1]"]
+
+
+SUMMARIES = """
+from records.record import SCHEMA_VERSION, Record
+from tasks import closing, console
+words = "EXO's API listens on every address"
+names = [(7, "start-rog"), (5, "start-srv1"), (6, "start-srv2")]
+records = [Record(SCHEMA_VERSION, number, name, "ok", "serves", "p", "", 1.0, "0.1.0", warnings=[words, name])
+           for number, name in names]
+for record in records:
+    console.summary(record)
+closing.after_group("start", records)
+"""
+
+
+def test_what_every_node_warns_of_is_said_once() -> None:
+    """Three nodes that warn of the same are one warning; what one of them adds is shown. They end in their order."""
+    done = subprocess.run(
+        [sys.executable, "-c", SUMMARIES], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    assert done.count("EXO's API listens") == 1
+    assert all(f"warning: {name}\n" in done for name in ("start-rog", "start-srv1", "start-srv2"))
+    assert "done: start-srv1, start-srv2, start-rog\nnext: fab bench\n" in done

@@ -36,3 +36,12 @@ def test_durations(seconds: float | None, exact: str, estimate: str | None) -> N
 def test_sizes_are_decimal(bytes_: float, words: str) -> None:
     """Sizes are in decimal units, as disks and model cards are labelled."""
     assert fmt.size(bytes_) == words
+
+
+def test_many_names_are_cut_and_alike_ones_said_once() -> None:
+    """Thirty nodes of one version are a few words, and who differs is named."""
+    versions = dict.fromkeys((f"n{number}" for number in range(30)), "3.12.3") | {"n7": "3.13.0"}
+    assert fmt.alike(versions) == "3.12.3 (n0, n1, n2, n3, n4 and 24 more), 3.13.0 (n7)"
+    assert fmt.few(["a", "b"]) == "a, b"
+    assert fmt.few(list("abcde")) == "a, b, c, d, e"
+    assert fmt.few([]) == ""
