@@ -74,6 +74,15 @@ def test_each_step_has_its_summary_line(done: Done) -> None:
     assert "\x1b" not in shown
 
 
+def test_the_three_nodes_open_apis_are_two_warnings(done: Done) -> None:
+    """Preflight has one firewall line for all three, start one word about what it opens; each is said once."""
+    shown = done["preflight", "install", "start"].stdout
+    assert re.findall(r"EXO's API on port \d+ of (.*) will have no password; let only the cluster in", shown) == [
+        "srv1, srv2, rog"
+    ]
+    assert shown.count("EXO's API listens on every address") == 1
+
+
 def test_fifteen_records_fit_their_schema(root: Path, done: Done) -> None:
     """Every step left a record that the published schema accepts, with commands, departures and no traceback."""
     schema = json.loads((PROJECT / "schemas" / "record.schema.json").read_text(encoding="utf-8"))

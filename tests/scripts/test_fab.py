@@ -53,16 +53,17 @@ def test_a_reader_who_has_gone_sees_no_traceback(unbuffered: str) -> None:
 INTERRUPTS_ITSELF = """
 import os, signal, sys
 def hook(event, arguments):
-    if event == "exec" and getattr(arguments[0], "co_filename", "").endswith("fabfile.py"):
+    if event == "exec" and getattr(arguments[0], "co_filename", "").endswith(os.environ["INTERRUPTED_AT"]):
         os.kill(os.getpid(), signal.SIGINT)
 sys.addaudithook(hook)
 """
 
 
-def test_ctrl_c_before_any_task_is_an_interrupt_too(tmp_path: Path) -> None:
-    """Where Invoke is at work itself it ends with 1 and without a word, which would say that a step had failed."""
+@pytest.mark.parametrize("file", ["fabfile.py", "fabric/main.py"])
+def test_ctrl_c_before_any_task_is_an_interrupt_too(file: str, tmp_path: Path) -> None:
+    """Invoke at work would end with 1 and without a word, and Python, which imports Fabric, with a traceback."""
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTS_ITSELF, encoding="utf-8")
-    done = fab(PYTHONPATH=str(tmp_path))
+    done = fab(PYTHONPATH=str(tmp_path), INTERRUPTED_AT=file)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.startswith("interrupted; what was measured so far is kept")
     assert done.stderr.count("\n") == 1
