@@ -14,7 +14,7 @@ from records.facts import OllamaState
 from records.record import Status
 from records.samples import Sample
 from records.settings import ports_of
-from reports.text.format import about
+from reports.text.format import about, alike
 from tasks import closing, console
 from tasks.benchmark.job import planned_runs
 from tasks.errors import StepError
@@ -24,6 +24,7 @@ from tasks.exo.node import ExoNode
 from tasks.machines import network
 from tasks.machines.http import call
 from tasks.machines.lab import Lab
+from tasks.machines.lock import Holder, holder_on
 from tasks.machines.threads import run_all
 from tasks.machines.wire import Reply
 from tasks.ollama.servers import servers_of
@@ -53,6 +54,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """Its topology has every node of hosts.yaml and every edge."""
     device: str = ""
     """What EXO says it computes on."""
+    in_use_by: str = ""
+    """Who holds its lock, for people; empty where nobody does."""
 
 
 class StepStatus(msgspec.Struct, frozen=True):
@@ -94,6 +97,7 @@ class _Seen(msgspec.Struct, frozen=True):
     installed: str | None
     pid: int | None
     reply: Reply | None
+    holder: Holder | None
 
 
 def status(lab: Lab, keys: Iterable[str] | None = None) -> LabStatus:
@@ -138,7 +142,7 @@ def _look(exo: ExoNode) -> _Seen:
     reply = None
     if process and address:
         reply = call(exo.node, address, exo.ports.api, exo.generation.topology_request())
-    return _Seen(address, note.revision if note else None, process.pid if process else None, reply)
+    return _Seen(address, note.revision if note else None, process.pid if process else None, reply, holder_on(exo.node))
 
 
 def _status_of(
@@ -168,6 +172,7 @@ def _status_of(
         sees=sorted(topology.nodes) if topology else [],
         complete=cluster.is_complete(topology),
         device=topology.nodes.get(exo.key, "") if topology else "",
+        in_use_by=seen.holder.words if seen.holder else "",
     )
 
 
@@ -211,6 +216,8 @@ def show(found: LabStatus) -> None:
     wide = max(map(len, [*found.nodes, *found.ollama]), default=0)
     for key, node in found.nodes.items():
         console.text(f"{key:<{wide}}  {_node_words(node, len(found.nodes))}")
+    if in_use := {key: node.in_use_by for key, node in found.nodes.items() if node.in_use_by}:
+        console.text(f"in use by {alike(in_use)}")
     for arm, server in found.ollama.items():
         memory = f"in memory: {', '.join(server.loaded) or 'nothing'}"
         words = server.error or f"{server.version}, {len(server.models)} models, {memory}"

@@ -46,10 +46,19 @@ ANSWER_S = 30
 _SAYS = "exo-phase1-lock"
 """Before the keeper's answer; a login's own greeting may come first."""
 
+_TICKS = r"""ticks() {  # when process $1 began, where it lives
+  { read -r line <"/proc/$1/stat"; } 2>/dev/null || return
+  set -- ${line##*) }; [ "$1" = Z ] || echo "${20}"
+}"""
+_LOOK = r"""
+@TICKS@
+cd && { read -r told; read -r token; read -r pid start; } 2>/dev/null <@FILE@
+[ -n "$start" ] && [ "$(ticks "$pid")" = "$start" ] && printf '%s\n' "$told"
+"""
 # $1 what the holder says of itself, $2 its token, $3 1 where it had the lock before, $4 what one that is gone had said.
 _KEEPER = r"""
 umask 077; cd && type flock >/dev/null || { echo '@SAYS@ error'; exit 1; }
-ticks() { { read -r line <"/proc/$1/stat"; } 2>/dev/null || return; set -- ${line##*) }; echo "${20}"; }
+@TICKS@
 tries=3
 until [ @FILE@ -ef /dev/fd/9 ]; do  # else whoever had it before has removed it
   mkdir -p @ROOT@ && chmod 700 @ROOT@ && exec 9>>@FILE@ ||
@@ -126,6 +135,11 @@ def _start_of(pid: int) -> str:
         return ""
 
 
+def holder_on(node: Node) -> Holder | None:
+    """Return who holds the lock of a node now, None where nobody does. Raises UnreachableError."""
+    return _read(node.run(_filled(_LOOK), check=False).stdout)
+
+
 class FileLock:
     """A lock on this machine, held by this very process."""
 
@@ -190,7 +204,7 @@ class NodeLock:
 
     def _ask(self, gone: str = "") -> tuple[str, str]:
         words = [msgspec.json.encode(self._holder).decode(), self._token, str(int(self._had)), gone]
-        self._stream = self.node.talk(f"exec bash -c {shlex.quote(_keeper())} keeper {shlex.join(words)}")
+        self._stream = self.node.talk(f"exec bash -c {shlex.quote(_filled(_KEEPER))} keeper {shlex.join(words)}")
         return self._answer()
 
     def _answer(self) -> tuple[str, str]:
@@ -308,10 +322,9 @@ def _read(told: str) -> Holder | None:
         return None
 
 
-def _keeper() -> str:
-    names = {"ROOT": ROOT, "LOCK": LOCK, "FILE": f"{ROOT}/{LOCK}", "SAYS": _SAYS}
+def _filled(script: str) -> str:
+    names = {"ROOT": ROOT, "LOCK": LOCK, "FILE": f"{ROOT}/{LOCK}", "SAYS": _SAYS, "TICKS": _TICKS}
     names |= {"RETAKE": str(RETAKE_S), "LEASE": str(LEASE_S)}
-    script = _KEEPER
     for name, value in names.items():
         script = script.replace(f"@{name}@", value)
     return script

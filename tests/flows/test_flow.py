@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tasks.inventory import load_inventory
 from tasks.machines.lab import Lab
 from tasks.plan import plan_ahead
 from tests import PROJECT
-from tests.support.fab import fab, marked
+from tests.support.fab import FAB, fab, marked
 
 COMMANDS = (("preflight", "install", "start"), ("bench", "--runs", "5"), ("report",), ("cleanup",))
 PROFILE = "llama-0015"
@@ -256,6 +257,25 @@ def test_status_when_all_is_done(root: Path, done: Done) -> None:
     shown = fab("status", hosts=root / "hosts.yaml")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert all(key in shown.stdout for key in ("srv1", "srv2", "rog"))
+
+
+def test_status_names_who_is_at_work(root: Path, done: Done) -> None:
+    """While another `fab` waits for an answer it holds the lock of every node, and status says so, once."""
+    environment = os.environ | {"FABRIC_EXO_INVENTORY": str(root / "hosts.yaml")}
+    with subprocess.Popen(
+        [FAB, "uninstall"], cwd=PROJECT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert any(line.startswith("rog: remove") for line in other.stdout)
+        shown = fab("status", hosts=root / "hosts.yaml")
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert re.search(
+            rf"^in use by `fab uninstall` of \S+, PID {other.pid}, since .* \(srv1, srv2, rog\)$",
+            shown.stdout,
+            re.MULTILINE,
+        )
+        other.communicate("no\n", timeout=60)
+    assert other.returncode == 0
 
 
 def test_uninstall_asks_and_leaves_nothing_of_ours(root: Path, done: Done) -> None:

@@ -17,7 +17,7 @@ import pytest
 from records.settings import NodeSpec
 from tasks.machines import lock
 from tasks.machines.local import LocalNode
-from tasks.machines.lock import ClusterLock, FileLock, Holder, LockedError, NodeLock, this_call
+from tasks.machines.lock import ClusterLock, FileLock, Holder, LockedError, NodeLock, holder_on, this_call
 from tests import PROJECT
 
 ANNA = Holder("anna@laptop", 4242, "2026-01-31 12:00:00 UTC", "fab bench --runs 5")
@@ -105,6 +105,27 @@ def test_those_who_wait_take_turns_on_a_lock_that_is_removed_each_time(node: Loc
     ]
     for caller in callers:
         assert (caller.communicate(timeout=60)[1], caller.returncode) == (b"", 0)
+
+
+def test_whoever_looks_is_told_who_holds_the_lock(node: LocalNode) -> None:
+    """Of a lock that is held its holder; of one given back, of one whose keeper was killed and of none, nobody."""
+    assert holder_on(node) is None
+    first = NodeLock(node, ANNA, "a")
+    first.take()
+    assert holder_on(node) == ANNA
+    pid = int(Path(node.home(), ".exo-phase1/lock").read_text(encoding="utf-8").split("\n")[2].split()[0])
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(100):
+        if holder_on(node) is None:
+            break
+        time.sleep(0.02)
+    assert holder_on(node) is None
+    second = NodeLock(node, BERT, "b")
+    second.take()
+    assert holder_on(node) == BERT
+    second.release()
+    until_empty(Path(node.home(), ".exo-phase1/lock"))
+    assert holder_on(node) is None
 
 
 def test_a_live_operator_is_named_and_keeps_the_lock(node: LocalNode) -> None:
