@@ -103,10 +103,11 @@ def preflight(rounds: int) -> list[Row]:
             took[away_ms] = in_turn(jobs, rounds)
             if away_ms == 0:
                 record = json.loads((nodes.folder / "logs/llama-0015/01-verify-python.json").read_bytes())
-                rows.append(Row("round trips that its record counts", str(record["round_trips"]), "-", None))
+                counted = ", ".join(f"{host} {count}" for host, count in record["round_trips"].items())
+                rows.append(Row("round trips that its record counts", counted, "-", None))
         here = took[away_ms]
         where = "near" if not away_ms else f"at {away_ms} ms"
-        what = f"warm `fab preflight` against three parallel ssh, {where}"
+        what = f"warm `fab preflight` against three parallel ssh, {where} ({here['fab']:.2f} s, {here['ssh']:.2f} s)"
         rows.append(_ratio(what, here["fab"] / here["ssh"], 1.1 if away_ms else 0.9))
     for name, least in (("pyinfra", 1.6), ("ansible", 3.5)):
         if name in took[0]:
@@ -183,12 +184,13 @@ def report(sizes: list[int]) -> list[Row]:
                 cwd=PROJECT, check=True, capture_output=True, text=True,
             )  # fmt: skip
             told = json.loads(done.stdout)
+        limit_s = wanted.get(size, 8.0)
         rows.append(
             Row(
                 f"`fab report` of {size} samples: processor time, largest memory",
                 f"{told['cpu_s']:.1f} s, {told['memory_mb']:.0f} MB",
-                f"<= {wanted.get(size, 8.0):g} s on a quiet machine, <= 250 MB",
-                told["memory_mb"] <= 250,
+                f"<= {limit_s:g} s on a quiet machine, <= 250 MB",
+                told["cpu_s"] <= limit_s and told["memory_mb"] <= 250,
             )
         )
     return rows

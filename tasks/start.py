@@ -91,7 +91,7 @@ def start_on(exo: ExoNode, notes: StepNotes) -> Started:
         notes.warn(text)
     _refuse_another_install(exo)
     process = exo.process()
-    differs = few(exo.differences(process, launch)) if process else ""
+    differs = few(exo.differences(launch)) if process else ""
     if process and not differs and exo.topology():
         notes.already()
         serving = wait_until_it_serves(exo, process)

@@ -279,10 +279,11 @@ class ExoNode:
             raise error.about(self.key) from None
         return msgspec.structs.replace(launch, environment=past_proxies(launch.environment, self.peers))
 
-    def differences(self, process: Daemon, launch: Launch) -> list[str]:
-        """Name in what `process` differs from what is wanted now: `variable AMD`, `flag --node-port`, `package ...`."""
-        wanted = launch.parts | self.installed_parts()
-        differs = [name for name in wanted | process.parts if process.parts.get(name) != wanted.get(name)]
+    def differences(self, launch: Launch) -> list[str]:
+        """Name in what EXO runs otherwise than is wanted now: `variable AMD`, `flag --node-port`, `package ...`."""
+        wanted, noted = launch.parts | self.installed_parts(), daemon.noted(self.node, self.run_folder)
+        had = noted.parts if noted else {}
+        differs = [name for name in wanted | had if had.get(name) != wanted.get(name)]
         for path, content in launch.files.items():  # EXO reads the file again whenever somebody has changed it
             ran = self.node.run(f"cat {shlex.quote(path)}", check=False)
             if ran.stdout.strip() != content.strip():

@@ -78,7 +78,7 @@ class Daemon(msgspec.Struct, frozen=True):
     executable: str
     command: str
     parts: dict[str, str] = {}
-    """What it was started with, as digests by name (`flag --node-id`, `variable AMD`); none in a note of before."""
+    """What it was started with, as digests by name (`flag --node-id`, `variable AMD`); from `noted` alone."""
 
 
 class Pulse(msgspec.Struct, frozen=True):
@@ -145,7 +145,7 @@ def start(node: Node, folder: str, launch: Launch, parts: Mapping[str, str] | No
     fields = ran.stdout.split()
     if len(fields) != 3 or not fields[0].isdigit():
         raise node.failed(ran)
-    return Daemon(int(fields[0]), int(fields[1]), fields[2], launch.argv[0], shlex.join(launch.argv), every)
+    return Daemon(int(fields[0]), int(fields[1]), fields[2], launch.argv[0], shlex.join(launch.argv))
 
 
 def find(node: Node, folder: str) -> Daemon | None:
@@ -156,9 +156,10 @@ def find(node: Node, folder: str) -> Daemon | None:
 def find_command(folder: str) -> str:
     """Return the command that prints the note in `folder` (quoted for a shell) and what the kernel says of its PID.
 
+    Without the note's parts: a digest of every package, ten kilobytes, and a campaign asks a hundred times.
     The command line is printed of the noted process alone: that of another, which has its PID by now, may hold secrets.
     """
-    return rf"""note={folder}/daemon.json; cat "$note" 2>/dev/null || exit 0
+    return rf"""note={folder}/daemon.json; sed 's/,"parts":{{.*/}}/' "$note" 2>/dev/null || exit 0
 boot=$(cat /proc/sys/kernel/random/boot_id); printf '====\n%s\n' "$boot"
 pid=$(sed -n 's/^{{"pid": \([0-9]*\),.*/\1/p' "$note" | head -n 1); [ -n "$pid" ] || exit 0
 threads=("/proc/$pid/task/"*); echo "${{#threads[@]}}"
@@ -183,8 +184,8 @@ def read_found(printed: str) -> Daemon | None:
     return process if process.executable in command else None
 
 
-def _noted(node: Node, folder: str) -> Daemon | None:
-    """Return the process that `start` noted in `folder`, alive or not; None without a readable note."""
+def noted(node: Node, folder: str) -> Daemon | None:
+    """Return the process that `start` noted in `folder`, alive or not, with its parts; None without a readable note."""
     ran = node.run(f"cat {shlex.quote(note_path(folder))} 2>/dev/null", check=False)
     try:
         return decode(ran.stdout, Daemon)
@@ -207,7 +208,7 @@ def stop(node: Node, folder: str) -> Ending:
 
     Signals nobody who is not ours: see the top. Raises StepError where something survives SIGKILL.
     """
-    process = _noted(node, folder)
+    process = noted(node, folder)
     ran = node.run(stop_script(folder, process), timeout_s=TERM_GRACE_S + 20, check=False)
     if ran.stdout.strip() == "none":
         return Ending("not running", 0.0)

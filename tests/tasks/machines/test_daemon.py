@@ -225,9 +225,9 @@ def test_a_note_holds_what_the_process_was_started_with(node: LocalNode, folder:
     argv, file = [program(folder, SLEEPER)], str(folder / "discovery.json")
     first = launch(argv, {"A": "1"}, {file: "one"})
     started = daemon.start(node, str(folder), first, {"revision": "abc"})
-    found = daemon.find(node, str(folder))
-    assert found == started
-    assert found.parts == first.parts | {"revision": "abc"}
+    assert daemon.find(node, str(folder)) == started
+    found = daemon.noted(node, str(folder))
+    assert found == msgspec.structs.replace(started, parts=first.parts | {"revision": "abc"})
     for other, name in [
         (launch([*argv, "-v"], {"A": "1"}, {file: "one"}), "flag -v"),
         (launch(argv, {"A": "2"}, {file: "one"}), "variable A"),
